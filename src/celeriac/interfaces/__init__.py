@@ -1,0 +1,7 @@
+"""The sockets that adapters plug into. An interface is documented once, here; an adapter says only how it differs."""
+
+from celeriac.interfaces.broker import Broker, BrokerTraits, Consumer
+from celeriac.interfaces.control import ControlChannel, ControlServer
+from celeriac.interfaces.results import ResultStore
+
+__all__ = ["Broker", "BrokerTraits", "Consumer", "ControlChannel", "ControlServer", "ResultStore"]

@@ -1,0 +1,236 @@
+"""The sockets a broker adapter plugs into: `Broker` for producers, operators and supervisors, `Consumer` for one worker.
+
+Every call takes a batch; one is a batch of one. An adapter moves bytes: it stores `headers` and `body` as they are, and
+what a task, a retry or a result means is decided above it.
+
+**Leases.** A message handed out by `claim` is leased to the consumer's incarnation. One `beat` renews all that an
+incarnation holds. When the lease runs out, `reap` gives everything back; from then on `settle` under the old
+incarnation is refused, per item, with `Settled.LEASE_LOST`, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from celeriac.model import (
+        Cancellation,
+        Cancelled,
+        DeadLetter,
+        Delivery,
+        Incarnation,
+        Outcome,
+        Outgoing,
+        Peeked,
+        QueueDepth,
+        Settled,
+        TaskId,
+    )
+
+
+class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can and cannot do. The engine asks these facts, never an adapter's class."""
+
+    name: str
+    """As in the capability table: `memory`, `sqlite`, `redis`, …"""
+    native_delay: bool
+    """Holds delayed messages itself, any length, without a worker."""
+    priorities: int
+    """How many levels are told apart; 1 means none, 10 all."""
+    max_body: int
+    """Bytes of headers and body together."""
+    max_batch: int
+    """Most messages of one `claim`."""
+    lease_kind: Literal["incarnation", "connection"]
+    """Who holds the lease; with `connection` there is nothing to beat."""
+    ordering: Literal["fifo", "best-effort"]
+    """Order of messages of one queue and one priority."""
+    time_precision_s: float
+    """How exactly `not_before` is kept."""
+    durable: bool
+    """An acknowledged publish survives the end of every process."""
+    cross_process: bool
+    """Other processes reach the same queues."""
+    stores_results: bool
+    """`settle` writes results in the same transaction when the result store has the same URL."""
+    cancel: bool
+    """`cancel` removes waiting messages."""
+    notifications: bool
+    """A waiting `claim` is woken by a publish instead of polling."""
+
+
+class Broker(Protocol):
+    """What producers, operators and supervisors use. Publishing is synchronous first: producers are web code."""
+
+    @property
+    def traits(self) -> BrokerTraits:
+        """Facts about this engine; constant."""
+
+    @property
+    def url(self) -> str:
+        """The URL it was opened with, any password replaced by `***`; two adapters with one store have one URL."""
+
+    def publish(self, messages: Sequence[Outgoing], /) -> None:
+        """Store messages durably; they are stored when this returns, all of them or none.
+
+        A message whose id is live already, or whose final result is stored, is dropped without a word: publishing
+        again after an unknown outcome is safe. Safe to call from many threads and after `fork()`.
+
+        Raises:
+            EnqueueRejectedError: Nothing was stored and nothing will run (full disk, too large).
+            EnqueueUnknownError: The answer was lost; publish again with the same ids.
+            BrokerUnavailableError: Not reached within the adapter's timeout (5 s unless configured).
+        """
+
+    async def apublish(self, messages: Sequence[Outgoing], /) -> None:
+        """As `publish`, without blocking the event loop."""
+
+    async def open_consumer(
+        self, queues: Sequence[str], /, *, incarnation: Incarnation, lease_s: float, name: str = ""
+    ) -> Consumer:
+        """Start consuming under a fresh incarnation whose first lease begins now.
+
+        Args:
+            queues: Served in this order within one priority: highest priority first over all queues, then the order
+                of this list rotated between claims so that no queue starves. May be empty (a supervisor's consumer).
+            incarnation: Never used before.
+            lease_s: How long a lease lasts without a beat.
+            name: The worker's node name, for listings.
+        """
+
+    async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:
+        """Renew the leases of these incarnations from now; returns those that are lost (reaped or unknown).
+
+        The supervisor calls it for its processes, so that a task that blocks the interpreter keeps its lease.
+        """
+
+    async def abandon(self, incarnation: Incarnation, /, *, running: Collection[TaskId]) -> int:
+        """End a dead process's incarnation at once: everything it holds goes back to its place.
+
+        Args:
+            running: Ids that had started; their delivery stays counted. All others get theirs back.
+
+        Returns:
+            How many messages went back. An unknown incarnation is none.
+        """
+
+    async def reap(self, /, *, limit: int) -> int:
+        """Abandon up to `limit` incarnations whose lease ran out, or whose process is known to be dead.
+
+        All deliveries they held stay counted, because nobody knows which had started.
+
+        Returns:
+            How many messages went back.
+        """
+
+    def depth(self, queues: Sequence[str] | None = None, /) -> Mapping[str, QueueDepth]:
+        """Counts per queue; None: every queue that holds a message."""
+
+    def peek(
+        self, queue: str | None = None, /, *, state: str | None = None, ids: Collection[TaskId] = (), limit: int = 100
+    ) -> Sequence[Peeked]:
+        """Look at messages without taking them, next to run first.
+
+        Args:
+            queue: None looks at all.
+            state: `ready`, `delayed`, `held` or `dead`; None: all of them.
+            ids: When not empty, only these.
+        """
+
+    def purge(self, queues: Sequence[str], /) -> int:
+        """Delete waiting messages (ready and delayed) for good; returns how many. Held and dead ones stay."""
+
+    def cancel(self, cancellations: Sequence[Cancellation], /) -> Sequence[Cancelled]:
+        """Durably forbid tasks to start. When this returns, none of them starts any more on any worker.
+
+        Waiting messages are removed; held or unknown ids are marked for at least a day (an unknown id may still be
+        published). The caller stores the REVOKED result.
+        """
+
+    def dead_letters(
+        self, queue: str | None = None, /, *, ids: Collection[TaskId] = (), limit: int = 100
+    ) -> Sequence[DeadLetter]:
+        """Buried messages, newest first."""
+
+    def revive(self, ids: Sequence[TaskId], /) -> int:
+        """Put dead letters back into their queues, counts at zero; returns how many there were."""
+
+    def drop_dead(self, ids: Sequence[TaskId], /) -> int:
+        """Delete dead letters for good; returns how many there were."""
+
+    def close(self) -> None:
+        """Close this process's connections. Safe to call twice; using the broker again reopens them."""
+
+
+class Consumer(Protocol):
+    """What one worker process uses. All methods run on the loop that opened it; none blocks the loop for long."""
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """The id that everything claimed here is leased to."""
+
+    async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
+        """Take up to `limit` messages that are due, highest priority first, in one round trip.
+
+        Also promotes delayed messages that have become due. `settle` may be called while a `claim` waits.
+
+        Args:
+            limit: 1 to `traits.max_batch`. Fewer come back when fewer are ready.
+            wait_s: How long to wait for the first message; 0 only looks.
+
+        Returns:
+            Deliveries now held by this incarnation, in the order to run them; empty after `wait_s`, or early after
+            `interrupt`.
+
+        Raises:
+            BrokerUnavailableError: Nothing is known; what was taken comes back when the lease runs out.
+            LeaseLostError: The incarnation was reaped; open another consumer.
+        """
+
+    async def settle(self, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
+        """Say how deliveries ended, all in one transaction: result, successors and acknowledgement of each together.
+
+        A result is written only where the store may (`states.may_follow`); successors are published as by `publish`.
+
+        Returns:
+            One answer per outcome, in order. LEASE_LOST means that nothing of that outcome was stored.
+
+        Raises:
+            BrokerUnavailableError: Nothing is known; calling again with the same outcomes is safe.
+        """
+
+    async def adopt(self, incarnation: Incarnation, ids: Collection[TaskId], /) -> Sequence[Delivery]:
+        """Take over messages that another incarnation holds, atomically, so as to settle them in its place.
+
+        The supervisor uses it for what a killed process was running; those it names are never up for others between.
+
+        Returns:
+            What was taken, delivery counts unchanged. Ids that the incarnation does not hold are left out.
+        """
+
+    @property
+    def cancel_stamp(self) -> int:
+        """Changes whenever something was cancelled anywhere. Reading it costs well under a microsecond, no I/O.
+
+        A worker that finds the stamp it saw when it last asked `cancelled` knows that nothing was cancelled since.
+        """
+
+    async def cancelled(self, ids: Collection[TaskId], /) -> Sequence[Cancellation]:
+        """Which of these ids are cancelled."""
+
+    def interrupt(self) -> None:
+        """Make a waiting `claim` return now. Called on the loop."""
+
+    async def beat(self) -> None:
+        """Renew the lease of this incarnation.
+
+        Raises:
+            LeaseLostError: It was reaped.
+        """
+
+    async def close(self) -> None:
+        """Give back what is still held, without spending an attempt, and end the incarnation. Safe to call twice."""

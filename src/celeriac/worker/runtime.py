@@ -1,0 +1,97 @@
+"""What a worker is made of: its options as plain data, and the parts that the application hands it.
+
+The supervisor runs no user code, so options and facts about tasks travel to it as JSON from the fork server, which
+imported the application.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from celeriac.engine.casualties import TaskFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celeriac.engine.casualties import Casualties
+    from celeriac.engine.executor import Executor
+    from celeriac.interfaces import Broker, ControlChannel, ResultStore
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a worker needs to know besides code; resolved once from settings and command line."""
+
+    node: str
+    """`celery@<host>` unless named."""
+    queues: tuple[str, ...]
+    pool: str = "processes"
+    """`processes`, `threads` (one process with threads) or `solo` (everything in the foreground process)."""
+    processes: int = 1
+    threads: int = 0
+    """Threads per process for `def` tasks; 0 runs them one after another in the main thread."""
+    async_slots: int = 100
+    """`async def` tasks at a time per process."""
+    lease_s: float = 30.0
+    """A lease without a beat ends after this; beats come every third of it."""
+    reap_every_s: float = 5.0
+    grace_s: float = 30.0
+    """What running tasks get to finish after SIGTERM."""
+    soft_shutdown_s: float = 0.0
+    """Of a cold shutdown: what running tasks still get (`worker_soft_shutdown_timeout`)."""
+    max_tasks_per_child: int | None = None
+    max_memory_per_child_kib: int | None = None
+    max_deliveries: int = 5
+    """A message handed out more often than this without an end is buried."""
+    claim_ahead_s: float = 0.075
+    """How much work one claim takes, by the moving average of task duration."""
+    log_level: str = "INFO"
+    log_json: bool = False
+    log_color: bool | None = None
+    """None: colours on a terminal."""
+    log_file: str | None = None
+    log_tasks: bool = True
+    """A line when a task has ended."""
+    autoreload: bool = False
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the fork server tells the supervisor once the application is imported."""
+
+    app: str
+    options: WorkerOptions
+    tasks: tuple[TaskFacts, ...]
+    broker_url: str
+    """With its password: it stays on the inherited socket between two processes of one user."""
+    result_url: str | None
+    settings: dict[str, object] = {}
+    """What `connect` needs besides the URLs (transport options), and what `inspect conf` shows."""
+    modules: tuple[str, ...] = ()
+    """Files that autoreload watches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """The adapters of one process."""
+
+    broker: Broker
+    results: ResultStore | None
+    control: ControlChannel | None
+    fused: bool
+    """The broker stores results itself, inside `settle`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What a process that runs tasks is handed by the application."""
+
+    options: WorkerOptions
+    links: Links
+    executor: Executor
+    casualties: Casualties
+    on_process_start: Callable[[], None]
+    """Sends `worker_process_init`; runs in the main thread before the first task."""
+    on_process_stop: Callable[[int, int], None]
+    """Sends `worker_process_shutdown` with (pid, exit code)."""
