@@ -1,0 +1,558 @@
+"""One attempt, from delivery to outcome: start, resolve, decode, run, classify, report.
+
+The executor does no I/O of its own except through the result store, for the two things that cannot wait until the end
+(state STARTED, and the look whether a redelivered task is done already). It never raises: whatever a message or a task
+does becomes an outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback as tracebacks
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from celeriac.clock import ENTROPY
+from celeriac.codec import epoch_from_iso
+from celeriac.engine import report, signals
+from celeriac.engine.attempt import Attempt, current_attempt
+from celeriac.engine.outcomes import ErrorInfo
+from celeriac.engine.plan import Plan
+from celeriac.errors import (
+    CodecError,
+    ContentDisallowed,
+    EncodeError,
+    Ignore,
+    NotRegistered,
+    Reject,
+    Retry,
+    Snooze,
+    SoftTimeLimitExceeded,
+    TaskRevokedError,
+    WorkerLostError,
+)
+from celeriac.model import Bury, Done, Headers, Later, Release
+from celeriac.model.states import FAILURE, IGNORED, REJECTED, REVOKED, SUCCESS, is_final
+from celeriac.model.states import RETRY as RETRY_STATE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+
+    from celeriac.clock import Clock
+    from celeriac.codec import Codec
+    from celeriac.engine.middleware import Middleware
+    from celeriac.engine.outcomes import Continuation, ResultWriter
+    from celeriac.engine.submit import Submitter
+    from celeriac.interfaces import ResultStore
+    from celeriac.model import Cancellation, Delivery, Outcome, Outgoing, StoredResult
+
+
+class Executor:
+    """Runs attempts of the tasks in `plans`. One per process; thread-safe; has no state of its own between calls."""
+
+    def __init__(
+        self,
+        *,
+        plans: Mapping[str, Plan],
+        codec: Codec,
+        clock: Clock,
+        writer: ResultWriter,
+        submitter: Submitter,
+        continuation: Continuation,
+        results: ResultStore | None,
+        fused: bool,
+        node: str,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        """Wire it.
+
+        Args:
+            plans: By task name; may grow later.
+            codec: Decodes messages.
+            clock: Wall time for due times, monotonic for run times.
+            writer: Encodes results.
+            submitter: Builds the messages of retries.
+            continuation: Knows what follows a task.
+            results: None where results are off.
+            fused: The broker writes results together with the acknowledgement.
+            node: This worker's name.
+            middleware: Outermost first.
+        """
+        self._plans = plans
+        self._codec = codec
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._writer = writer
+        self._submitter = submitter
+        self._continuation = continuation
+        self._results = results
+        self._fused = fused
+        self._node = node
+        self._middleware = tuple(middleware)
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    def begin(self, delivery: Delivery) -> Attempt | Outcome:
+        """Look at a delivery's headers: the attempt to run, or at once the outcome of one that does not run."""
+        try:
+            headers = self._codec.decode_headers(delivery.headers)
+        except CodecError as exc:
+            return self._undecodable(delivery, exc)
+        plan = self._plans.get(headers.task)
+        if plan is None:
+            return self._unknown(delivery, headers)
+        attempt = Attempt(delivery, headers, plan, self._node)
+        if headers.expires is not None and epoch_from_iso(headers.expires) <= self._clock.time():
+            return self._revoked(attempt, "expired", expired=True)
+        if delivery.deliveries > 1:
+            stopped = self._redelivered(attempt, plan)
+            if stopped is not None:
+                return stopped
+        if signals.task_received:
+            signals.task_received.send(self._node, request=attempt)
+        return attempt
+
+    def _redelivered(self, attempt: Attempt, plan: Plan) -> Outcome | None:
+        delivery = attempt.delivery
+        assert delivery is not None
+        if not plan.acks_late:
+            exc: BaseException = WorkerLostError(
+                "the worker was lost after it had taken this task, and acks_late=False forbids to run it again",
+                task_id=attempt.id,
+            )
+            return self._dead_on_arrival(attempt, exc)
+        if delivery.deliveries > plan.max_deliveries:
+            reason = f"handed out {delivery.deliveries - 1} times and never finished: the worker was lost each time"
+            exc = WorkerLostError(reason, task_id=attempt.id)
+            report.buried(attempt.id, attempt.name, reason)
+            return Bury(delivery=delivery, reason=reason, result=self._failure_result(attempt, exc, None))
+        return None
+
+    def _dead_on_arrival(self, attempt: Attempt, exc: BaseException) -> Outcome:
+        try:
+            self._decode(attempt)
+        except CodecError as error:
+            return self._undecodable_body(attempt, error)
+        return self._failed(attempt, exc, None)
+
+    def _undecodable(self, delivery: Delivery, exc: CodecError) -> Outcome:
+        task_id, name = self._codec.salvage(delivery.headers)
+        reason = f"its headers cannot be read: {exc}"
+        report.buried(task_id or delivery.id, name, reason)
+        result = None
+        attempt = Attempt(None, Headers(task=name or "?", id=delivery.id), _UNKNOWN, self._node)
+        if self._results is not None:
+            result = self._writer.failure(attempt, exc, None)
+        if signals.task_rejected:
+            signals.task_rejected.send(self._node, message=delivery, exc=exc)
+        return Bury(delivery=delivery, reason=reason, result=result)
+
+    def _unknown(self, delivery: Delivery, headers: Headers) -> Outcome:
+        known = len(self._plans)
+        exc = NotRegistered(
+            f"task {headers.task!r} is not registered on this worker, which knows {known} tasks; "
+            "was its module imported?",
+            task_id=headers.id,
+        )
+        report.buried(headers.id, headers.task, str(exc))
+        if signals.task_unknown:
+            signals.task_unknown.send(self._node, message=delivery, exc=exc, name=headers.task, id=headers.id)
+        attempt = Attempt(delivery, headers, _UNKNOWN, self._node)
+        return Bury(delivery=delivery, reason=str(exc), result=self._failure_result(attempt, exc, None))
+
+    def _decode(self, attempt: Attempt) -> None:
+        delivery = attempt.delivery
+        assert delivery is not None
+        call = self._codec.decode_body(attempt.message_headers, delivery.body)
+        attempt.args, attempt.kwargs, attempt.embed = call.args, call.kwargs, call.embed
+
+    def _undecodable_body(self, attempt: Attempt, exc: CodecError) -> Outcome:
+        delivery = attempt.delivery
+        assert delivery is not None
+        what = "its content type is refused" if isinstance(exc, ContentDisallowed) else "its body cannot be read"
+        reason = f"{what}: {exc}"
+        report.buried(attempt.id, attempt.name, reason)
+        if signals.task_rejected:
+            signals.task_rejected.send(self._node, message=delivery, exc=exc)
+        return Bury(delivery=delivery, reason=reason, result=self._failure_result(attempt, exc, None))
+
+    # -- run -----------------------------------------------------------------------------------------------------
+
+    def run(self, attempt: Attempt) -> Outcome:
+        """Run a `def` task in this thread and say how it ended."""
+        plan = attempt.plan
+        token = current_attempt.set(attempt)
+        attempt.started_at = self._monotonic()
+        try:
+            try:
+                self._decode(attempt)
+            except CodecError as exc:
+                return self._undecodable_body(attempt, exc)
+            try:
+                if (delivery := attempt.delivery) is not None and delivery.deliveries > 1 and not self._fused:
+                    stored = self._finished_before(attempt)
+                    if stored is not None:
+                        return self._repeat_successors(attempt, stored)
+                if plan.track_started and self._results is not None and not attempt.ignore_result:
+                    self._results.put([self._started_result(attempt)])
+                args, kwargs = self._prepare(attempt, plan)
+                if self._middleware:
+                    value = self._through_middleware(attempt, args, kwargs)
+                else:
+                    value = plan.call(*args, **kwargs)
+            except BaseException as exc:
+                return self._raised(attempt, exc)
+            return self._returned(attempt, value)
+        finally:
+            current_attempt.reset(token)
+
+    async def arun(self, attempt: Attempt) -> Outcome:
+        """Run an `async def` task. Cancelling this coroutine stops the task; `attempt.stop_reason` says why."""
+        plan = attempt.plan
+        token = current_attempt.set(attempt)
+        attempt.started_at = self._monotonic()
+        try:
+            try:
+                self._decode(attempt)
+            except CodecError as exc:
+                return self._undecodable_body(attempt, exc)
+            try:
+                if (delivery := attempt.delivery) is not None and delivery.deliveries > 1 and not self._fused:
+                    stored = await asyncio.to_thread(self._finished_before, attempt)
+                    if stored is not None:
+                        return self._repeat_successors(attempt, stored)
+                if plan.track_started and self._results is not None and not attempt.ignore_result:
+                    await self._results.aput([self._started_result(attempt)])
+                args, kwargs = self._prepare(attempt, plan)
+                if self._middleware:
+                    awaitable = self._through_async_middleware(attempt, args, kwargs)
+                else:
+                    awaitable = plan.call(*args, **kwargs)
+                value = await (awaitable if attempt.soft_limit_s is None else _SoftLimited(attempt, awaitable))
+            except BaseException as exc:
+                return self._raised(attempt, exc)
+            return self._returned(attempt, value)
+        finally:
+            current_attempt.reset(token)
+
+    def _prepare(self, attempt: Attempt, plan: Plan) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        args, kwargs = attempt.args, attempt.kwargs
+        if plan.rebuild is not None:
+            args, kwargs = attempt.args, attempt.kwargs = plan.rebuild(args, kwargs)
+        if signals.task_prerun:
+            signals.task_prerun.send(plan.task, task_id=attempt.id, task=plan.task, args=args, kwargs=kwargs)
+        if plan.hooks is not None and plan.hooks.before_start is not None:
+            plan.hooks.before_start(attempt.id, args, kwargs)
+        return args, kwargs
+
+    def _through_middleware(self, attempt: Attempt, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        call: Callable[[], Any] = lambda: attempt.plan.call(*args, **kwargs)  # noqa: E731
+        for middleware in reversed(self._middleware):
+            call = lambda run=middleware.run, inner=call: run(attempt, inner)  # type: ignore[misc]  # noqa: E731
+        return call()
+
+    def _through_async_middleware(
+        self, attempt: Attempt, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Awaitable[Any]:
+        call: Callable[[], Awaitable[Any]] = lambda: attempt.plan.call(*args, **kwargs)  # noqa: E731
+        for middleware in reversed(self._middleware):
+            call = lambda run=middleware.arun, inner=call: run(attempt, inner)  # type: ignore[misc]  # noqa: E731
+        return call()
+
+    def _started_result(self, attempt: Attempt) -> StoredResult:
+        import os
+
+        return self._writer.write(attempt, "STARTED", {"pid": os.getpid(), "hostname": self._node}, None)
+
+    def _finished_before(self, attempt: Attempt) -> StoredResult | None:
+        """A final result that an earlier delivery stored before its worker was lost (separate result store only)."""
+        if self._results is None or attempt.ignore_result:
+            return None
+        stored = self._results.get([attempt.id]).get(attempt.id)
+        return stored if stored is not None and is_final(stored.state) else None
+
+    def _repeat_successors(self, attempt: Attempt, stored: StoredResult) -> Outcome:
+        assert attempt.delivery is not None
+        successors: Sequence[Outgoing] = ()
+        if stored.state == SUCCESS:
+            value = self._codec.decode_result(stored.payload).result
+            successors = self._continuation.after_success(attempt, value)
+        return Done(delivery=attempt.delivery, successors=tuple(successors))
+
+    # -- classify ------------------------------------------------------------------------------------------------
+
+    def _returned(self, attempt: Attempt, value: Any) -> Outcome:
+        plan = attempt.plan
+        embed = attempt.embed
+        runtime_s = self._monotonic() - attempt.started_at
+        try:
+            successors: Sequence[Outgoing] = ()
+            if embed is not None and (embed.callbacks or embed.chain or embed.chord):
+                successors = self._continuation.after_success(attempt, value)
+            result = None
+            if self._results is not None and not attempt.ignore_result:
+                result = self._writer.success(attempt, value, successors)
+        except EncodeError as exc:
+            return self._failed(attempt, exc, None)
+        except Exception as exc:
+            return self._failed(attempt, exc, _format(exc))
+        report.succeeded(attempt, runtime_s)
+        if signals.task_success:
+            signals.task_success.send(plan.task, result=value, runtime=runtime_s)
+        hooks = plan.hooks
+        if hooks is not None:
+            if hooks.on_success is not None:
+                _guard(attempt, hooks.on_success, value, attempt.id, attempt.args, attempt.kwargs)
+            if hooks.after_return is not None:
+                _guard(attempt, hooks.after_return, SUCCESS, value, attempt.id, attempt.args, attempt.kwargs, None)
+        if signals.task_postrun:
+            self._postrun(attempt, value, SUCCESS)
+        if attempt.is_eager:
+            attempt.ending = value
+        return Done(delivery=attempt.delivery, result=result, successors=tuple(successors))  # type: ignore[arg-type]
+
+    def _raised(self, attempt: Attempt, exc: BaseException) -> Outcome:
+        """An exception left the task: which of the ways to end is it?"""
+        delivery = attempt.delivery
+        assert delivery is not None
+        if attempt.stop_reason == "terminated":
+            return self._revoked(attempt, "terminated", terminated=True)
+        if attempt.stop_reason == "shutdown" and isinstance(exc, asyncio.CancelledError):
+            return Release(delivery=delivery, spent=True)
+        if isinstance(exc, asyncio.CancelledError) and attempt.stop_reason == "soft_limit":
+            exc = SoftTimeLimitExceeded(attempt.soft_limit_s)
+        if attempt.is_eager and isinstance(exc, (KeyboardInterrupt, SystemExit)):
+            raise exc
+        if isinstance(exc, Retry):
+            return self._retry(attempt, exc)
+        if isinstance(exc, Ignore):
+            report.ignored(attempt)
+            self._after(attempt, IGNORED, None, None)
+            return Done(delivery=delivery)
+        if isinstance(exc, Snooze):
+            report.snoozed(attempt, exc.delay_s)
+            message = self._submitter.again(
+                attempt, not_before=self._clock.time() + exc.delay_s, retries=attempt.retries
+            )
+            return Later(delivery=delivery, message=message)
+        if isinstance(exc, Reject):
+            report.rejected(attempt, exc.reason, requeue=exc.requeue)
+            if signals.task_rejected:
+                signals.task_rejected.send(self._node, message=delivery, exc=exc)
+            self._after(attempt, REJECTED, exc, None)
+            if exc.requeue:
+                return Release(delivery=delivery, spent=True)
+            return Bury(delivery=delivery, reason=f"rejected by the task: {exc.reason}", detail=_format(exc))
+        policy = attempt.plan.retry
+        if policy is not None and policy.wants(exc) and not isinstance(exc, EncodeError):
+            retries = attempt.retries
+            if policy.max_retries is None or retries < policy.max_retries:
+                delay_s = policy.delay_before(retries + 1, ENTROPY)
+                return self._again(attempt, exc, delay_s, {})
+        return self._failed(attempt, exc, _format(exc))
+
+    def _retry(self, attempt: Attempt, asked: Retry) -> Outcome:
+        when = asked.when
+        changes: Mapping[str, Any] = getattr(asked, "changes", {})
+        now = self._clock.time()
+        if when is None:
+            policy = attempt.plan.retry
+            delay_s = 180.0 if policy is None else policy.delay_before(attempt.retries + 1, ENTROPY)
+        elif isinstance(when, datetime):
+            delay_s = self._submitter.epoch(when, "retry eta") - now
+        elif isinstance(when, timedelta):
+            delay_s = when.total_seconds()
+        else:
+            delay_s = float(when)
+        return self._again(attempt, asked.exc or asked, max(0.0, delay_s), changes)
+
+    def _again(self, attempt: Attempt, exc: BaseException, delay_s: float, changes: Mapping[str, Any]) -> Outcome:
+        delivery = attempt.delivery
+        assert delivery is not None
+        retries = attempt.retries + 1
+        traceback = _format(exc)
+        not_before = self._clock.time() + delay_s if delay_s > 0 else None
+        try:
+            message = self._submitter.again(attempt, not_before=not_before, retries=retries, changes=changes)
+        except (CodecError, ValueError, TypeError) as error:
+            return self._failed(attempt, error, traceback)
+        result = None
+        if self._results is not None and not attempt.ignore_result:
+            result = self._writer.retry(attempt, exc, traceback)
+        report.retried(attempt, exc, delay_s, retries)
+        info = ErrorInfo(exc, traceback)
+        if signals.task_retry:
+            signals.task_retry.send(attempt.plan.task, request=attempt, reason=exc, einfo=info)
+        hooks = attempt.plan.hooks
+        if hooks is not None and hooks.on_retry is not None:
+            _guard(attempt, hooks.on_retry, exc, attempt.id, attempt.args, attempt.kwargs, info)
+        self._after(attempt, RETRY_STATE, exc, info)
+        return Later(delivery=delivery, message=message, result=result)
+
+    def _failed(self, attempt: Attempt, exc: BaseException, traceback: str | None) -> Outcome:
+        plan = attempt.plan
+        delivery = attempt.delivery
+        assert delivery is not None
+        expected = isinstance(exc, plan.throws)
+        text = traceback or f"{type(exc).__name__}: {exc}\n"
+        started_at = attempt.started_at
+        report.failed(attempt, exc, text, self._monotonic() - started_at if started_at else 0.0, expected=expected)
+        successors: Sequence[Outgoing] = ()
+        embed = attempt.embed
+        if embed is not None and (embed.errbacks or embed.chain or embed.chord):
+            try:
+                successors = self._continuation.after_failure(attempt, exc)
+            except Exception:
+                report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
+        result = self._failure_result(attempt, exc, text, successors)
+        info = ErrorInfo(exc, text)
+        if signals.task_failure:
+            signals.task_failure.send(
+                plan.task,
+                task_id=attempt.id,
+                exception=exc,
+                args=attempt.args,
+                kwargs=attempt.kwargs,
+                traceback=exc.__traceback__,
+                einfo=info,
+            )
+        hooks = plan.hooks
+        if hooks is not None and hooks.on_failure is not None:
+            _guard(attempt, hooks.on_failure, exc, attempt.id, attempt.args, attempt.kwargs, info)
+        self._after(attempt, FAILURE, exc, info)
+        if attempt.is_eager:
+            attempt.ending = exc
+        return Done(delivery=delivery, result=result, successors=tuple(successors))
+
+    def _failure_result(
+        self, attempt: Attempt, exc: BaseException, traceback: str | None, successors: Sequence[Outgoing] = ()
+    ) -> StoredResult | None:
+        if self._results is None or (attempt.ignore_result and not attempt.plan.store_errors_even_if_ignored):
+            return None
+        return self._writer.failure(attempt, exc, traceback, successors)
+
+    def revoked(self, delivery: Delivery, cancellation: Cancellation, *, terminated: bool) -> Outcome:
+        """The outcome of a delivery whose task was cancelled before it started, or stopped while it ran."""
+        try:
+            headers = self._codec.decode_headers(delivery.headers)
+        except CodecError as exc:
+            return self._undecodable(delivery, exc)
+        attempt = Attempt(delivery, headers, self._plans.get(headers.task, _UNKNOWN), self._node)
+        why = "terminated" if terminated else "revoked"
+        return self._revoked(attempt, why, terminated=terminated, signum=cancellation.signal)
+
+    def _revoked(
+        self,
+        attempt: Attempt,
+        why: str,
+        *,
+        terminated: bool = False,
+        expired: bool = False,
+        signum: str | None = None,
+    ) -> Outcome:
+        delivery = attempt.delivery
+        assert delivery is not None
+        exc = TaskRevokedError(why, task_id=attempt.id)
+        report.revoked(attempt, why)
+        if signals.task_revoked:
+            signals.task_revoked.send(
+                attempt.plan.task, request=attempt, terminated=terminated, signum=signum, expired=expired
+            )
+        result = None
+        if self._results is not None and not attempt.ignore_result:
+            result = self._writer.revoked(attempt, exc)
+        successors: Sequence[Outgoing] = ()
+        try:
+            if attempt.embed is None:
+                self._decode(attempt)
+            if attempt.embed is not None and (attempt.embed.errbacks or attempt.embed.chain or attempt.embed.chord):
+                successors = self._continuation.after_failure(attempt, exc)
+        except Exception:
+            report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
+        self._after(attempt, REVOKED, exc, None)
+        if attempt.is_eager:
+            attempt.ending = exc
+        return Done(delivery=delivery, result=result, successors=tuple(successors))
+
+    # -- report --------------------------------------------------------------------------------------------------
+
+    def _after(self, attempt: Attempt, state: str, value: Any, info: ErrorInfo | None) -> None:
+        hooks = attempt.plan.hooks
+        if hooks is not None and hooks.after_return is not None:
+            _guard(attempt, hooks.after_return, state, value, attempt.id, attempt.args, attempt.kwargs, info)
+        if signals.task_postrun:
+            self._postrun(attempt, value, state)
+
+    def _postrun(self, attempt: Attempt, value: Any, state: str) -> None:
+        task = attempt.plan.task
+        signals.task_postrun.send(
+            task,
+            task_id=attempt.id,
+            task=task,
+            args=attempt.args,
+            kwargs=attempt.kwargs,
+            retval=value,
+            state=state,
+        )
+
+
+class _SoftLimited:
+    """Awaits a task and turns the cancellation of its soft limit into SoftTimeLimitExceeded *inside* the task.
+
+    asyncio can only cancel; the task should see Celery's exception at the place where it waits, so that it can clean up
+    and even go on.
+    """
+
+    __slots__ = ("_attempt", "_awaitable")
+
+    def __init__(self, attempt: Attempt, awaitable: Awaitable[Any]) -> None:
+        self._attempt = attempt
+        self._awaitable = awaitable
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self._awaitable.__await__()
+        step: Callable[[], Any] = lambda: next(inner)  # noqa: E731
+        while True:
+            try:
+                waited_for = step()
+            except StopIteration as stop:
+                return stop.value
+            try:
+                value = yield waited_for
+            except asyncio.CancelledError as exc:
+                raised: BaseException = exc
+                if self._attempt.stop_reason == "soft_limit":
+                    self._attempt.stop_reason = None  # once: a later cancellation is what it says
+                    task = asyncio.current_task()
+                    if task is not None:
+                        task.uncancel()
+                    raised = SoftTimeLimitExceeded(self._attempt.soft_limit_s)
+                step = lambda raised=raised: inner.throw(raised)  # type: ignore[misc]  # noqa: E731
+            except BaseException as exc:
+                step = lambda raised=exc: inner.throw(raised)  # type: ignore[misc]  # noqa: E731
+            else:
+                step = lambda value=value: inner.send(value)  # type: ignore[misc]  # noqa: E731
+
+
+def _guard(attempt: Attempt, hook: Callable[..., None], *arguments: Any) -> None:
+    """Call a hook of the user's; what it raises is logged and does not change the outcome."""
+    try:
+        hook(*arguments)
+    except Exception:
+        report.log.exception("%s[%s]: its hook %s raised", attempt.name, attempt.id, getattr(hook, "__name__", hook))
+
+
+def _format(exc: BaseException) -> str:
+    """The traceback as text, from the task's own first line on."""
+    top = exc.__traceback__
+    while top is not None and top.tb_frame.f_globals.get("__name__") == __name__:
+        top = top.tb_next
+    return "".join(tracebacks.format_exception(type(exc), exc, top or exc.__traceback__))
+
+
+def _never(*args: Any, **kwargs: Any) -> Any:
+    raise NotRegistered("a task that is not registered cannot be called")
+
+
+_UNKNOWN = Plan(name="?", task="?", call=_never)
+"""Stands in for the plan of a task this worker does not know, so that its end can be recorded."""
