@@ -1,0 +1,5 @@
+"""A result store in this process's memory."""
+
+from celeriac.results.memory.store import MemoryResultStore
+
+__all__ = ["MemoryResultStore"]
