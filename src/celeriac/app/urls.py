@@ -1,0 +1,157 @@
+"""Broker and result store URLs: which adapter a scheme means, where its store is, and URLs without their passwords."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl, quote, unquote
+
+import msgspec
+
+from celeriac.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Role = Literal["broker", "result store"]
+
+DEFAULT_BROKER_URL = "sqlite:///celeriac.db"
+"""A file in the working directory of the process."""
+
+NO_RESULTS = "disabled"
+"""The adapter name of `result_backend = "disabled://"`: no result is stored."""
+
+_BUILT = "memory://, sqlite:///path/to/file.db"
+
+_LATER: Mapping[str, str] = {
+    "redis": "Redis",
+    "rediss": "Redis over TLS",
+    "sentinel": "Redis Sentinel",
+    "valkey": "Valkey",
+    "valkeys": "Valkey over TLS",
+    "amqp": "RabbitMQ",
+    "amqps": "RabbitMQ over TLS",
+    "pyamqp": "RabbitMQ",
+    "postgresql": "PostgreSQL",
+    "postgres": "PostgreSQL",
+    "sqs": "Amazon SQS",
+    "zookeeper": "ZooKeeper",
+    "stomp": "ActiveMQ and other STOMP brokers",
+    "rpc": "results over AMQP",
+    "db": "results in any SQL database",
+    "file": "results as files",
+    "s3": "results in an object store",
+    "gs": "results in an object store",
+}
+
+# Celery's spellings of stores that exist here under another one.
+_RESPELT: Mapping[str, str] = {
+    "sqla+sqlite": "sqlite",
+    "db+sqlite": "sqlite",
+    "sqlite3": "sqlite",
+    "cache+memory": "memory",
+    "inmemory": "memory",
+}
+
+_HIDDEN = r"passw|pwd|secret|token|credential|signature|api_?key|access_?key|private_?key"
+# The user part may hold anything but ':' and the password anything but white space, up to the *last* '@': of an
+# ill-formed URL too much is hidden rather than too little. A path after '//' has no password.
+_USERINFO = re.compile(r"(://(?!/)[^\s:]*:)\S*@")
+_QUERY = re.compile(rf"([?&;][^=&\s]*(?:{_HIDDEN})[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE)
+_SECRET_NAME = re.compile(_HIDDEN, re.IGNORECASE)
+_NEXT_URL = re.compile(r"([;,]\s*)(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+
+
+class Location(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a broker or result store is."""
+
+    adapter: str
+    """The folder of the adapter under `brokers/` or `results/`; `disabled` for no results."""
+    url: str
+    """In one form per store: two spellings of one file are one URL. May hold a password."""
+    path: str | None = None
+    """The absolute path of the file, for stores that are one."""
+    options: dict[str, str] = {}
+    """What stood in the URL's query."""
+
+
+def parse(url: str, role: Role = "broker") -> Location:
+    """Find the adapter for a URL.
+
+    Args:
+        url: `memory://` (optionally `memory://name`, for a second one in the same process), or `sqlite:///file.db`
+            (relative to the working directory), or `sqlite:////absolute/file.db`. Options follow as a query.
+        role: For the message, and because only results can be `disabled://`.
+
+    Raises:
+        ConfigError: No adapter serves the URL, or a part of it is missing or wrong.
+    """
+    shown = masked(url)
+    text = url.strip()
+    if _NEXT_URL.search(text):
+        raise ConfigError(f"the {role} URL {shown!r} lists several servers; failover lists are not built yet: give one")
+    scheme, separator, rest = text.partition("://")
+    scheme = scheme.lower().rstrip(":")
+    if not separator and (scheme in _LATER or scheme in ("memory", NO_RESULTS)):
+        rest = ""  # Celery takes a bare scheme: broker_url = "memory"
+    elif not separator:
+        raise ConfigError(
+            f"the {role} URL {shown!r} has no scheme; for a file, write sqlite:///{shown or 'celeriac.db'}"
+        )
+    if role == "result store" and scheme == NO_RESULTS:
+        return Location(adapter=NO_RESULTS, url="disabled://")
+    rest, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if scheme == "memory":
+        return Location(adapter="memory", url=f"memory://{rest.strip('/')}", options=options)
+    if scheme == "sqlite":
+        return _sqlite(shown, rest, options, role)
+    if scheme in _RESPELT:
+        right = _RESPELT[scheme]
+        raise ConfigError(
+            f"the {role} URL {shown!r} is Celery's spelling; write {right}://{masked(rest)} "
+            f"(a store of celeriac's own: it does not read what Celery left there)"
+        )
+    if (engine := _LATER.get(scheme) or _LATER.get(scheme.partition("+")[0])) is not None:
+        raise ConfigError(
+            f"the {role} URL {shown!r} asks for {engine}, which is not built yet in this version; there is: {_BUILT}"
+        )
+    raise ConfigError(
+        f"the {role} URL {shown!r} has the unknown scheme {scheme!r}; {_nearest(scheme)}there is: {_BUILT}"
+    )
+
+
+def _sqlite(shown: str, rest: str, options: dict[str, str], role: Role) -> Location:
+    host, slash, path = rest.partition("/")
+    path = unquote(path)
+    if host or not slash:
+        raise ConfigError(f"the {role} URL {shown!r} has no path; write sqlite:///{host or 'celeriac.db'}")
+    if path == ":memory:":
+        raise ConfigError(f"the {role} URL {shown!r}: processes cannot share SQLite in memory; write memory://")
+    if not path or path.endswith("/"):
+        raise ConfigError(f"the {role} URL {shown!r} names no file; write sqlite:///{path}celeriac.db")
+    if "\0" in path:
+        raise ConfigError(f"the {role} URL {shown!r} has a NUL character in its path")
+    file = os.path.realpath(path)  # two spellings of one file must be one store
+    return Location(adapter="sqlite", url=f"sqlite:///{quote(file)}", path=file, options=options)
+
+
+def _nearest(scheme: str) -> str:
+    from difflib import get_close_matches
+
+    known = get_close_matches(scheme, ["memory", "sqlite", *_LATER], n=1)
+    return f"did you mean {known[0]}://? " if known else ""
+
+
+def masked(text: str) -> str:
+    """Replace every password in the URLs of a text by `***`: in `user:password@`, and in query parameters."""
+    if "://" not in text:
+        return text
+    pieces = _NEXT_URL.split(text)  # in a failover list, each URL has its own last '@'
+    return "".join(_QUERY.sub(r"\1***", _USERINFO.sub(r"\1***@", piece)) for piece in pieces)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting, option or key of this name holds something that must not be shown."""
+    return _SECRET_NAME.search(name) is not None
