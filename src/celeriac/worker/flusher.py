@@ -1,0 +1,206 @@
+"""Settles what has ended: at once when the process is idle, else a few milliseconds or a hundred outcomes together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from typing import TYPE_CHECKING
+
+from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
+from celeriac.model import Bury, Done, Later, Release, Settled
+from celeriac.model.states import FAILURE, REVOKED
+from celeriac.worker.backoff import Backoff
+from celeriac.worker.desk import FULL
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from celeriac.clock import Clock
+    from celeriac.engine.settle import Settler
+    from celeriac.model import Outcome
+    from celeriac.probe import Probe
+    from celeriac.worker.desk import Desk
+    from celeriac.worker.lease import Lease
+    from celeriac.worker.slots import Slot
+
+_log = logging.getLogger("celeriac.worker")
+
+COALESCE_S = 0.003
+"""How long an outcome may wait for others while the process is busy."""
+MOST = 1000
+"""Outcomes of one settle call."""
+
+_SUCCEEDED, _FAILED, _RETRIED, _RELEASED, _BURIED, _LOST = range(1, 7)
+
+
+class Flusher:
+    """Takes outcomes from the lease and settles them in batches, one call at a time."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        slot: Slot,
+        settler: Settler,
+        clock: Clock,
+        probe: Probe,
+        lease: Callable[[], Lease],
+        is_idle: Callable[[], bool],
+        on_lost: Callable[[Lease], Awaitable[None]],
+        on_settled: Callable[[int], None],
+    ) -> None:
+        """Wire it.
+
+        Args:
+            desk: Whose wake-up flags it clears.
+            slot: Where it counts.
+            settler: Makes the call.
+            clock: For back-off.
+            probe: Signalled `settled` with the outcomes of each call.
+            lease: The current lease.
+            is_idle: Whether nothing waits to run here, so that nothing is gained by waiting for more outcomes.
+            on_lost: Told when the broker refused outcomes of a lease.
+            on_settled: Told how many attempts have ended for good or for now (releases not counted).
+        """
+        self._desk = desk
+        self._slot = slot
+        self._settler = settler
+        self._clock = clock
+        self._probe = probe
+        self._lease = lease
+        self._is_idle = is_idle
+        self._on_lost = on_lost
+        self._on_settled = on_settled
+        self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._backoff = Backoff()
+
+    def wake(self) -> None:
+        """There is something to settle."""
+        self._wake.set()
+
+    def wake_full(self) -> None:
+        """There is enough to settle at once."""
+        self._wake.set()
+        self._full.set()
+
+    async def run(self) -> None:
+        """Settle until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            lease = self._lease()
+            if len(lease.done) < FULL and not self._is_idle():
+                self._full.clear()
+                timer = loop.call_later(COALESCE_S, self._full.set)
+                await self._full.wait()
+                timer.cancel()
+            while await self.flush():
+                if len(lease.done) < FULL and not self._is_idle():
+                    self._wake.set()  # the rest may wait for more
+                    break
+
+    async def finish(self) -> None:
+        """Settle everything that is done by now."""
+        while await self.flush():
+            pass
+
+    async def flush(self) -> bool:
+        """Settle one batch, after the one under way; False when nothing is left."""
+        async with self._turn:
+            desk = self._desk
+            desk.kicked = False
+            desk.full = False
+            lease = self._lease()
+            done = lease.done
+            count = min(len(done), MOST)
+            if not count:
+                return False
+            outcomes = [done.popleft() for _ in range(count)]
+            try:
+                answers = await self._settle(lease, outcomes)
+            except asyncio.CancelledError:
+                done.extendleft(reversed(outcomes))  # settling the same again is safe
+                raise
+        self._tell(outcomes, answers)
+        if Settled.LEASE_LOST in answers:
+            await self._on_lost(lease)
+        return True
+
+    async def _settle(self, lease: Lease, outcomes: list[Outcome]) -> Sequence[Settled]:
+        while not lease.lost:
+            try:
+                answers = await self._settler.settle(lease.consumer, outcomes)
+            except LeaseLostError:
+                return [Settled.LEASE_LOST] * len(outcomes)
+            except BrokerUnavailableError as exc:
+                delay_s = self._backoff.next()
+                _log.warning("cannot settle %d outcomes (%s); trying again in %.1f s", len(outcomes), exc, delay_s)
+                await self._clock.sleep(delay_s)
+            except Exception as exc:
+                # Not a matter of time. Find the outcome that the broker refuses, so that it harms no other.
+                if len(outcomes) > 1:
+                    return [(await self._settle(lease, [outcome]))[0] for outcome in outcomes]
+                return [await self._refused(lease, outcomes[0], exc)]
+            else:
+                self._backoff.reset()
+                return answers
+        return [Settled.LEASE_LOST] * len(outcomes)
+
+    async def _refused(self, lease: Lease, outcome: Outcome, exc: Exception) -> Settled:
+        _log.error("the broker refuses the outcome of %s", outcome.delivery.id, exc_info=exc)
+        fallback: Outcome
+        if isinstance(outcome, (Bury, Release)):
+            fallback = Release(delivery=outcome.delivery, spent=True)
+        else:
+            fallback = Bury(
+                delivery=outcome.delivery,
+                reason=f"the broker refused its outcome: {type(exc).__name__}: {exc}",
+                detail="".join(traceback.format_exception(exc)),
+            )
+        if type(fallback) is type(outcome) and isinstance(fallback, Release):
+            # Even giving it back fails: leave it to the lease, which ends with this process.
+            return Settled.OK
+        if not isinstance(exc, BrokerError):
+            await self._clock.sleep(self._backoff.next())  # a fault in an adapter must not become a busy loop
+        return (await self._settle(lease, [fallback]))[0]
+
+    def _tell(self, outcomes: list[Outcome], answers: Sequence[Settled]) -> None:
+        count = self._slot.count
+        ended = succeeded = 0
+        lost: list[str] = []
+        for outcome, answer in zip(outcomes, answers, strict=True):
+            if answer is not Settled.OK:
+                lost.append(outcome.delivery.id)
+                continue
+            kind = type(outcome)
+            if kind is Done:
+                ended += 1
+                result = outcome.result  # type: ignore[union-attr]
+                if result is None or result.state not in (FAILURE, REVOKED):
+                    succeeded += 1
+                else:
+                    count(_FAILED)
+            elif kind is Release:
+                count(_RELEASED)
+            elif kind is Later:
+                ended += 1
+                count(_RETRIED)
+            else:
+                ended += 1
+                count(_BURIED)
+        if succeeded:
+            count(_SUCCEEDED, succeeded)
+        if lost:
+            count(_LOST, len(lost))
+            _log.warning(
+                "the lease on %d tasks was lost before they were settled; their outcomes are thrown away: %s",
+                len(lost),
+                ", ".join(lost[:5]) + (" …" if len(lost) > 5 else ""),
+            )
+        self._probe.signal("settled", outcomes)
+        if ended:
+            self._on_settled(ended)

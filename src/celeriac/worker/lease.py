@@ -1,0 +1,26 @@
+"""One incarnation as this process knows it: its consumer, and the outcomes that may only be settled under it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from celeriac.interfaces import Consumer
+    from celeriac.model import Cancellation, Outcome
+
+
+class Lease:
+    """Everything claimed under one incarnation carries it; once `lost`, all of that is void."""
+
+    __slots__ = ("cancelled", "consumer", "done", "halted", "lost")
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+        self.done: deque[Outcome] = deque()
+        """Outcomes on their way to the broker, appended by runners."""
+        self.halted = False
+        """Nothing may start under it any more: it is lost, or the process is leaving."""
+        self.lost = False
+        self.cancelled: dict[str, Cancellation] = {}
+        """Orders not to run, or to stop, what is held here."""

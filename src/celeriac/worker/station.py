@@ -1,0 +1,607 @@
+"""One place of work: an IO loop that claims, settles and runs async tasks, with runners for `def` tasks beside it.
+
+A pool process is one station with its runner in the main thread; an embedded worker is one with threads only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import math
+from typing import TYPE_CHECKING, Final
+
+from celeriac.clock import SYSTEM_CLOCK
+from celeriac.engine.attempt import Attempt
+from celeriac.engine.settle import Settler
+from celeriac.errors import LeaseLostError
+from celeriac.model import Release, new_incarnation
+from celeriac.probe import Probe
+from celeriac.worker.backoff import Backoff
+from celeriac.worker.desk import Desk, Job
+from celeriac.worker.fetcher import MOST, WAIT_S, Capacity, Fetcher
+from celeriac.worker.flusher import Flusher
+from celeriac.worker.lease import Lease
+from celeriac.worker.limits import SoftLimits
+from celeriac.worker.memory import resident_kib
+from celeriac.worker.runners import AsyncRunner, MainRunner, Runner, ThreadRunner
+from celeriac.worker.slots import DRAINING, GONE, READY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
+
+    from celeriac.clock import Clock
+    from celeriac.model import Cancellation, Delivery
+    from celeriac.worker.runtime import Runtime
+    from celeriac.worker.slots import Slot
+
+_log = logging.getLogger("celeriac.worker")
+
+STUCK_S: Final = 1.0
+"""What has waited that long behind running tasks is given back to others."""
+WATCH_S: Final = 0.2
+"""How often a busy station looks after what waits, and for orders to terminate."""
+CLEANUP_S: Final = 1.0
+"""What cancelled async tasks get to clean up at a shutdown."""
+SETTLE_S: Final = 5.0
+"""How long the last settlement may take at a shutdown."""
+
+
+def safe_until(before: float, lease_s: float) -> float:
+    """The end of a lease that was renewed by a call sent at `before`, less a tenth for what clocks may differ."""
+    return before + lease_s * 0.9
+
+
+class Station:
+    """Claims, runs and settles until told to stop."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        slot: Slot,
+        *,
+        main: bool,
+        beats: bool = False,
+        queues: Sequence[str] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        probe: Probe = Probe.INERT,
+    ) -> None:
+        """Wire it; nothing runs yet.
+
+        Args:
+            runtime: What the application hands a process.
+            slot: Where it shows what it does.
+            main: Without `threads`, `def` tasks run in the main thread, which then calls `runners[0].run()`.
+            beats: Renew the lease itself; otherwise a supervisor does.
+            queues: Instead of the options' queues.
+            clock: Monotonic time; sleeps.
+            probe: Signalled `ready`, `claimed`, `settled`, `lease_lost`, `released`.
+        """
+        options = runtime.options
+        self.options = options
+        self.slot = slot
+        self._runtime = runtime
+        self._executor = runtime.executor
+        self._broker = runtime.links.broker
+        self._queues = tuple(options.queues if queues is None else queues)
+        self._clock = clock
+        self._probe = probe
+        self._beats = beats
+        self._desk = Desk()
+        self._limits = SoftLimits(clock)
+        average_s = options.claim_ahead_s / 16.0
+        count = options.threads or 1
+        kind: type[Runner] = MainRunner if main and not options.threads else ThreadRunner
+        self.runners: list[Runner] = [
+            kind(
+                entry,
+                desk=self._desk,
+                slot=slot,
+                executor=runtime.executor,
+                clock=clock,
+                limits=self._limits,
+                vet=self._vet,
+                average_s=average_s,
+            )
+            for entry in range(count)
+        ]
+        self._async = AsyncRunner(
+            count,
+            options.async_slots,
+            slot=slot,
+            executor=runtime.executor,
+            clock=clock,
+            vet=self._vet_on_loop,
+            on_done=self._on_done,
+            average_s=average_s,
+        )
+        self._capacity = Capacity(
+            desk=self._desk,
+            runners=self.runners,
+            async_runner=self._async,
+            clock=clock,
+            ahead_s=options.claim_ahead_s,
+            most=min(MOST, self._broker.traits.max_batch),
+            allowance=options.max_tasks_per_child,
+        )
+        self._left_to_run = options.max_tasks_per_child
+        self._lease: Lease | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._settler = Settler(runtime.links.results, self._broker, fused=runtime.links.fused)
+        self._held_check_at = 0.0
+        self._deadline = math.inf
+        """When a stopping station no longer waits for running tasks; infinite while it is not stopping."""
+        self.is_recycling = False
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called on the loop once the first consumer is open."""
+        self._vetting: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def entries(threads: int, async_slots: int) -> int:
+        """How many entries a slot needs."""
+        return (threads or 1) + async_slots
+
+    @property
+    def lease(self) -> Lease:
+        assert self._lease is not None
+        return self._lease
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> bool:
+        """Work until stopped.
+
+        Returns:
+            True when everything was finished or given back; False when a `def` task still runs that did not end in
+            its time: the caller ends the process, or lives with a thread whose outcome nobody takes.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._busy = asyncio.Event()
+        self._doubt = asyncio.Lock()
+        self._fetcher = Fetcher(
+            capacity=self._capacity,
+            slot=self.slot,
+            clock=self._clock,
+            lease=lambda: self.lease,
+            wait_s=min(WAIT_S, self.options.lease_s / 3.0),
+            accept=self._accept,
+            on_lost=self._renew,
+        )
+        self._flusher = Flusher(
+            desk=self._desk,
+            slot=self.slot,
+            settler=self._settler,
+            clock=self._clock,
+            probe=self._probe,
+            lease=lambda: self.lease,
+            is_idle=self._is_idle,
+            on_lost=self._refused,
+            on_settled=self._on_settled,
+        )
+        self._desk.attach(loop, self._on_done, self._on_full)
+        self._limits.attach(loop, self.runners)
+        await self._open()
+        self.slot.state = READY
+        self.on_ready()
+        self._probe.signal("ready")
+        fetching = loop.create_task(self._fetcher.run(), name="fetcher")
+        others = [
+            loop.create_task(self._flusher.run(), name="flusher"),
+            loop.create_task(self._watch(), name="watch"),
+        ]
+        if self._beats:
+            others.append(loop.create_task(self._beat(), name="beat"))
+        stop = loop.create_task(self._stop.wait(), name="stop")
+        try:
+            # The other parts never end by themselves; one that does has a fault that must not be swallowed.
+            done, _ = await asyncio.wait([stop, fetching, *others], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stop}:
+                task.result()
+            return await self._leave(fetching)
+        finally:
+            for task in (stop, fetching, *others):
+                task.cancel()
+            await asyncio.gather(stop, fetching, *others, return_exceptions=True)
+            for _ in self.runners:
+                self._desk.ready.put(None)
+
+    def stop(self, grace_s: float) -> None:
+        """Stop claiming, give back what has not started, let what runs finish for `grace_s`. May be called again to
+        shorten the time; from any thread.
+        """
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._stop_soon, grace_s)
+
+    def _stop_soon(self, grace_s: float) -> None:
+        self._deadline = min(self._deadline, self._clock.monotonic() + grace_s)
+        self._stop.set()
+        self._changed.set()
+
+    async def _leave(self, fetching: asyncio.Task[None]) -> bool:
+        self.slot.state = DRAINING
+        self.lease.halted = True
+        self._fetcher.stop()
+        self._release(self._take_unstarted())
+        await asyncio.wait([fetching], timeout=SETTLE_S)
+        self._release(self._take_unstarted())
+        await self._wait_ended()
+        if self._async.running:
+            self._async.cancel("shutdown")
+            self._deadline = self._clock.monotonic() + CLEANUP_S
+            await self._wait_ended(only_async=True)
+        lease = self.lease
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await self._flusher.finish()
+        except TimeoutError:
+            _log.error("%d outcomes could not be settled before the end; their tasks will run again", len(lease.done))
+            return False
+        if any(runner.epoch for runner in self.runners) or self._async.running:
+            return False
+        await self._close(lease)
+        self.slot.state = GONE
+        return True
+
+    async def _close(self, lease: Lease) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await lease.consumer.close()
+        except Exception as exc:  # it is given back when the supervisor abandons the incarnation, or by the reaper
+            _log.warning("the lease could not be given back in order: %s", exc)
+
+    async def give_up(self) -> None:
+        """For a station whose process goes on: give back what still runs, and take no outcome of it any more."""
+        lease = self.lease
+        running = [runner.attempt for runner in self.runners if runner.attempt is not None]
+        lease.lost = lease.halted = True
+        outcomes = [Release(delivery=one.delivery, spent=True) for one in running if one.delivery is not None]
+        if outcomes:
+            await self._settler.settle(lease.consumer, outcomes)
+        await self._close(lease)
+        self.slot.state = GONE
+
+    async def _wait_ended(self, *, only_async: bool = False) -> None:
+        while self._async.running or (not only_async and any(runner.epoch for runner in self.runners)):
+            left_s = self._deadline - self._clock.monotonic()
+            if left_s <= 0:
+                return
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(min(left_s, 0.5)):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    # -- the lease -----------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        backoff = Backoff()
+        while True:
+            before = self._clock.monotonic()
+            incarnation = new_incarnation()
+            try:
+                consumer = await self._broker.open_consumer(
+                    self._queues, incarnation=incarnation, lease_s=self.options.lease_s, name=self.options.node
+                )
+                break
+            except Exception as exc:
+                delay_s = backoff.next()
+                _log.warning("cannot open a consumer (%s); trying again in %.1f s", exc, delay_s)
+                self.slot.progress = before
+                await self._clock.sleep(delay_s)
+        self._lease = Lease(consumer)
+        self._lease.halted = self._stop.is_set()
+        self.slot.incarnation = incarnation
+        self.slot.lease_until = self._lease_end(before)
+
+    def _lease_end(self, before: float) -> float:
+        if self._broker.traits.lease_kind == "connection":
+            return math.inf
+        return safe_until(before, self.options.lease_s)
+
+    async def _beat(self) -> None:
+        backoff = Backoff()
+        while True:
+            await self._clock.sleep(self.options.lease_s / 3.0)
+            lease = self.lease
+            while not lease.lost:
+                before = self._clock.monotonic()
+                try:
+                    await lease.consumer.beat()
+                except LeaseLostError:
+                    await self._renew(lease)
+                except Exception as exc:
+                    _log.warning("cannot renew the lease: %s", exc)
+                    await self._clock.sleep(min(backoff.next(), self.options.lease_s / 10.0))
+                    continue
+                else:
+                    backoff.reset()
+                    if self._lease is lease:
+                        self.slot.lease_until = self._lease_end(before)
+                break
+
+    def beat_alone(self) -> None:
+        """The supervisor is gone: from now on this station renews its lease itself. Called on the loop."""
+        self._beats = True
+        self._beating = asyncio.get_running_loop().create_task(self._beat(), name="beat")
+
+    async def _confirm(self, lease: Lease) -> bool:
+        """Whether `lease` is still ours, by the broker's own word where its time is over by ours."""
+        backoff = Backoff()
+        async with self._doubt:
+            while not lease.lost:
+                before = self._clock.monotonic()
+                if before < self.slot.lease_until:
+                    return True
+                try:
+                    await lease.consumer.beat()
+                except LeaseLostError:
+                    await self._renew(lease)
+                except Exception as exc:
+                    delay_s = backoff.next()
+                    _log.warning("nothing is started, the lease is over and cannot be renewed (%s)", exc)
+                    await self._clock.sleep(delay_s)
+                else:
+                    self.slot.lease_until = self._lease_end(before)
+        return False
+
+    async def _refused(self, lease: Lease) -> None:
+        """Outcomes were refused: of an incarnation that is lost, or because they had been settled before."""
+        try:
+            await lease.consumer.beat()
+        except LeaseLostError:
+            await self._renew(lease)
+        except Exception as exc:
+            _log.debug("whether the lease is lost shows later: %s", exc)
+
+    async def _renew(self, lease: Lease) -> None:
+        """The incarnation was reaped: forget all that is held under it, and take a new one."""
+        if lease.lost:
+            return
+        lease.lost = lease.halted = True
+        jobs = self._take_unstarted()
+        cancelled = self._async.cancel("shutdown", lease=lease)
+        running = sum(runner.lease is lease and runner.epoch != 0 for runner in self.runners)
+        lease.done.clear()
+        self._capacity.gave_back(len(jobs))
+        _log.warning(
+            "the lease was lost: %d tasks that had not started are forgotten, %d async tasks cancelled; "
+            "what %d others return will be thrown away",
+            len(jobs),
+            cancelled,
+            running,
+        )
+        await self._open()
+        self._probe.signal("lease_lost", lease.consumer.incarnation)
+        self._fetcher.wake()
+
+    # -- work ----------------------------------------------------------------------------------------------------
+
+    def _accept(self, lease: Lease, deliveries: Sequence[Delivery], stamp: int) -> None:
+        now = self._clock.monotonic()
+        begin = self._executor.begin
+        put = self._desk.ready.put
+        async_count = ended = 0
+        stopping = self._stop.is_set()
+        for delivery in deliveries:
+            if stopping:
+                lease.done.append(Release(delivery=delivery))
+                continue
+            attempt = begin(delivery)
+            if not isinstance(attempt, Attempt):
+                lease.done.append(attempt)
+                ended += 1
+            elif attempt.is_async:
+                async_count += 1
+                self._async.submit(Job(attempt, lease, now, stamp))
+            else:
+                put(Job(attempt, lease, now, stamp))
+        self._capacity.took(len(deliveries), async_count)
+        self._probe.signal("claimed", deliveries)
+        if ended or stopping:
+            self._on_done()
+        self._busy.set()
+
+    def _take_unstarted(self) -> list[Job]:
+        jobs = self._desk.drain()
+        jobs.extend(self._async.backlog)
+        self._async.backlog.clear()
+        return jobs
+
+    def _release(self, jobs: Sequence[Job]) -> None:
+        for attempt, lease, _, _ in jobs:
+            if not lease.lost and attempt.delivery is not None:
+                lease.done.append(Release(delivery=attempt.delivery))
+        if jobs:
+            self._capacity.gave_back(len(jobs))
+            self._probe.signal("released", len(jobs))
+            self._flusher.wake_full()
+
+    def _on_done(self) -> None:
+        self._flusher.wake()
+        self._fetcher.wake()
+        self._changed.set()
+
+    def _on_full(self) -> None:
+        self._flusher.wake_full()
+        self._fetcher.wake()
+
+    def _is_idle(self) -> bool:
+        return self._desk.ready.qsize() == 0 or self._deadline < math.inf
+
+    def _on_settled(self, count: int) -> None:
+        options = self.options
+        if self._left_to_run is not None:
+            self._left_to_run -= count
+            if self._left_to_run <= 0:
+                self._recycle(f"it has run {options.max_tasks_per_child} tasks")
+        if options.max_memory_per_child_kib is not None:
+            now = self._clock.monotonic()
+            if now >= self._held_check_at:
+                self._held_check_at = now + 0.05
+                resident = resident_kib()
+                if resident > options.max_memory_per_child_kib:
+                    self._recycle(f"it holds {resident} KiB, more than {options.max_memory_per_child_kib}")
+
+    def _recycle(self, why: str) -> None:
+        if not self._stop.is_set():
+            _log.info("this process makes room for a fresh one: %s", why)
+            self.is_recycling = True
+            self._stop_soon(math.inf)
+
+    # -- before a start ------------------------------------------------------------------------------------------
+
+    def _vet(self, job: Job) -> bool:
+        """In a runner's thread: whether a job whose start needs a second look may start."""
+        lease = job.lease
+        if not lease.halted:
+            if self._clock.monotonic() >= self.slot.lease_until and not self._ask(self._confirm(lease)):
+                return False
+            if job.stamp != lease.consumer.cancel_stamp and not self._ask(self._refresh(job)):
+                return False
+        if not lease.halted:
+            return self._is_fresh(job)
+        if not lease.lost and job.attempt.delivery is not None:
+            lease.done.append(Release(delivery=job.attempt.delivery))
+        return False
+
+    def _is_fresh(self, job: Job) -> bool:
+        attempt, lease, _, _ = job
+        if attempt.message_headers.expires is None or attempt.delivery is None:
+            return True
+        again = self._executor.begin(attempt.delivery)
+        if isinstance(again, Attempt):
+            return True
+        lease.done.append(again)
+        return False
+
+    def _ask(self, question: Coroutine[Any, Any, bool]) -> bool:
+        loop = self._loop
+        assert loop is not None
+        try:
+            answer = asyncio.run_coroutine_threadsafe(question, loop)
+        except RuntimeError:  # the loop is closed: nothing is started any more
+            question.close()
+            return False
+        while True:
+            try:
+                return answer.result(timeout=1.0)
+            except TimeoutError:
+                if loop.is_closed():
+                    return False
+            except concurrent.futures.CancelledError:
+                return False
+
+    def _vet_on_loop(self, job: Job) -> bool:
+        lease = job.lease
+        if lease.halted:
+            if not lease.lost and job.attempt.delivery is not None:
+                lease.done.append(Release(delivery=job.attempt.delivery))
+                self._on_done()
+            return False
+        if self._clock.monotonic() >= self.slot.lease_until or job.stamp != lease.consumer.cancel_stamp:
+            task = asyncio.get_running_loop().create_task(self._vet_slowly(job))
+            self._vetting.add(task)
+            task.add_done_callback(self._vetting.discard)
+            return False
+        if not self._is_fresh(job):
+            self._on_done()
+            return False
+        return True
+
+    async def _vet_slowly(self, job: Job) -> None:
+        stamp = job.lease.consumer.cancel_stamp
+        if await self._confirm(job.lease) and await self._refresh(job):
+            self._async.submit(job._replace(stamp=stamp))
+
+    async def _refresh(self, job: Job | None) -> bool:
+        """Learn what is cancelled of all that is held; False when `job` is, or when its lease is lost."""
+        lease = self.lease if job is None else job.lease
+        backoff = Backoff()
+        async with self._doubt:
+            while not lease.lost:
+                stamp = lease.consumer.cancel_stamp
+                waiting = self._take_unstarted()
+                held = waiting if job is None else [job, *waiting]
+                ids = {one.attempt.id for one in held if one.lease is lease}
+                ids.update(one.attempt.id for one in self._async.running.values() if one.lease is lease)
+                try:
+                    orders = await lease.consumer.cancelled(ids) if ids else ()
+                except Exception as exc:
+                    self._put_back(waiting)
+                    if isinstance(exc, LeaseLostError):
+                        await self._renew(lease)
+                        break
+                    delay_s = backoff.next()
+                    _log.warning("cannot ask what is cancelled (%s); nothing is started before", exc)
+                    await self._clock.sleep(delay_s)
+                    continue
+                lease.cancelled = {order.id: order for order in orders}
+                self._put_back([one._replace(stamp=stamp) for one in waiting if not self._is_revoked(one)])
+                ended = frozenset(order.id for order in orders if order.terminate)
+                if ended:
+                    self._async.cancel("terminated", lease=lease, ids=ended)
+                self._on_done()
+                return job is None or not self._is_revoked(job)
+        return False
+
+    def _put_back(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if job.lease.lost:
+                continue
+            if job.attempt.is_async:
+                self._async.backlog.append(job)
+            else:
+                self._desk.ready.put(job)
+        self._async.fill()
+
+    def _is_revoked(self, job: Job) -> bool:
+        order: Cancellation | None = job.lease.cancelled.get(job.attempt.id)
+        if order is None or job.attempt.delivery is None:
+            return False
+        job.lease.done.append(self._executor.revoked(job.attempt.delivery, order, terminated=False))
+        return True
+
+    # -- while busy ----------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Look after what waits and what runs on the loop; asleep while there is neither."""
+        seen = self.lease.consumer.cancel_stamp
+        while True:
+            await self._busy.wait()
+            self._busy.clear()
+            while self._desk.ready.qsize() or self._async.backlog or self._async.running:
+                await asyncio.sleep(WATCH_S)
+                self.slot.waiting = self._desk.ready.qsize() + len(self._async.backlog)
+                lease = self.lease
+                stamp = lease.consumer.cancel_stamp
+                if stamp != seen and self._async.running:
+                    await self._refresh(None)
+                seen = stamp
+                self._free_waiting()
+            self.slot.waiting = 0
+
+    def _free_waiting(self) -> None:
+        now = self._clock.monotonic()
+        jobs: list[Job] = []
+        if self._desk.ready.qsize() and all(
+            runner.epoch and now - runner.started > STUCK_S for runner in self.runners
+        ):
+            jobs.extend(self._desk.drain())
+        backlog = self._async.backlog
+        if backlog and now - backlog[0].claimed_at > STUCK_S and not self._async.free:
+            jobs.extend(backlog)
+            backlog.clear()
+        self._release(jobs)
+
+    def tasks(self) -> tuple[list[tuple[Attempt, float]], list[Attempt]]:
+        """What runs, each with its start (monotonic), and what waits here. For monitors; called on the loop."""
+        running = [(runner.attempt, runner.started) for runner in self.runners if runner.attempt is not None]
+        running.extend((job.attempt, job.claimed_at) for job in self._async.running.values())
+        waiting = self._take_unstarted()
+        self._put_back(waiting)
+        return running, [job.attempt for job in waiting]
