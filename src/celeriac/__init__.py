@@ -1,5 +1,95 @@
-"""celeriac: a distributed task queue for Python."""
+"""celeriac: a distributed task queue for Python.
+
+The public names, imported when they are first used, so that `import celeriac` costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from celeriac._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from celeriac.app.application import Celeriac
+    from celeriac.app.result import AsyncResult, EagerResult, allow_join_result
+    from celeriac.app.routing import Exchange, Queue
+    from celeriac.app.task import AsyncTask, ConfiguredTask, Task
+    from celeriac.canvas import Signature
+    from celeriac.engine.attempt import Attempt
+    from celeriac.engine.middleware import Middleware
+    from celeriac.errors import (
+        CeleriacError,
+        Ignore,
+        MaxRetriesExceededError,
+        Reject,
+        Snooze,
+        SoftTimeLimitExceeded,
+        TaskError,
+        TimeLimitExceeded,
+    )
+    from celeriac.model import Retry
+
+_HOME = {
+    "AsyncResult": "celeriac.app.result",
+    "AsyncTask": "celeriac.app.task",
+    "Attempt": "celeriac.engine.attempt",
+    "Celeriac": "celeriac.app.application",
+    "CeleriacError": "celeriac.errors",
+    "ConfiguredTask": "celeriac.app.task",
+    "EagerResult": "celeriac.app.result",
+    "Exchange": "celeriac.app.routing",
+    "Ignore": "celeriac.errors",
+    "MaxRetriesExceededError": "celeriac.errors",
+    "Middleware": "celeriac.engine.middleware",
+    "Queue": "celeriac.app.routing",
+    "Reject": "celeriac.errors",
+    "Retry": "celeriac.model",
+    "Signature": "celeriac.canvas",
+    "Snooze": "celeriac.errors",
+    "SoftTimeLimitExceeded": "celeriac.errors",
+    "Task": "celeriac.app.task",
+    "TaskError": "celeriac.errors",
+    "TimeLimitExceeded": "celeriac.errors",
+    "allow_join_result": "celeriac.app.result",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'celeriac' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
+
+
+__all__ = [
+    "AsyncResult",
+    "AsyncTask",
+    "Attempt",
+    "Celeriac",
+    "CeleriacError",
+    "ConfiguredTask",
+    "EagerResult",
+    "Exchange",
+    "Ignore",
+    "MaxRetriesExceededError",
+    "Middleware",
+    "Queue",
+    "Reject",
+    "Retry",
+    "Signature",
+    "Snooze",
+    "SoftTimeLimitExceeded",
+    "Task",
+    "TaskError",
+    "TimeLimitExceeded",
+    "__version__",
+    "allow_join_result",
+]

@@ -31,6 +31,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float, /) -> None:
         """Suspend the calling coroutine."""
 
+    def pause(self, seconds: float, /) -> None:
+        """Block the calling thread."""
+
 
 class SystemClock:
     """The host's real clocks."""
@@ -51,6 +54,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float, /) -> None:
         await asyncio.sleep(seconds)
+
+    def pause(self, seconds: float, /) -> None:
+        time.sleep(seconds)
 
 
 SYSTEM_CLOCK: Clock = SystemClock()

@@ -1,0 +1,6 @@
+"""Calls as values, and what follows a task."""
+
+from celeriac.canvas.links import Links
+from celeriac.canvas.signature import Signature
+
+__all__ = ["Links", "Signature"]

@@ -54,7 +54,7 @@ class Attempt:
         self.children: list[Any] | None = None
         self.is_eager = False
         self.called_directly = False
-        self.ending: Any = None
+        self.ending: tuple[str, Any, str | None] | None = None  # (state, value, traceback), of an eager run only
         self.started_at = 0.0
         self.stop_reason: StopReason | None = None
         if headers.timelimit is None:

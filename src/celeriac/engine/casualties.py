@@ -29,8 +29,10 @@ class TaskFacts(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     ignore_result: bool = False
     store_errors_even_if_ignored: bool = False
-    acks_late: bool = True
+    rerun_when_lost: bool = True
     """False: at most once; a task that may have started is failed, never run again."""
+    acks_on_timeout: bool = True
+    """False: a task killed at its hard limit becomes a dead letter."""
     max_deliveries: int = 5
 
 
@@ -117,10 +119,19 @@ class Casualties:
             late = TimeLimitExceeded(cause.limit_s, task_id=attempt.id)
             text = f"TimeLimitExceeded: ran past its hard time limit of {cause.limit_s:g} s; its process was killed\n"
             report.failed(attempt, late, text, cause.limit_s, expected=False)
-            return self._fail(attempt, late, text)
+            failed = self._fail(attempt, late, text)
+            if facts.acks_on_timeout:
+                return failed
+            return Bury(
+                delivery=delivery,
+                reason=f"ran past its hard time limit of {cause.limit_s:g} s, and acks_on_timeout is off",
+                detail=text,
+                result=failed.result,
+                successors=failed.successors,
+            )
         lost = WorkerLostError(f"worker process {cause.pid} was lost while the task ran: {cause}", task_id=attempt.id)
         text = f"WorkerLostError: {lost}\n"
-        if not facts.acks_late:
+        if not facts.rerun_when_lost:
             report.failed(attempt, lost, text, 0.0, expected=False)
             return self._fail(attempt, lost, text)
         if delivery.deliveries >= facts.max_deliveries:
@@ -141,7 +152,7 @@ class Casualties:
         )
         return Release(delivery=delivery, spent=True)
 
-    def _fail(self, attempt: Attempt, exc: BaseException, text: str) -> Outcome:
+    def _fail(self, attempt: Attempt, exc: BaseException, text: str) -> Done:
         assert attempt.delivery is not None
         successors = self._after_failure(attempt, exc)
         result = self._failure(attempt, exc, text, successors)

@@ -115,9 +115,10 @@ class Executor:
     def _redelivered(self, attempt: Attempt, plan: Plan) -> Outcome | None:
         delivery = attempt.delivery
         assert delivery is not None
-        if not plan.acks_late:
+        if not plan.rerun_when_lost:
             exc: BaseException = WorkerLostError(
-                "the worker was lost after it had taken this task, and acks_late=False forbids to run it again",
+                "the worker was lost after it had taken this task, which may not run twice (acks_late=False or "
+                "reject_on_worker_lost=False)",
                 task_id=attempt.id,
             )
             return self._dead_on_arrival(attempt, exc)
@@ -308,7 +309,7 @@ class Executor:
         if signals.task_postrun:
             self._postrun(attempt, value, SUCCESS)
         if attempt.is_eager:
-            attempt.ending = value
+            attempt.ending = (SUCCESS, value, None)
         return Done(delivery=attempt.delivery, result=result, successors=tuple(successors))  # type: ignore[arg-type]
 
     def _raised(self, attempt: Attempt, exc: BaseException) -> Outcome:
@@ -421,7 +422,10 @@ class Executor:
             _guard(attempt, hooks.on_failure, exc, attempt.id, attempt.args, attempt.kwargs, info)
         self._after(attempt, FAILURE, exc, info)
         if attempt.is_eager:
-            attempt.ending = exc
+            attempt.ending = (FAILURE, exc, text)
+        if not plan.acks_on_failure:
+            reason = f"failed, and acks_on_failure is off: {type(exc).__name__}: {exc}"
+            return Bury(delivery=delivery, reason=reason, detail=text, result=result, successors=tuple(successors))
         return Done(delivery=delivery, result=result, successors=tuple(successors))
 
     def _failure_result(
@@ -471,7 +475,7 @@ class Executor:
             report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
         self._after(attempt, REVOKED, exc, None)
         if attempt.is_eager:
-            attempt.ending = exc
+            attempt.ending = (REVOKED, exc, None)
         return Done(delivery=delivery, result=result, successors=tuple(successors))
 
     # -- report --------------------------------------------------------------------------------------------------

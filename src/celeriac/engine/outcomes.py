@@ -46,15 +46,23 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 class ResultWriter:
     """Turns the end of an attempt into a `StoredResult`, in Celery's result form."""
 
-    __slots__ = ("_clock", "_codec", "_expires_s", "_extended", "_node")
+    __slots__ = ("_clock", "_codec", "_expires_s", "_extended", "_failure_expires_s", "_node")
 
     def __init__(
-        self, codec: Codec, clock: Clock, *, node: str | None, expires_s: float | None, extended: bool
+        self,
+        codec: Codec,
+        clock: Clock,
+        *,
+        node: str | None,
+        expires_s: float | None,
+        failure_expires_s: float | None,
+        extended: bool,
     ) -> None:
         self._codec = codec
         self._clock = clock
         self._node = node
         self._expires_s = expires_s
+        self._failure_expires_s = failure_expires_s
         self._extended = extended
 
     def success(self, attempt: Attempt, value: Any, successors: Sequence[Outgoing]) -> StoredResult:
@@ -110,9 +118,10 @@ class ResultWriter:
                 group_id=headers.group,
                 parent_id=headers.parent_id,
             )
+        expires_s = self._failure_expires_s if state == FAILURE else self._expires_s
         return StoredResult(
             id=attempt.id,
             state=state,
             payload=self._codec.encode_result(meta),
-            expires_at=None if self._expires_s is None else now + self._expires_s,
+            expires_at=None if expires_s is None else now + expires_s,
         )

@@ -44,6 +44,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Remember the tasks it sends as its children."""
     soft_limit_s: float | None = None
     hard_limit_s: float | None = None
-    acks_late: bool = True
+    rerun_when_lost: bool = True
+    """False: at most once; a task whose worker was lost is failed, for it may have started."""
+    acks_on_failure: bool = True
+    """False: a task that fails becomes a dead letter."""
     max_deliveries: int = 5
     hooks: Hooks | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from celeriac.errors import Retry
+
 if TYPE_CHECKING:
     from celeriac.engine.attempt import Attempt
 
@@ -47,7 +49,7 @@ def retried(attempt: Attempt, exc: BaseException | None, delay_s: float, retries
         attempt.id,
         duration(delay_s),
         retries,
-        "" if exc is None else f": {type(exc).__name__}: {exc}",
+        "" if exc is None or isinstance(exc, Retry) else f": {type(exc).__name__}: {exc}",
         extra=_fields(attempt, "retried", delay=round(delay_s, 6), retries=retries),
     )
 

@@ -191,6 +191,6 @@ class Submitter:
                 return epoch_from_iso(moment)
             except ValueError as exc:
                 raise ValueError(f"{what}={moment!r} is not an ISO 8601 moment") from exc
-        if isinstance(moment, (int, float)) and not isinstance(moment, bool):
-            return self._clock.time() + moment
-        raise ValueError(f"{what}={moment!r}: use a datetime, a timedelta, seconds from now or an ISO 8601 string")
+        if isinstance(moment, bool) or not isinstance(moment, (int, float)):
+            raise ValueError(f"{what}={moment!r}: use a datetime, a timedelta, seconds from now or an ISO 8601 string")
+        return self._clock.time() + moment

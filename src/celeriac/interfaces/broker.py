@@ -1,4 +1,4 @@
-"""The sockets a broker adapter plugs into: `Broker` for producers, operators and supervisors, `Consumer` for one worker.
+"""The sockets a broker adapter plugs into: `Broker` for producers, operators, supervisors; `Consumer` for one worker.
 
 Every call takes a batch; one is a batch of one. An adapter moves bytes: it stores `headers` and `body` as they are, and
 what a task, a retry or a result means is decided above it.

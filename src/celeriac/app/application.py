@@ -1,0 +1,665 @@
+"""The application: tasks by name, settings, and the way to broker and results."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+
+from celeriac.app.adapters import open_broker, open_control, open_results
+from celeriac.app.control import Control
+from celeriac.app.options import check_options
+from celeriac.app.publisher import Publisher
+from celeriac.app.result import AsyncResult as Handle
+from celeriac.app.result import EagerResult, no_results
+from celeriac.app.routing import Router
+from celeriac.app.settings.conf import Conf
+from celeriac.app.task import AsyncTask, Task, make_task
+from celeriac.canvas import Links, Signature
+from celeriac.clock import SYSTEM_CLOCK
+from celeriac.codec import Codec, Limits, ResultMeta, decode_exception
+from celeriac.engine.attempt import current_attempt
+from celeriac.engine.executor import Executor
+from celeriac.engine.outcomes import ResultWriter
+from celeriac.engine.submit import Submitter
+from celeriac.errors import AlreadyRegistered, ConfigError, NotRegistered
+from celeriac.model import EMPTY_EMBED, Embed, StoredResult
+from celeriac.model import Retry as RetryPolicy
+from celeriac.model.states import PROPAGATE_STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from celeriac.app.settings import Settings
+    from celeriac.clock import Clock
+    from celeriac.engine.attempt import Attempt
+    from celeriac.engine.middleware import Middleware
+    from celeriac.engine.plan import Plan
+    from celeriac.interfaces import Broker, ControlChannel, ResultStore
+    from celeriac.model import Outgoing
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+_NO_OPTIONS: dict[str, Any] = {}
+_ROUND_TRIP = 1000
+"""Messages per publish of `delay_many`."""
+
+
+class _Plans(dict[str, "Plan"]):
+    """Plans by task name, made at first use: settings are final by then."""
+
+    def __init__(self, tasks: dict[str, Task[Any, Any]]) -> None:
+        super().__init__()
+        self._tasks = tasks
+
+    def __missing__(self, name: str) -> Plan:
+        plan = self[name] = self._tasks[name].plan
+        return plan
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+class Celeriac:
+    """A task application.
+
+    Args:
+        main: Its name; the prefix of tasks defined in a module that has none (the interactive prompt).
+        broker: URL; `sqlite:///celeriac.db` in the working directory unless a setting says otherwise.
+        backend: URL of the result store; the broker's own unless said otherwise, `disabled://` for none.
+        include: Modules that a worker imports for their tasks.
+        middleware: Around every publish and run, outermost first.
+        task_cls: Base class of the tasks of `@app.task`.
+        clock: For tests.
+        settings: Any setting by its name, such as `task_default_queue="images"`.
+
+    Raises:
+        ConfigError: An unknown or ill-typed setting; the message names the nearest known one.
+    """
+
+    def __init__(
+        self,
+        main: str | None = None,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        include: Sequence[str] = (),
+        middleware: Sequence[Middleware] = (),
+        task_cls: type[Task[Any, Any]] | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        **settings: Any,
+    ) -> None:
+        self.main = main or "celeriac"
+        self.clock = clock
+        self.tasks: dict[str, Task[Any, Any]] = {}
+        self.plans = _Plans(self.tasks)
+        self.middleware = list(middleware)
+        self._task_cls = task_cls
+        self._lock = threading.RLock()
+        if broker is not None:
+            settings["broker_url"] = broker
+        if backend is not None:
+            settings["result_backend"] = backend
+        if include:
+            settings["include"] = tuple(include)
+        self.conf = Conf(**settings)
+        self._autodiscover: list[tuple[Sequence[str], str | None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Celeriac {self.main}: {len(self.tasks)} tasks>"
+
+    # -- configuration -------------------------------------------------------------------------------------------
+
+    def config_from_object(self, source: Any, *, namespace: str | None = None) -> None:
+        """Take settings from an object, a mapping or the dotted name of a module; see `Conf.load_object`."""
+        self.conf.load_object(source, namespace=namespace)
+
+    def autodiscover_tasks(self, packages: Sequence[str], related_name: str | None = "tasks") -> None:
+        """Import `<package>.<related_name>` of each package, where there is one, when a worker starts."""
+        self._autodiscover.append((tuple(packages), related_name))
+
+    def import_modules(self) -> list[str]:
+        """Import what `include`, `imports` and `autodiscover_tasks` name; returns the modules' names."""
+        import importlib
+
+        from celeriac.app.finder import autodiscover
+        from celeriac.engine import signals
+
+        if signals.import_modules:
+            signals.import_modules.send(self)
+        names = [*self.settings.imports, *self.settings.include]
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as exc:
+                if exc.name is not None and (name == exc.name or name.startswith(exc.name + ".")):
+                    raise ConfigError(f"module {name!r} of setting `include` does not exist") from exc
+                raise
+        for packages, related_name in self._autodiscover:
+            names += autodiscover(packages, related_name)
+        return names
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they stand; they are final once the broker has been opened."""
+        return self.conf.settings
+
+    @property
+    def broker_url(self) -> str:
+        """Where messages are kept."""
+        return self.settings.broker_url
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Encodes and decodes this application's messages."""
+        conf = self.settings
+        return Codec(
+            limits=Limits(message=conf.task_max_bytes, decompressed=conf.task_max_decompressed_bytes),
+            accept=conf.accept_content,
+            serializer=conf.task_serializer,
+            compression=conf.task_compression,
+        )
+
+    @cached_property
+    def router(self) -> Router:
+        """Finds the queue of a message."""
+        return Router(self.settings)
+
+    @cached_property
+    def broker(self) -> Broker:
+        """The broker adapter."""
+        conf = self.conf.freeze("the application has opened its broker")
+        return open_broker(self.broker_url, conf, self.clock)
+
+    @cached_property
+    def results(self) -> ResultStore | None:
+        """The result store; None where results are disabled."""
+        conf = self.conf.freeze("the application has opened its result store")
+        return open_results(conf.result_backend or self.broker_url, conf, self.clock)
+
+    @cached_property
+    def control_channel(self) -> ControlChannel:
+        """Reaches the workers that share the broker."""
+        return open_control(self.broker_url, self.settings, self.clock)
+
+    @cached_property
+    def control(self) -> Control:
+        """Commands to workers and queues."""
+        return Control(self)
+
+    @property
+    def fused(self) -> bool:
+        """Whether the broker stores results itself, in the transaction that acknowledges."""
+        return self.results is not None and self.broker.traits.stores_results and self.results.url == self.broker.url
+
+    @cached_property
+    def submitter(self) -> Submitter:
+        """Builds this process's messages."""
+        return Submitter(self.codec, self.clock, f"gen{os.getpid()}@{socket.gethostname()}")
+
+    @cached_property
+    def _publisher(self) -> Publisher:
+        conf = self.settings
+        return Publisher(
+            self.broker,
+            self.clock,
+            middleware=self.middleware,
+            retry=conf.task_publish_retry,
+            retry_policy=conf.task_publish_retry_policy,
+        )
+
+    @cached_property
+    def _always_eager(self) -> bool:
+        return bool(self.settings.task_always_eager)
+
+    def links(self, submitter: Submitter) -> Links:
+        """What follows a task, with messages built by `submitter`."""
+        return Links(submitter, self._route)
+
+    def _route(
+        self, options: Mapping[str, Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        return self.router.route(options, name, args, kwargs, self.tasks.get(name))
+
+    def result_writer(self, node: str | None) -> ResultWriter:
+        """Encodes the results of tasks run by `node`."""
+        conf = self.settings
+        return ResultWriter(
+            self.codec,
+            self.clock,
+            node=node,
+            expires_s=conf.result_expires,
+            failure_expires_s=_first(conf.result_failure_expires, conf.result_expires),
+            extended=conf.result_extended,
+        )
+
+    def executor(self, node: str, *, results: ResultStore | None, fused: bool) -> Executor:
+        """The engine that runs this application's tasks on `node`."""
+        submitter = Submitter(self.codec, self.clock, node)
+        return Executor(
+            plans=self.plans,
+            codec=self.codec,
+            clock=self.clock,
+            writer=self.result_writer(node),
+            submitter=submitter,
+            continuation=self.links(submitter),
+            results=results,
+            fused=fused,
+            node=node,
+            middleware=self.middleware,
+        )
+
+    def close(self) -> None:
+        """Close this process's connections; the application may be used again afterwards."""
+        for name in ("broker", "results"):
+            adapter = self.__dict__.get(name)
+            if adapter is not None:
+                adapter.close()
+
+    def __enter__(self) -> Celeriac:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- defining tasks ------------------------------------------------------------------------------------------
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        bind: Literal[True],
+        name: str | None = None,
+        base: type[Task[Any, Any]] | None = None,
+        retry: RetryPolicy | bool | None = None,
+        pydantic: bool = True,
+        **options: Any,
+    ) -> _BoundDecorator: ...
+    @overload
+    def task(
+        self,
+        *,
+        bind: Literal[False] = False,
+        name: str | None = None,
+        base: type[Task[Any, Any]] | None = None,
+        retry: RetryPolicy | bool | None = None,
+        pydantic: bool = True,
+        **options: Any,
+    ) -> _Decorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        bind: bool = False,
+        name: str | None = None,
+        base: type[Task[Any, Any]] | None = None,
+        retry: RetryPolicy | bool | None = None,
+        pydantic: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Make a task of a function: `@app.task`, or `@app.task(bind=True, retry=Retry(attempts=5), …)`.
+
+        Args:
+            function: A `def` or `async def` function with parameters that have a wire form.
+            bind: Pass the task object as first argument, for `self.request`, `self.retry` and `self.update_state`.
+            name: Registered name; `<module>.<function>` unless given.
+            base: A subclass of `Task`.
+            retry: A `Retry` policy; True for its defaults.
+            pydantic: Accepted for Celery's sake; typed arguments are always rebuilt.
+            options: Any attribute of `Task`, such as `queue`, `time_limit`, `ignore_result`, `autoretry_for`.
+
+        Raises:
+            ConfigError: An unknown option; the message names the nearest known one.
+            AlreadyRegistered: Another function has this name already.
+        """
+        if retry is not None:
+            if retry is True:
+                retry = RetryPolicy()
+            if not isinstance(retry, RetryPolicy) and retry is not False:
+                raise ConfigError(f"@task(retry={retry!r}): give a celeriac.Retry(…) policy, or True for its defaults")
+            options["retry_policy"] = retry or None
+
+        def decorate(body: Callable[..., Any]) -> Task[Any, Any]:
+            if not callable(body):
+                raise ConfigError(f"@app.task decorates functions; it got {body!r}")
+            task = make_task(body, base=base or self._task_cls, bind=bind, attributes=options)
+            task.name = name or options.get("name") or self.gen_task_name(body.__name__, body.__module__)
+            return self._register(task)
+
+        return decorate if function is None else decorate(function)
+
+    def register_task(self, task: Task[P, R] | type[Task[P, R]]) -> Task[P, R]:
+        """Register a class-based task: an instance of a `Task` subclass with `run`, or the class itself."""
+        instance = task() if isinstance(task, type) else task
+        if not instance.name:
+            instance.name = self.gen_task_name(type(instance).__name__, type(instance).__module__)
+        return self._register(instance)
+
+    def _register(self, task: Task[P, R]) -> Task[P, R]:
+        with self._lock:
+            known = self.tasks.get(task.name)
+            if known is not None:
+                where, there = (f"{type(one).__module__}.{type(one).__name__}" for one in (task, known))
+                if where != there:
+                    raise AlreadyRegistered(
+                        f"task name {task.name!r} is taken by {there}; give {where} another with @app.task(name=…)"
+                    )
+                return known
+            task.bind(self)
+            self.tasks[task.name] = task
+        return task
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """The registered name of a function: `<module>.<name>`.
+
+        In a script the module is called `__main__`, but a worker imports it by its file's name, so that is used: the
+        same file run and imported has the same task names.
+        """
+        if module == "__main__":
+            main = sys.modules["__main__"]
+            spec = getattr(main, "__spec__", None)
+            file = getattr(main, "__file__", None)
+            if spec is not None and spec.name:
+                module = spec.name.removesuffix(".__main__")
+            else:
+                module = Path(file).stem if file else self.main
+        return f"{module}.{name}"
+
+    # -- calling tasks -------------------------------------------------------------------------------------------
+
+    def send_task(
+        self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Handle[Any]:
+        """Send a task by name, whether or not its code is here; options as of `apply_async`."""
+        check_options(options, name)
+        if self._always_eager:
+            return self._apply(self._task(name), args or (), kwargs or {}, options, None)
+        message = self._message(name, args or (), kwargs or {}, options, self.tasks.get(name))
+        return self._publish_one(message, options)
+
+    async def asend_task(
+        self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Handle[Any]:
+        """As `send_task`, without blocking the event loop."""
+        check_options(options, name)
+        if self._always_eager:
+            return await self._aapply(self._task(name), args or (), kwargs or {}, options)
+        message = self._message(name, args or (), kwargs or {}, options, self.tasks.get(name))
+        return await self._apublish_one(message, options)
+
+    def signature(
+        self,
+        task: str | Mapping[str, Any],
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        *,
+        immutable: bool = False,
+    ) -> Signature:
+        """A signature of a task by name, or of one in wire form, that this application sends."""
+        return Signature(task, args, kwargs, options, immutable=immutable, app=self)
+
+    def AsyncResult(self, task_id: str) -> Handle[Any]:  # noqa: N802 - Celery's name
+        """A handle on the result of any task, by id."""
+        return Handle(task_id, self)
+
+    def _task(self, name: str) -> Task[Any, Any]:
+        task = self.tasks.get(name)
+        if task is None:
+            raise NotRegistered(f"task {name!r} cannot run here: this application knows {sorted(self.tasks)}")
+        return task
+
+    def _send(
+        self, task: Task[Any, R], args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
+    ) -> Handle[R]:
+        if task.typing:
+            task._parameters.check(args, kwargs)
+        if self._always_eager:
+            return self._apply(task, args, kwargs, options, None)
+        return self._publish_one(self._message(task.name, args, kwargs, options, task), options)
+
+    async def _asend(
+        self, task: Task[Any, R], args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
+    ) -> Handle[R]:
+        if task.typing:
+            task._parameters.check(args, kwargs)
+        if self._always_eager:
+            return await self._aapply(task, args, kwargs, options)
+        return await self._apublish_one(self._message(task.name, args, kwargs, options, task), options)
+
+    def _send_many(self, task: Task[Any, R], calls: Iterable[Any], options: dict[str, Any]) -> list[Handle[R]]:
+        if self._always_eager:
+            return [self._apply(task, *_arguments(call), options, None) for call in calls]
+        sent: list[Handle[R]] = []
+        for batch in self._batches(task, calls, options):
+            self._publisher.publish(batch, retry=options.get("retry"), retry_policy=options.get("retry_policy"))
+            sent += [self._handle(message) for message in batch]
+        return sent
+
+    async def _asend_many(self, task: Task[Any, R], calls: Iterable[Any], options: dict[str, Any]) -> list[Handle[R]]:
+        if self._always_eager:
+            return [await self._aapply(task, *_arguments(call), options) for call in calls]
+        sent: list[Handle[R]] = []
+        for batch in self._batches(task, calls, options):
+            await self._publisher.apublish(batch, retry=options.get("retry"), retry_policy=options.get("retry_policy"))
+            sent += [self._handle(message) for message in batch]
+        return sent
+
+    def _batches(self, task: Task[Any, Any], calls: Iterable[Any], options: dict[str, Any]) -> Iterable[list[Outgoing]]:
+        batch: list[Outgoing] = []
+        check = task._parameters.check if task.typing else None
+        for call in calls:
+            args, kwargs = _arguments(call)
+            if check is not None:
+                check(args, kwargs)
+            batch.append(self._message(task.name, args, kwargs, options, task))
+            if len(batch) >= _ROUND_TRIP:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _publish_one(self, message: Outgoing, options: Mapping[str, Any]) -> Handle[Any]:
+        if options:
+            self._publisher.publish((message,), retry=options.get("retry"), retry_policy=options.get("retry_policy"))
+            return self._handle(message, trail=options.get("add_to_parent", True))
+        self._publisher.publish((message,))
+        return self._handle(message)
+
+    async def _apublish_one(self, message: Outgoing, options: Mapping[str, Any]) -> Handle[Any]:
+        await self._publisher.apublish((message,), retry=options.get("retry"), retry_policy=options.get("retry_policy"))
+        return self._handle(message, trail=options.get("add_to_parent", True))
+
+    def _handle(self, message: Outgoing, *, trail: bool = True) -> Handle[Any]:
+        parent = current_attempt.get()
+        if parent is not None and trail and parent.plan.trail:
+            if parent.children is None:
+                parent.children = []
+            parent.children.append(message.id)
+        return Handle(message.id, self)
+
+    def _message(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: dict[str, Any],
+        task: Task[Any, Any] | None,
+    ) -> Outgoing:
+        where = self.router.route(options, name, args, kwargs, task)
+        parent = current_attempt.get()
+        if not options:  # the hot path: everything is a default
+            return self.submitter.build(
+                name, args, kwargs, queue=where["queue"], priority=where.get("priority"), parent=parent
+            )
+        get = where.get
+        links, errors, chain, chord = get("link"), get("link_error"), get("chain"), get("chord")
+        embed = EMPTY_EMBED
+        if links or errors or chain or chord:
+            embed = Embed(
+                callbacks=_listed(links), errbacks=_listed(errors), chain=list(chain) if chain else None, chord=chord
+            )
+        hard, soft = get("time_limit"), get("soft_time_limit")
+        headers = get("headers")
+        priority = get("priority")
+        if priority is None and parent is not None and self.settings.task_inherit_parent_priority:
+            priority = parent.delivery.priority if parent.delivery is not None else None
+        return self.submitter.build(
+            name,
+            args,
+            kwargs,
+            queue=where["queue"],
+            parent=parent,
+            task_id=get("task_id"),
+            priority=priority,
+            countdown=get("countdown"),
+            eta=get("eta"),
+            expires=get("expires"),
+            embed=embed,
+            serializer=get("serializer"),
+            compression=get("compression"),
+            timelimit=None if hard is None and soft is None else (hard, soft),
+            headers=dict(headers) if headers else None,
+            ignore_result=get("ignore_result"),
+            shadow=get("shadow"),
+            root_id=get("root_id"),
+            parent_id=get("parent_id"),
+            group=get("group_id"),
+            group_index=get("group_index"),
+            reply_to=get("reply_to"),
+            stamps=get("stamps"),
+            stamped_headers=get("stamped_headers"),
+            replaced_task_nesting=get("replaced_task_nesting"),
+        )
+
+    # -- running tasks here --------------------------------------------------------------------------------------
+
+    def _apply(
+        self,
+        task: Task[Any, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: dict[str, Any],
+        throw: bool | None,
+    ) -> EagerResult[Any]:
+        from celeriac.app.eager import run_eagerly
+
+        if task.typing:
+            task._parameters.check(args, kwargs)
+        later = ("countdown", "eta")
+        message = self._message(
+            task.name, args, kwargs, {key: value for key, value in options.items() if key not in later}, task
+        )
+        store = self.results if self.settings.task_store_eager_result else None
+        executor = self.executor(f"eager@{socket.gethostname()}", results=store, fused=True)
+        (state, value, traceback), results = run_eagerly(executor, message)
+        if store is not None and results:
+            store.put(results)
+        if throw is None:
+            throw = self.settings.task_eager_propagates
+        if throw and state in PROPAGATE_STATES and isinstance(value, BaseException):
+            raise value
+        return EagerResult(message.id, self, value, state, traceback)
+
+    async def _aapply(
+        self, task: Task[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
+    ) -> EagerResult[Any]:
+        import asyncio
+
+        return await asyncio.to_thread(self._apply, task, args, kwargs, options, None)
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def _result_store(self) -> ResultStore:
+        store = self.results
+        if store is None:
+            raise no_results(self)
+        return store
+
+    def codec_exception(self, meta: ResultMeta) -> BaseException:
+        """The exception that a failed task's meta stands for."""
+        return decode_exception(meta.result, allowed=self._may_rebuild, task_id=meta.task_id, traceback=meta.traceback)
+
+    def _may_rebuild(self, cls: type) -> bool:
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        return any(
+            name == entry or (entry.endswith("*") and name.startswith(entry[:-1]))
+            for entry in self.settings.result_allowed_exceptions
+        )
+
+    def _result_from_tuple(self, data: Any, parent: Handle[Any] | None) -> Handle[Any]:
+        (task_id, _), _ = data
+        return Handle(task_id, self, parent)
+
+    def _state(self, attempt: Attempt, task_id: str, state: str, meta: Any) -> StoredResult:
+        written = self.result_writer(attempt.hostname).write(attempt, state, meta, None)
+        if task_id == attempt.id:
+            return written
+        import msgspec
+
+        payload = self.codec.encode_result(ResultMeta(task_id=task_id, status=state, result=meta))
+        return msgspec.structs.replace(written, id=task_id, payload=payload)
+
+    def _update_state(self, attempt: Attempt, task_id: str, state: str, meta: Any) -> None:
+        if attempt.called_directly or attempt.is_eager:
+            return
+        self._result_store().put([self._state(attempt, task_id, state, meta)])
+
+    async def _aupdate_state(self, attempt: Attempt, task_id: str, state: str, meta: Any) -> None:
+        if attempt.called_directly or attempt.is_eager:
+            return
+        await self._result_store().aput([self._state(attempt, task_id, state, meta)])
+
+
+class _Decorator:
+    """The type of `@app.task(…)` for checkers; never instantiated."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Any, /) -> Any: ...
+
+
+class _BoundDecorator:
+    """The type of `@app.task(bind=True, …)` for checkers; never instantiated."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[S, P], R], /) -> Task[P, R]: ...
+    def __call__(self, function: Any, /) -> Any: ...
+
+
+def _arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    if isinstance(call, tuple):
+        return call, _NO_OPTIONS
+    if isinstance(call, dict):
+        return (), call
+    return (call,), _NO_OPTIONS
+
+
+def _first(own: Any, default: Any) -> Any:
+    return default if own is None else own
+
+
+def _listed(links: Any) -> list[dict[str, Any]] | None:
+    if not links:
+        return None
+    return [dict(links)] if isinstance(links, dict) else [dict(link) for link in links]

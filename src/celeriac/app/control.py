@@ -1,0 +1,167 @@
+"""Commands to workers and to queues: `app.control`, with Celery's names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celeriac.codec import ResultMeta, encode_exception, iso_from_epoch
+from celeriac.errors import TaskRevokedError
+from celeriac.model import Cancellation, Cancelled, StoredResult
+from celeriac.model.states import REVOKED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from celeriac.app.application import Celeriac
+
+
+class Control:
+    """Reaches the workers and queues of one application."""
+
+    def __init__(self, app: Celeriac) -> None:
+        self._app = app
+
+    def revoke(
+        self, task_id: str | Sequence[str], *, terminate: bool = False, signal: str = "SIGTERM"
+    ) -> dict[str, Cancelled]:
+        """Durably forbid tasks to start, on this and every other worker, now and later.
+
+        Args:
+            task_id: One id, or several.
+            terminate: Also stop those that run: a process task's process gets `signal`, an async task is cancelled.
+            signal: For `terminate`.
+
+        Returns:
+            Per id: `REMOVED` (it was waiting and is gone) or `MARKED` (held by a worker, or not known yet).
+        """
+        ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        broker = self._app.broker
+        answers = broker.cancel([Cancellation(id=one, terminate=terminate, signal=signal) for one in ids])
+        outcome = dict(zip(ids, answers, strict=True))
+        held = {peeked.id for peeked in broker.peek(ids=ids, state="held", limit=len(ids))}
+        # a worker that holds one writes its result itself, for it may be running to a success
+        self._store_revoked([one for one in ids if one not in held])
+        return outcome
+
+    def terminate(self, task_id: str | Sequence[str], signal: str = "SIGTERM") -> dict[str, Cancelled]:
+        """`revoke` with `terminate=True`."""
+        return self.revoke(task_id, terminate=True, signal=signal)
+
+    def _store_revoked(self, ids: Sequence[str]) -> None:
+        store = self._app.results
+        if store is None or not ids:
+            return
+        now = self._app.clock.time()
+        expires_s = self._app.settings.result_expires
+        error = encode_exception(TaskRevokedError("revoked"))
+        store.put(
+            [
+                StoredResult(
+                    id=one,
+                    state=REVOKED,
+                    payload=self._app.codec.encode_result(
+                        ResultMeta(task_id=one, status=REVOKED, result=error, date_done=iso_from_epoch(now))
+                    ),
+                    expires_at=None if expires_s is None else now + expires_s,
+                )
+                for one in ids
+            ]
+        )
+
+    def purge(self, queues: Sequence[str] | None = None) -> int:
+        """Delete the waiting messages of these queues (None: of all configured ones) for good; returns how many."""
+        return self._app.broker.purge(list(queues or self._app.router.queues))
+
+    discard_all = purge
+
+    def broadcast(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        destination: Sequence[str] | None = None,
+        *,
+        reply: bool = False,
+        timeout: float = 1.0,
+    ) -> list[dict[str, Any]]:
+        """Send any command to workers; with `reply`, collect `{node: answer}` until `timeout` seconds are over."""
+        answers = self._app.control_channel.call(
+            command, arguments, destination=destination, timeout_s=timeout, reply=reply
+        )
+        return [{node: answer} for node, answer in answers.items()]
+
+    def ping(self, destination: Sequence[str] | None = None, timeout: float = 1.0) -> list[dict[str, Any]]:
+        """`[{node: {"ok": "pong"}}, …]` of the workers that are up."""
+        return self.broadcast("ping", None, destination, reply=True, timeout=timeout)
+
+    def shutdown(self, destination: Sequence[str] | None = None) -> None:
+        """Ask workers to stop warmly: running tasks finish first."""
+        self.broadcast("shutdown", None, destination)
+
+    def pool_grow(self, n: int = 1, destination: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Add `n` processes to each worker."""
+        return self.broadcast("pool_grow", {"n": n}, destination, reply=True)
+
+    def pool_shrink(self, n: int = 1, destination: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Take `n` processes from each worker, once their tasks have ended."""
+        return self.broadcast("pool_shrink", {"n": n}, destination, reply=True)
+
+    def add_consumer(self, queue: str, destination: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Make workers serve one more queue."""
+        return self.broadcast("add_consumer", {"queue": queue}, destination, reply=True)
+
+    def cancel_consumer(self, queue: str, destination: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Make workers leave a queue."""
+        return self.broadcast("cancel_consumer", {"queue": queue}, destination, reply=True)
+
+    def inspect(self, destination: Sequence[str] | None = None, timeout: float = 1.0) -> Inspect:
+        """Ask workers what they do."""
+        return Inspect(self, destination, timeout)
+
+
+class Inspect:
+    """Questions to workers; each answer is `{node: reply}`, empty when no worker is up."""
+
+    def __init__(self, control: Control, destination: Sequence[str] | None, timeout: float) -> None:
+        self._control = control
+        self._destination = destination
+        self._timeout = timeout
+
+    def ask(self, command: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Any command by name."""
+        answers = self._control.broadcast(command, arguments, self._destination, reply=True, timeout=self._timeout)
+        return {node: reply for answer in answers for node, reply in answer.items()}
+
+    def ping(self) -> dict[str, Any]:
+        return self.ask("ping")
+
+    def active(self) -> dict[str, Any]:
+        """The tasks that run now."""
+        return self.ask("active")
+
+    def reserved(self) -> dict[str, Any]:
+        """The tasks that were taken from the queue and have not started."""
+        return self.ask("reserved")
+
+    def scheduled(self) -> dict[str, Any]:
+        """The tasks that are not due yet; the store holds them, so every worker names the same."""
+        return self.ask("scheduled")
+
+    def registered(self) -> dict[str, Any]:
+        """The names of the tasks each worker knows."""
+        return self.ask("registered")
+
+    def stats(self) -> dict[str, Any]:
+        return self.ask("stats")
+
+    def active_queues(self) -> dict[str, Any]:
+        return self.ask("active_queues")
+
+    def revoked(self) -> dict[str, Any]:
+        return self.ask("revoked")
+
+    def conf(self) -> dict[str, Any]:
+        return self.ask("conf")
+
+    def query_task(self, *ids: str) -> dict[str, Any]:
+        """Where these tasks are: active, reserved, scheduled or ready."""
+        return self.ask("query_task", {"ids": list(ids)})

@@ -1,0 +1,84 @@
+"""The options of a call: which there are, and what becomes of a misspelt one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta
+
+
+class CallOptions(TypedDict, total=False):
+    """Options of `apply_async`, `options` and `send_task`, with Celery's names."""
+
+    countdown: float | timedelta | None
+    """Seconds from now before which the task does not run."""
+    eta: datetime | str | None
+    """The same as a moment; naive is UTC."""
+    expires: datetime | timedelta | float | str | None
+    """Seconds from now, or a moment, after which it does not start any more."""
+    queue: str | None
+    routing_key: str | None
+    exchange: str | None
+    priority: int | None
+    """0 to 9, higher sooner."""
+    task_id: str | None
+    """Of the caller's own choice; sending the same id again sends nothing."""
+    headers: Mapping[str, Any] | None
+    """The task sees them as `self.request.headers`."""
+    time_limit: float | None
+    """Hard limit in seconds."""
+    soft_time_limit: float | None
+    """Soft limit in seconds."""
+    retry: bool | None
+    """False: do not try again when the broker is not reached."""
+    retry_policy: Mapping[str, Any] | None
+    ignore_result: bool | None
+    shadow: str | None
+    """Another name for logs and monitors."""
+    link: Any
+    """A signature, or several, called with the result."""
+    link_error: Any
+    """A signature, or several, called when the task fails for good."""
+    serializer: str | None
+    compression: str | None
+    add_to_parent: bool
+    root_id: str | None
+    parent_id: str | None
+    group_id: str | None
+    group_index: int | None
+    chain: Sequence[Mapping[str, Any]] | None
+    chord: Mapping[str, Any] | None
+    reply_to: str | None
+    stamps: Mapping[str, Any] | None
+    stamped_headers: Sequence[str] | None
+    replaced_task_nesting: int | None
+    delivery_mode: int | None
+    """Accepted for Celery's sake: every message is stored durably where the engine can."""
+    producer: Any
+    """Accepted for Celery's sake and not used, like the four below."""
+    connection: Any
+    publisher: Any
+    exchange_type: Any
+    mandatory: Any
+
+
+KNOWN = frozenset(CallOptions.__annotations__)
+
+
+def check_options(options: Mapping[str, Any], task: str) -> None:
+    """Refuse options nobody knows.
+
+    Raises:
+        TypeError: Names the option and the nearest known one.
+    """
+    if options.keys() <= KNOWN:
+        return
+    import difflib
+
+    for name in options:
+        if name not in KNOWN:
+            near = difflib.get_close_matches(name, KNOWN, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(KNOWN))}"
+            raise TypeError(f"task {task!r} was called with an unknown option {name!r}{hint}")

@@ -1,0 +1,505 @@
+"""A task: the object that `@app.task` makes of a function, and the base class of a user's own."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
+
+from celeriac.app.options import CallOptions, check_options
+from celeriac.canvas import Signature
+from celeriac.codec import Parameters
+from celeriac.engine.attempt import Attempt, current_attempt
+from celeriac.engine.casualties import TaskFacts
+from celeriac.engine.plan import Hooks, Plan
+from celeriac.errors import ConfigError, MaxRetriesExceededError, Retry
+from celeriac.model import Headers
+from celeriac.model import Retry as RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from typing import Unpack
+
+    from celeriac.app.application import Celeriac
+    from celeriac.app.result import AsyncResult, EagerResult
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
+
+
+class Task(Generic[P, R]):
+    """A function that can be called here, or sent to a worker.
+
+    Subclass it for hooks or shared behaviour (`@app.task(base=MyTask)`), or for a class-based task with `run` and a
+    `name`, registered with `app.register_task(MyTask())`. Attributes are the defaults of every call, as in Celery; None
+    leaves the decision to the settings.
+    """
+
+    name: str = ""
+    abstract: ClassVar[bool] = True
+    max_retries: int | None = 3
+    """For `self.retry()` and `autoretry_for`; None never gives up."""
+    default_retry_delay: float = 180.0
+    """Seconds, for `self.retry()` without a countdown."""
+    retry_policy: RetryPolicy | None = None
+    """From `@app.task(retry=…)`."""
+    autoretry_for: tuple[type[BaseException], ...] = ()
+    dont_autoretry_for: tuple[type[BaseException], ...] = ()
+    retry_kwargs: Mapping[str, Any] = {}
+    retry_backoff: bool | float = False
+    retry_backoff_max: float = 600.0
+    retry_jitter: bool = True
+    throws: tuple[type[BaseException], ...] = ()
+    """Expected exceptions: the task fails with them, but no traceback is logged."""
+    ignore_result: bool | None = None
+    store_errors_even_if_ignored: bool | None = None
+    track_started: bool | None = None
+    acks_late: bool | None = None
+    """False makes it at most once: a task that may have started is never run again."""
+    reject_on_worker_lost: bool | None = None
+    """False: a task whose process died is failed, not run again."""
+    acks_on_failure: bool | None = None
+    """False: a task that fails becomes a dead letter."""
+    acks_on_timeout: bool | None = None
+    """The same for one that is killed at its hard time limit."""
+    max_deliveries: int | None = None
+    """How often the message may be handed out before it is buried."""
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    rate_limit: str | float | None = None
+    expires: float | None = None
+    priority: int | None = None
+    queue: str | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    serializer: str | None = None
+    compression: str | None = None
+    send_events: bool = True
+    trail: bool = True
+    typing: bool = True
+    """Check the arguments against the signature when the task is sent."""
+    resultrepr_maxsize: int = 1024
+
+    _app: Celeriac
+    _parameters: Parameters
+    _plan: Plan | None = None
+    _defaults: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "abstract" not in cls.__dict__:
+            cls.abstract = False
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name}>"
+
+    # -- what the user writes ------------------------------------------------------------------------------------
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """The body of the task."""
+        raise NotImplementedError(f"task class {type(self).__name__} has no run()")
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called in the worker before the body runs."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called in the worker when the body has returned."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called in the worker when the task has failed for good; `einfo` has `.exception` and `.traceback`."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called in the worker when the task will run again."""
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called in the worker at the end of every attempt."""
+
+    # -- calling -------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the body here and now, as a plain function call."""
+        return self.run(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send the task to its queue.
+
+        Returns:
+            A handle on the result; the message is stored when this returns.
+
+        Raises:
+            TypeError: The arguments do not fit the function's signature.
+            EncodeError: An argument has no wire form; the message names it.
+            BrokerError: See `interfaces.Broker.publish`.
+        """
+        return self._app._send(self, args, kwargs, self._defaults)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """As `delay`, without blocking the event loop."""
+        return await self._app._asend(self, args, kwargs, self._defaults)
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> AsyncResult[R]:
+        """Send the task with options (see `CallOptions`); raises as `delay`, and TypeError for an unknown option."""
+        return self._app._send(self, args or (), kwargs or {}, self._with(options))
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> AsyncResult[R]:
+        """As `apply_async`, without blocking the event loop."""
+        return await self._app._asend(self, args or (), kwargs or {}, self._with(options))
+
+    def options(self, **options: Unpack[CallOptions]) -> ConfiguredTask[P, R]:
+        """The same task with call options fixed: `thumbnail.options(countdown=60).delay(42)`."""
+        return ConfiguredTask(self, self._with(options))
+
+    def delay_many(self, calls: Iterable[Any]) -> list[AsyncResult[R]]:
+        """Send many calls in few round trips.
+
+        Args:
+            calls: One element per call: a tuple of positional arguments, a dict of keyword arguments, or any other
+                value as the only argument. To pass a tuple or dict as the argument, wrap it: `((1, 2),)`.
+
+        Returns:
+            Handles, in order. All messages of one round trip are stored, or none.
+        """
+        return self._app._send_many(self, calls, self._defaults)
+
+    async def adelay_many(self, calls: Iterable[Any]) -> list[AsyncResult[R]]:
+        """As `delay_many`, without blocking the event loop."""
+        return await self._app._asend_many(self, calls, self._defaults)
+
+    def apply(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        throw: bool | None = None,
+        **options: Any,
+    ) -> EagerResult[R]:
+        """Run the task here and now, through the codec and with its retries, hooks and callbacks, without a broker."""
+        return self._app._apply(self, args or (), kwargs or {}, {**self._defaults, **options}, throw)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """A signature of this task with these arguments."""
+        return Signature(self.name, args, kwargs, self._signature_options(), app=self._app)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """An immutable signature: it takes no parent's result."""
+        return Signature(self.name, args, kwargs, self._signature_options(), immutable=True, app=self._app)
+
+    def signature(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Signature:
+        """A signature with options."""
+        immutable = bool(options.pop("immutable", False))
+        check_options(options, self.name)
+        options = {**self._signature_options(), **options}
+        return Signature(self.name, args, kwargs, options, immutable=immutable, app=self._app)
+
+    subtask = signature
+
+    # -- inside a running task -----------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> Celeriac:
+        """The application it belongs to."""
+        return self._app
+
+    @property
+    def request(self) -> Attempt:
+        """The attempt that runs in this thread or coroutine; an empty one when the task was called as a function."""
+        attempt = current_attempt.get()
+        if attempt is not None and attempt.plan.task is self:
+            return attempt
+        direct = Attempt(None, Headers(task=self.name, id=""), self.plan, None)
+        direct.called_directly = True
+        return direct
+
+    def retry(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | timedelta | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Run this task again later: `raise self.retry(exc=exc, countdown=5)`.
+
+        Args:
+            args: Other positional arguments for the next run.
+            kwargs: Other keyword arguments.
+            exc: What went wrong; raised when there are no retries left.
+            throw: False returns the exception for the caller to raise.
+            eta: When, as a moment.
+            countdown: When, in seconds from now; else the task's retry policy or `default_retry_delay` decides.
+            max_retries: Overrides the task's.
+            options: `queue`, `priority`, `time_limit`, `soft_time_limit`, `headers`, `ignore_result`, `shadow`.
+
+        Raises:
+            Retry: Unless `throw` is false.
+            MaxRetriesExceededError: No retries left and no `exc`.
+        """
+        attempt = self.request
+        if attempt.called_directly:
+            import sys
+
+            current = exc or sys.exc_info()[1]
+            if current is not None:
+                raise current
+            raise MaxRetriesExceededError(f"task {self.name!r} was called as a function; there is no message to retry")
+        policy = self.plan.retry
+        if max_retries is None:
+            max_retries = policy.max_retries if self.retry_policy is not None and policy else self.max_retries
+        if max_retries is not None and attempt.retries >= max_retries:
+            if exc is not None:
+                raise exc
+            raise MaxRetriesExceededError(
+                f"task {self.name}[{attempt.id}] has used its {max_retries} retries", task_id=attempt.id
+            )
+        when = eta if eta is not None else countdown
+        if when is None and self.retry_policy is None:
+            when = self.default_retry_delay
+        asked = Retry(exc=exc, when=when)
+        changes: dict[str, Any] = {}
+        if args is not None:
+            changes["args"] = list(args)
+        if kwargs is not None:
+            changes["kwargs"] = dict(kwargs)
+        limits = options.pop("time_limit", None), options.pop("soft_time_limit", None)
+        if limits != (None, None):
+            changes["timelimit"] = limits
+        for name in ("queue", "priority", "headers", "ignore_result", "shadow"):
+            if (value := options.pop(name, None)) is not None:
+                changes[name] = value
+        check_options(options, self.name)
+        asked.changes = changes  # type: ignore[attr-defined]
+        if throw:
+            raise asked
+        return asked
+
+    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
+        """Store a state of your own, such as progress: `self.update_state(state="PROGRESS", meta={"done": 5})`."""
+        attempt = self.request
+        self._app._update_state(attempt, task_id or attempt.id, state or "PROGRESS", meta)
+
+    async def aupdate_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
+        """As `update_state`, without blocking the event loop."""
+        attempt = self.request
+        await self._app._aupdate_state(attempt, task_id or attempt.id, state or "PROGRESS", meta)
+
+    def AsyncResult(self, task_id: str) -> AsyncResult[R]:  # noqa: N802 - Celery's name
+        """A handle on the result of a call of this task, by id."""
+        return self._app.AsyncResult(task_id)
+
+    # -- registration --------------------------------------------------------------------------------------------
+
+    def bind(self, app: Celeriac) -> None:
+        """Attach it to an application: work out its signature and options. Called once by the application."""
+        self._app = app
+        self._parameters = Parameters.of(self.run, bind=False)
+        defaults = {
+            "queue": self.queue,
+            "exchange": self.exchange,
+            "routing_key": self.routing_key,
+            "priority": self.priority,
+            "expires": self.expires,
+            "serializer": self.serializer,
+            "compression": self.compression,
+        }
+        self._defaults = {name: value for name, value in defaults.items() if value is not None}
+
+    @property
+    def plan(self) -> Plan:
+        """How a worker runs it; worked out at first use, when the settings are final."""
+        plan = self._plan
+        if plan is None:
+            plan = self._plan = self._make_plan()
+        return plan
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the body is a coroutine function."""
+        return inspect.iscoroutinefunction(inspect.unwrap(self.run))
+
+    @property
+    def rerun_when_lost(self) -> bool:
+        """Whether it runs again when its worker was lost: unless it is acknowledged early or said not to."""
+        conf = self._app.settings
+        late = _first(self.acks_late, conf.task_acks_late)
+        return bool(late and _first(self.reject_on_worker_lost, conf.task_reject_on_worker_lost) is not False)
+
+    def facts(self) -> TaskFacts:
+        """What the supervisor must know of it."""
+        conf = self._app.settings
+        plan = self.plan
+        return TaskFacts(
+            name=self.name,
+            ignore_result=plan.ignore_result,
+            store_errors_even_if_ignored=plan.store_errors_even_if_ignored,
+            rerun_when_lost=plan.rerun_when_lost,
+            acks_on_timeout=_first(
+                self.acks_on_timeout, _first(conf.task_acks_on_timeout, conf.task_acks_on_failure_or_timeout)
+            ),
+            max_deliveries=plan.max_deliveries,
+        )
+
+    def _make_plan(self) -> Plan:
+        conf = self._app.settings
+        overridden = type(self).__call__ is not Task.__call__
+        hooks = {name: getattr(self, name) for name in _HOOKS if getattr(type(self), name) is not getattr(Task, name)}
+        return Plan(
+            name=self.name,
+            task=self,
+            call=self.__call__ if overridden else self.run,
+            is_async=self.is_async,
+            rebuild=self._parameters.rebuild,
+            retry=self._effective_retry(),
+            throws=tuple(self.throws),
+            ignore_result=_first(self.ignore_result, conf.task_ignore_result),
+            store_errors_even_if_ignored=_first(
+                self.store_errors_even_if_ignored, conf.task_store_errors_even_if_ignored
+            ),
+            track_started=_first(self.track_started, conf.task_track_started),
+            trail=self.trail,
+            soft_limit_s=_first(self.soft_time_limit, conf.task_soft_time_limit),
+            hard_limit_s=_first(self.time_limit, conf.task_time_limit),
+            rerun_when_lost=self.rerun_when_lost,
+            acks_on_failure=_first(
+                self.acks_on_failure, _first(conf.task_acks_on_failure, conf.task_acks_on_failure_or_timeout)
+            ),
+            max_deliveries=_first(self.max_deliveries, conf.task_max_deliveries),
+            hooks=Hooks(**hooks) if hooks else None,
+        )
+
+    def _effective_retry(self) -> RetryPolicy | None:
+        if self.retry_policy is not None:
+            return self.retry_policy
+        if not self.autoretry_for:
+            return None
+        most = self.retry_kwargs.get("max_retries", self.max_retries)
+        attempts = None if most is None else int(most) + 1
+        if self.retry_backoff:
+            factor = 1.0 if self.retry_backoff is True else float(self.retry_backoff)
+            return RetryPolicy(
+                attempts=attempts,
+                on=tuple(self.autoretry_for),
+                never=tuple(self.dont_autoretry_for),
+                backoff="exponential",
+                delay=factor,
+                max_delay=max(self.retry_backoff_max, factor),
+                jitter=self.retry_jitter,
+            )
+        delay = float(self.retry_kwargs.get("countdown", self.default_retry_delay))
+        return RetryPolicy(
+            attempts=attempts,
+            on=tuple(self.autoretry_for),
+            never=tuple(self.dont_autoretry_for),
+            backoff="constant",
+            delay=delay,
+            max_delay=max(delay, 600.0),
+            jitter=False,
+        )
+
+    def _with(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        check_options(options, self.name)
+        return {**self._defaults, **options}
+
+    def _signature_options(self) -> dict[str, Any]:
+        """Call defaults that travel with a signature, so that a worker without this code routes it alike."""
+        return dict(self._defaults)
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose body is a coroutine function: calling it gives a coroutine, sending it is the same."""
+
+    abstract = True
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+        """Make the body's coroutine, to be awaited here."""
+        return self.run(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+class ConfiguredTask(Generic[P, R]):
+    """A task with call options fixed."""
+
+    __slots__ = ("_options", "_task")
+
+    def __init__(self, task: Task[P, R], options: dict[str, Any]) -> None:
+        self._task = task
+        self._options = options
+
+    def __repr__(self) -> str:
+        return f"<@task: {self._task.name} with {self._options}>"
+
+    def options(self, **options: Unpack[CallOptions]) -> ConfiguredTask[P, R]:
+        """More options, over these."""
+        check_options(options, self._task.name)
+        return ConfiguredTask(self._task, {**self._options, **options})
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """As `Task.delay`."""
+        return self._task._app._send(self._task, args, kwargs, self._options)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """As `Task.adelay`."""
+        return await self._task._app._asend(self._task, args, kwargs, self._options)
+
+    def delay_many(self, calls: Iterable[Any]) -> list[AsyncResult[R]]:
+        """As `Task.delay_many`."""
+        return self._task._app._send_many(self._task, calls, self._options)
+
+    async def adelay_many(self, calls: Iterable[Any]) -> list[AsyncResult[R]]:
+        """As `Task.adelay_many`."""
+        return await self._task._app._asend_many(self._task, calls, self._options)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """A signature with these options."""
+        return Signature(self._task.name, args, kwargs, self._options, app=self._task._app)
+
+
+def make_task(
+    function: Callable[..., Any], *, base: type[Task[Any, Any]] | None, bind: bool, attributes: Mapping[str, Any]
+) -> Task[Any, Any]:
+    """Build the task object of a decorated function: an instance of a subclass made for it.
+
+    Raises:
+        ConfigError: An option is not an attribute of a task; names the nearest one.
+    """
+    is_async = inspect.iscoroutinefunction(function)
+    parent = base or (AsyncTask if is_async else Task)
+    for name in attributes:
+        if not hasattr(parent, name) or name.startswith("_"):
+            import difflib
+
+            known = sorted(
+                name for name in dir(parent) if not name.startswith("_") and not callable(getattr(parent, name))
+            )
+            near = difflib.get_close_matches(name, [*known, "bind", "base", "name", "retry", "pydantic"], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"@task option {name!r} on {function.__qualname__} is unknown{hint}")
+    body = function if bind else staticmethod(function)
+    namespace: dict[str, Any] = {
+        "run": body,
+        "abstract": False,
+        "__doc__": function.__doc__,
+        "__module__": function.__module__,
+        **attributes,
+    }
+    task: Task[Any, Any] = type(function.__name__, (parent,), namespace)()
+    return task
+
+
+def _first(own: Any, default: Any) -> Any:
+    return default if own is None else own

@@ -1,0 +1,97 @@
+"""What follows a task: success callbacks, error callbacks, and the next step of a chain.
+
+Ids of successors are a function of the id of the task they follow, so a task that is run again after its worker was
+lost publishes the same messages, and the broker drops the doubles.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from celeriac.model import EMPTY_EMBED, Embed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from celeriac.engine.attempt import Attempt
+    from celeriac.engine.submit import Submitter
+    from celeriac.model import Outgoing
+
+_NAMESPACE = uuid.UUID("5b3c7c0e-6f43-5c0a-9a0b-0f4c0c7d1f5e")
+_HEADER_OPTIONS = ("group_index", "ignore_result", "reply_to", "shadow", "stamps", "stamped_headers")
+
+
+class Links:
+    """The engine's `Continuation` for links and chains."""
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        route: Callable[[dict[str, Any], str, Sequence[Any], Mapping[str, Any]], Mapping[str, Any]],
+    ) -> None:
+        """Wire it; `route(options, name, args, kwargs)` says at least `queue`."""
+        self._submitter = submitter
+        self._route = route
+
+    def after_success(self, attempt: Attempt, value: Any) -> Sequence[Outgoing]:
+        successors = [
+            self._outgoing(attempt, signature, [value], f"callback:{place}")
+            for place, signature in enumerate(attempt.callbacks or ())
+        ]
+        if attempt.chain:
+            *rest, following = attempt.chain
+            successors.append(self._outgoing(attempt, following, [value], f"chain:{len(rest)}", chain=rest))
+        return successors
+
+    def after_failure(self, attempt: Attempt, exc: BaseException) -> Sequence[Outgoing]:
+        return [
+            self._outgoing(attempt, signature, [attempt.id], f"errback:{place}")
+            for place, signature in enumerate(attempt.errbacks or ())
+        ]
+
+    def _outgoing(
+        self,
+        attempt: Attempt,
+        signature: Mapping[str, Any],
+        given: list[Any],
+        slot: str,
+        chain: list[dict[str, Any]] | None = None,
+    ) -> Outgoing:
+        options: dict[str, Any] = dict(signature.get("options") or {})
+        args = list(signature.get("args") or ())
+        if not signature.get("immutable"):
+            args = given + args
+        kwargs = signature.get("kwargs") or {}
+        name = signature["task"]
+        embed = EMPTY_EMBED
+        links, errors, chord = options.get("link"), options.get("link_error"), options.get("chord")
+        if links or errors or chain or chord:
+            embed = Embed(callbacks=_listed(links), errbacks=_listed(errors), chain=chain or None, chord=chord)
+        where = self._route(options, name, args, kwargs)
+        hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+        return self._submitter.build(
+            name,
+            args,
+            kwargs,
+            queue=where["queue"],
+            parent=attempt,
+            task_id=options.get("task_id") or str(uuid.uuid5(_NAMESPACE, f"{attempt.id}:{slot}")),
+            priority=where.get("priority"),
+            countdown=options.get("countdown"),
+            eta=options.get("eta"),
+            expires=options.get("expires"),
+            embed=embed,
+            serializer=options.get("serializer"),
+            compression=options.get("compression"),
+            group=options.get("group_id"),
+            headers=options.get("headers"),
+            timelimit=None if hard is None and soft is None else (hard, soft),
+            **{key: options.get(key) for key in _HEADER_OPTIONS},
+        )
+
+
+def _listed(links: Any) -> list[dict[str, Any]] | None:
+    if not links:
+        return None
+    return [dict(links)] if isinstance(links, dict) else [dict(link) for link in links]
