@@ -40,11 +40,11 @@ def find_app(text: str, kind: type[T], *, workdir: str | None = None) -> T:
     if directory not in sys.path:
         sys.path.insert(0, directory)
     name, colon, path = text.partition(":")
-    if not name or name.startswith(".") or (colon and not path):
-        raise ConfigError(f"{text!r} does not name an application; write module or module:attribute, such as shop:app")
     if "/" in name or os.sep in name or name.endswith(".py"):
         dotted = name.removesuffix(".py").strip("./").replace(os.sep, ".").replace("/", ".")
         raise ConfigError(f"{text!r} is a file name; give the module's name: {dotted}{colon}{path}")
+    if not name or name.startswith(".") or (colon and not path):
+        raise ConfigError(f"{text!r} does not name an application; write module or module:attribute, such as shop:app")
     if colon:
         module = _import(name)
         if module is None:
@@ -78,7 +78,7 @@ def _search(module: ModuleType, kind: type[T]) -> T:
             f"module {module.__name__!r} has {len(different)} applications: {', '.join(named)}; "
             f"say which: {module.__name__}:{next(iter(named))}"
         )
-    strange = [f"{name} (a {type(vars(module)[name]).__name__})" for name in _USUAL if name in vars(module)]
+    strange = [f"{name} (of type {type(vars(module)[name]).__name__})" for name in _USUAL if name in vars(module)]
     factories = [n for n, v in vars(module).items() if callable(v) and n.startswith(("create_", "make_"))]
     hint = f"; is it {module.__name__}:{factories[0]}()?" if factories else ""
     public = [name for name in vars(module) if not name.startswith("_")]
@@ -113,9 +113,9 @@ def _take(module: ModuleType, path: str, text: str, kind: type[T]) -> T:
         if isinstance(made, kind):
             return made
         raise ConfigError(
-            f"{text!r} was called and returned a {type(made).__name__}, not a {kind.__name__} application"
+            f"{text!r} was called and returned an object of type {type(made).__name__}, not a {kind.__name__} application"
         )
-    raise ConfigError(f"{text!r} is a {type(found).__name__}, not a {kind.__name__} application")
+    raise ConfigError(f"{text!r} is of type {type(found).__name__}, not a {kind.__name__} application")
 
 
 def _names(value: object) -> list[str]:
@@ -134,7 +134,7 @@ def load_symbol(text: str, wanted_by: str) -> Any:
         ConfigError: There is no such module or attribute, or the module fails when imported.
     """
     name, colon, path = text.partition(":")
-    if not all(part.isidentifier() for part in f"{name}.{path}".rstrip(".").split(".")):
+    if (colon and not path) or not all(part.isidentifier() for part in f"{name}.{path}".rstrip(".").split(".")):
         raise ConfigError(f"{wanted_by}: {text!r} is not a dotted name")
     module = _import(name)
     if module is None and not colon:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
@@ -55,12 +56,26 @@ _RESPELT: Mapping[str, str] = {
 }
 
 _HIDDEN = r"passw|pwd|secret|token|credential|signature|api_?key|access_?key|private_?key"
-# The user part may hold anything but ':' and the password anything but white space, up to the *last* '@': of an
-# ill-formed URL too much is hidden rather than too little. A path after '//' has no password.
-_USERINFO = re.compile(r"(://(?!/)[^\s:]*:)\S*@")
-_QUERY = re.compile(rf"([?&;][^=&\s]*(?:{_HIDDEN})[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE)
-_SECRET_NAME = re.compile(_HIDDEN, re.IGNORECASE)
-_NEXT_URL = re.compile(r"([;,]\s*)(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+
+
+class _Patterns(NamedTuple):
+    userinfo: re.Pattern[str]
+    query: re.Pattern[str]
+    name: re.Pattern[str]
+    next_url: re.Pattern[str]
+
+
+@cache
+def _patterns() -> _Patterns:
+    """Compiled when first needed: it takes a millisecond of the import else."""
+    return _Patterns(
+        # The user part may hold anything but ':' and the password anything but white space, up to the *last* '@': of
+        # an ill-formed URL too much is hidden rather than too little. A path after '//' has no password.
+        userinfo=re.compile(r"(://(?!/)[^\s:]*:)\S*@"),
+        query=re.compile(rf"([?&;][^=&\s]*(?:{_HIDDEN})[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE),
+        name=re.compile(_HIDDEN, re.IGNORECASE),
+        next_url=re.compile(r"([;,]\s*)(?=[A-Za-z][A-Za-z0-9+.-]*://)"),
+    )
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +104,7 @@ def parse(url: str, role: Role = "broker") -> Location:
     """
     shown = masked(url)
     text = url.strip()
-    if _NEXT_URL.search(text):
+    if _patterns().next_url.search(text):
         raise ConfigError(f"the {role} URL {shown!r} lists several servers; failover lists are not built yet: give one")
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower().rstrip(":")
@@ -148,10 +163,11 @@ def masked(text: str) -> str:
     """Replace every password in the URLs of a text by `***`: in `user:password@`, and in query parameters."""
     if "://" not in text:
         return text
-    pieces = _NEXT_URL.split(text)  # in a failover list, each URL has its own last '@'
-    return "".join(_QUERY.sub(r"\1***", _USERINFO.sub(r"\1***@", piece)) for piece in pieces)
+    find = _patterns()
+    pieces = find.next_url.split(text)  # in a failover list, each URL has its own last '@'
+    return "".join(find.query.sub(r"\1***", find.userinfo.sub(r"\1***@", piece)) for piece in pieces)
 
 
 def is_secret(name: str) -> bool:
     """Whether a setting, option or key of this name holds something that must not be shown."""
-    return _SECRET_NAME.search(name) is not None
+    return _patterns().name.search(name) is not None

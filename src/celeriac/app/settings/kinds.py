@@ -5,9 +5,7 @@ Text is how environment variables carry values, and what tables show.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta, tzinfo
 from typing import Any, Generic, NoReturn, TypeVar
@@ -16,6 +14,18 @@ from celeriac.app.routing import Queue, as_queues, check_queue_name, check_route
 from celeriac.app.urls import is_secret, masked
 
 T = TypeVar("T")
+
+
+def _read_json(text: str) -> Any:
+    import json  # a millisecond that most processes never need
+
+    return json.loads(text)
+
+
+def _write_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    import json
+
+    return json.dumps(value, default=default)
 
 
 class FrozenDict(dict[str, Any]):
@@ -215,13 +225,13 @@ class Names(Kind[tuple[str, ...]]):
 
     def parse(self, text: str) -> tuple[str, ...]:
         if text.lstrip().startswith("["):
-            return self.convert(json.loads(text))
+            return self.convert(_read_json(text))
         return self.convert([part.strip() for part in text.split(",") if part.strip()])
 
     def render(self, value: tuple[str, ...]) -> str:
         plain = all(part == part.strip() and "," not in part for part in value)
-        if not plain or (value and value[0].startswith("[")):
-            return json.dumps(list(value))
+        if not plain or not value or value[0].startswith("["):
+            return _write_json(list(value))
         return ",".join(value)
 
 
@@ -236,10 +246,10 @@ class Table(Kind[Mapping[str, Any]]):
         return FrozenDict(value)
 
     def parse(self, text: str) -> Mapping[str, Any]:
-        return self.convert(json.loads(text))
+        return self.convert(_read_json(text))
 
     def render(self, value: Mapping[str, Any]) -> str:
-        return json.dumps(value, default=repr)
+        return _write_json(value, default=repr)
 
 
 class FlagOrTable(Kind["bool | Mapping[str, Any]"]):
@@ -261,14 +271,20 @@ class RateLimit(Kind[str]):
     """Celery's rate: `10/s`, `100/m`, `1000/h`, or a number per second."""
 
     expected = "a rate such as '10/s', '100/m' or '1000/h', or a number per second"
-    _form = re.compile(r"\d+(\.\d+)?(/[smh])?")
 
     def convert(self, value: Any) -> str:
         if type(value) in (int, float) and math.isfinite(value) and value >= 0:
             return f"{value:f}".rstrip("0").rstrip(".") + "/s"
-        if not isinstance(value, str) or not self._form.fullmatch(value):
+        if not isinstance(value, str):
             raise ValueError
-        return value if "/" in value else f"{value}/s"
+        number, slash, unit = value.partition("/")
+        if (
+            not number.replace(".", "", 1).isdecimal()
+            or not number.isascii()
+            or (slash and unit not in ("s", "m", "h"))
+        ):
+            raise ValueError
+        return value if slash else f"{value}/s"
 
 
 class Zone(Kind[str]):
@@ -336,11 +352,9 @@ class Queues(Kind[tuple[Queue, ...]]):
 
     def parse(self, text: str) -> tuple[Queue, ...]:
         start = text.lstrip()[:1]
-        return as_queues(json.loads(text) if start in ("[", "{") else Names().parse(text))
+        return as_queues(_read_json(text) if start in ("[", "{") else Names().parse(text))
 
     def render(self, value: tuple[Queue, ...]) -> str:
-        import msgspec
-
         fields = ("routing_key", "priority", "max_priority", "queue_arguments")
         table: dict[str, dict[str, Any]] = {}
         for queue in value:
@@ -350,7 +364,7 @@ class Queues(Kind[tuple[Queue, ...]]):
             elif queue.exchange is not None:
                 table[queue.name] |= {"exchange": queue.exchange.name, "exchange_type": queue.exchange.type}
         plain = not any(table.values()) and bool(table) and not any(name[0] in "[{" for name in table)
-        return Names().render(tuple(table)) if plain else msgspec.json.encode(table).decode()
+        return Names().render(tuple(table)) if plain else _write_json(table, default=repr)
 
 
 class Routes(Kind[Any]):
@@ -365,10 +379,10 @@ class Routes(Kind[Any]):
         return tuple(value) if isinstance(value, list) else value
 
     def parse(self, text: str) -> Any:
-        return self.convert(json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.strip())
+        return self.convert(_read_json(text) if text.lstrip()[:1] in ("[", "{") else text.strip())
 
     def render(self, value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(_texts(value), default=repr)
+        return value if isinstance(value, str) else _write_json(_texts(value), default=repr)
 
 
 class FrozenRoutes(FrozenDict):
@@ -403,10 +417,10 @@ class Annotations(Kind[Any]):
         return tuple(value) if isinstance(value, list) else value
 
     def parse(self, text: str) -> Any:
-        return self.convert(json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.strip())
+        return self.convert(_read_json(text) if text.lstrip()[:1] in ("[", "{") else text.strip())
 
     def render(self, value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(_texts(value), default=repr)
+        return value if isinstance(value, str) else _write_json(_texts(value), default=repr)
 
 
 class Schedule(Table):

@@ -467,10 +467,11 @@ class Settings:
                 f"task_serializer={self.task_serializer!r} is not in accept_content={list(self.accept_content)}; "
                 "this application's workers could not read its own messages"
             )
-        if self.result_serializer not in (self.result_accept_content or self.accept_content):
-            name = "accept_content" if self.result_accept_content is None else "result_accept_content"
+        name = "accept_content" if self.result_accept_content is None else "result_accept_content"
+        readable: tuple[str, ...] = getattr(self, name)
+        if self.result_serializer not in readable:
             raise ConfigError(
-                f"result_serializer={self.result_serializer!r} is not in {name}={list(getattr(self, name))}; "
+                f"result_serializer={self.result_serializer!r} is not in {name}={list(readable)}; "
                 "nobody could read the results"
             )
         if self.task_max_decompressed_bytes < self.task_max_bytes:
