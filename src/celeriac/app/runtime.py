@@ -1,0 +1,260 @@
+"""From an application to a worker: the parts of its processes, and the command that runs one.
+
+`load` is called by the fork server, the only process that imports the application; what it makes is forked. The
+supervisor never imports user code: `oversee` builds its parts from the plain settings in the manifest.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from celeriac.app.adapters import open_broker, open_control, open_results
+from celeriac.app.application import Celeriac
+from celeriac.app.finder import find_app
+from celeriac.engine import signals
+from celeriac.engine.casualties import Casualties
+from celeriac.errors import ConfigError
+from celeriac.worker.runtime import Links, Loaded, Loader, Manifest, Oversight, Runtime, WorkerOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celeriac.engine.casualties import TaskFacts
+
+_THREAD_POOLS = ("gevent", "eventlet")
+
+
+class WorkerOverrides(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says over the settings; None leaves it to them."""
+
+    queues: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    pool: str | None = None
+    processes: int | None = None
+    """`--concurrency`: processes, or threads of the one process of the pool `threads`."""
+    threads: int | None = None
+    async_slots: int | None = None
+    node: str | None = None
+    """May contain Celery's `%h` (host), `%n` (name) and `%d` (domain)."""
+    log_level: str | None = None
+    log_json: bool | None = None
+    log_file: str | None = None
+    color: bool | None = None
+    autoreload: bool = False
+    purge: bool = False
+    grace_s: float | None = None
+    max_tasks_per_child: int | None = None
+    max_memory_per_child_kib: int | None = None
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    broker: str | None = None
+    result_backend: str | None = None
+    include: tuple[str, ...] = ()
+    workdir: str | None = None
+
+
+def run_worker(app: str, overrides: WorkerOverrides) -> int:
+    """Run the worker of the application that `app` names (as `-A` does) until it is told to stop.
+
+    Returns:
+        The exit code; see `worker.exits`.
+
+    Raises:
+        ConfigError: The application cannot be found or configured.
+    """
+    if overrides.pool == "solo":
+        return _run_solo(app, overrides)
+    from celeriac.worker.supervisor import Supervisor
+
+    loader = Loader(
+        target="celeriac.app.runtime:load", arguments={"app": app, "overrides": msgspec.to_builtins(overrides)}
+    )
+    return Supervisor(loader, oversee).run()
+
+
+def _run_solo(app: str, overrides: WorkerOverrides) -> int:
+    from celeriac.worker import exits
+    from celeriac.worker.embedded import EmbeddedWorker
+    from celeriac.worker.logging import configure
+
+    loaded = load(app, msgspec.to_builtins(overrides))
+    configure(loaded.manifest.options)
+    EmbeddedWorker(loaded.runtime).run()
+    return exits.OK
+
+
+def load(app: str, overrides: Mapping[str, Any]) -> Loaded:
+    """Import the application and work out what its worker needs.
+
+    Args:
+        app: As `-A`.
+        overrides: A `WorkerOverrides` as plain data.
+
+    Raises:
+        ConfigError: It cannot be found, or a setting is wrong.
+    """
+    wanted = msgspec.convert(overrides, WorkerOverrides)
+    found = find_app(app, Celeriac, workdir=wanted.workdir)
+    _override(found, wanted)
+    found.import_modules()
+    options = worker_options(found, wanted)
+    if options.pool != "solo" and not found.broker.traits.cross_process:
+        raise ConfigError(
+            f"the broker {found.broker.url} lives in one process, so worker processes cannot reach it; "
+            "use a sqlite:/// URL, or --pool solo, or the embedded worker of celeriac.testing"
+        )
+    if signals.celeryd_init:
+        signals.celeryd_init.send(options.node, instance=None, conf=found.conf, options=overrides)
+    if wanted.purge:
+        found.broker.purge(options.queues)
+    manifest = Manifest(
+        app=app,
+        options=options,
+        tasks=tuple(task.facts() for task in found.tasks.values()),
+        broker_url=found.broker_url,
+        result_url=found.settings.result_backend,
+        settings=_plain_settings(found),
+        modules=_own_files(),
+    )
+    if signals.celeryd_after_setup:
+        signals.celeryd_after_setup.send(options.node, instance=None, conf=found.conf)
+    if signals.worker_init:
+        signals.worker_init.send(options.node)
+    found.close()  # what was opened so far belongs to this process, not to those it forks
+    return Loaded(manifest=manifest, runtime=lambda: make_runtime(found, options))
+
+
+def make_runtime(app: Celeriac, options: WorkerOptions) -> Runtime:
+    """The parts of one process that runs the tasks of `app`."""
+    links = Links(broker=app.broker, results=app.results, control=app.control_channel, fused=app.fused)
+    facts = {task.name: task.facts() for task in app.tasks.values()}
+    return Runtime(
+        options=options,
+        links=links,
+        executor=app.executor(options.node, results=app.results, fused=app.fused),
+        casualties=_casualties(app, facts, options.node),
+        on_process_start=lambda: signals.worker_process_init.send(options.node),
+        on_process_stop=lambda pid, code: signals.worker_process_shutdown.send(options.node, pid=pid, exitcode=code),
+    )
+
+
+def oversee(manifest: Manifest) -> Oversight:
+    """The supervisor's own adapters, and its judge of what died; needs no user code."""
+    settings: dict[str, Any] = dict(manifest.settings)
+    app = Celeriac(manifest.app, **settings)
+    conf = app.settings
+    broker = open_broker(app.broker_url, conf, app.clock)
+    results = open_results(conf.result_backend or app.broker_url, conf, app.clock)
+    links = Links(
+        broker=broker,
+        results=results,
+        control=open_control(app.broker_url, conf, app.clock) if conf.worker_enable_remote_control else None,
+        fused=results is not None and broker.traits.stores_results and results.url == broker.url,
+    )
+    facts = {task.name: task for task in manifest.tasks}
+    return Oversight(links=links, casualties=_casualties(app, facts, manifest.options.node))
+
+
+def _casualties(app: Celeriac, facts: Mapping[str, TaskFacts], node: str) -> Casualties:
+    return Casualties(
+        facts=facts,
+        codec=app.codec,
+        writer=app.result_writer(node),
+        continuation=app.links(app.submitter),
+        store_results=app.results is not None,
+        node=node,
+    )
+
+
+def worker_options(app: Celeriac, wanted: WorkerOverrides) -> WorkerOptions:
+    """Settings and command line together, resolved.
+
+    Raises:
+        ConfigError: No queue is left, or an option contradicts another.
+    """
+    conf = app.settings
+    pool = wanted.pool or conf.worker_pool
+    pool = "threads" if pool in _THREAD_POOLS else "processes" if pool == "prefork" else pool
+    concurrency = wanted.processes or conf.worker_concurrency
+    threads = conf.worker_threads if wanted.threads is None else wanted.threads
+    if pool == "threads":
+        processes, threads = 1, threads or concurrency
+    elif pool == "solo":
+        processes, threads = 1, 0
+    else:
+        processes = concurrency
+    return WorkerOptions(
+        node=node_name(wanted.node),
+        queues=app.router.select(wanted.queues, wanted.exclude),
+        pool=pool,
+        processes=processes,
+        threads=threads,
+        async_slots=wanted.async_slots or conf.worker_async_slots,
+        lease_s=conf.worker_lease,
+        reap_every_s=conf.worker_reap_every,
+        grace_s=conf.worker_grace if wanted.grace_s is None else wanted.grace_s,
+        soft_shutdown_s=conf.worker_soft_shutdown_timeout,
+        max_tasks_per_child=wanted.max_tasks_per_child or conf.worker_max_tasks_per_child,
+        max_memory_per_child_kib=wanted.max_memory_per_child_kib or conf.worker_max_memory_per_child,
+        max_deliveries=conf.task_max_deliveries,
+        claim_ahead_s=conf.worker_claim_ahead,
+        log_level=wanted.log_level or conf.worker_log_level,
+        log_json=conf.worker_log_json if wanted.log_json is None else wanted.log_json,
+        log_color=conf.worker_log_color if wanted.color is None else wanted.color,
+        log_file=wanted.log_file or conf.worker_logfile,
+        log_tasks=conf.worker_log_tasks,
+        autoreload=wanted.autoreload,
+    )
+
+
+def node_name(wanted: str | None) -> str:
+    """A worker's node name: `celery@<host>`, or what was asked for with Celery's `%h`, `%n` and `%d` filled in."""
+    host = socket.gethostname()
+    if not wanted:
+        return f"celery@{host}"
+    name, _, domain = host.partition(".")
+    filled = wanted.replace("%h", host).replace("%n", name).replace("%d", domain)
+    return filled if "@" in filled else f"{filled}@{host}"
+
+
+def _override(app: Celeriac, wanted: WorkerOverrides) -> None:
+    named = {
+        "broker_url": wanted.broker,
+        "result_backend": wanted.result_backend,
+        "task_time_limit": wanted.time_limit,
+        "task_soft_time_limit": wanted.soft_time_limit,
+    }
+    changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    if wanted.include:
+        changes["include"] = (*app.settings.include, *wanted.include)
+    if changes:
+        app.conf.update(changes)
+
+
+def _plain_settings(app: Celeriac) -> dict[str, object]:
+    """What was set and is plain data; routing functions and the like stay in the processes that have the code."""
+    conf = app.settings
+    plain: dict[str, object] = {}
+    for name in conf.sources:
+        value = getattr(conf, name)
+        try:
+            plain[name] = msgspec.json.decode(msgspec.json.encode(value))
+        except TypeError:
+            continue
+    plain["broker_url"] = app.broker_url
+    return plain
+
+
+def _own_files() -> tuple[str, ...]:
+    """Source files of imported modules that are neither Python's nor installed packages: what a developer edits."""
+    foreign = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib")})
+    here = str(Path(__file__).resolve().parents[1]) + os.sep
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return tuple(sorted(file for file in files if file and not file.startswith((*foreign, here))))
