@@ -162,7 +162,7 @@ def test_symbols(project: Project) -> None:
     for text in ("", "a b", "os:", "..os", "os/path"):
         with pytest.raises(ConfigError, match="task_routes: "):
             assert load_symbol(text, "task_routes") is None
-    with pytest.raises(ConfigError, match="there is no module nowhere_x"):
+    with pytest.raises(ConfigError, match="there is no module 'nowhere_x'"):
         load_symbol("nowhere_x.y", "x")
 
 

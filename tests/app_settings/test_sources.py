@@ -149,7 +149,9 @@ def test_unreadable_pyproject(tmp_path: Path) -> None:
         from_pyproject(tmp_path)
 
 
-plain = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=20)
+plain = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=20).filter(
+    str.strip
+)
 printable = plain.filter(lambda text: text.isprintable() and text == text.strip())
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=("Cs",))),

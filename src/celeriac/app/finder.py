@@ -113,7 +113,8 @@ def _take(module: ModuleType, path: str, text: str, kind: type[T]) -> T:
         if isinstance(made, kind):
             return made
         raise ConfigError(
-            f"{text!r} was called and returned an object of type {type(made).__name__}, not a {kind.__name__} application"
+            f"{text!r} was called and returned an object of type {type(made).__name__}, "
+            f"not a {kind.__name__} application"
         )
     raise ConfigError(f"{text!r} is of type {type(found).__name__}, not a {kind.__name__} application")
 

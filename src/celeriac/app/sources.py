@@ -146,10 +146,9 @@ def _is_typo(name: str) -> bool:
     """Whether a name without a known prefix is nearly a setting (`brokr_url`)."""
     if "_" not in name:
         return False
-    from difflib import SequenceMatcher
+    from difflib import get_close_matches
 
-    lower = name.lower()
-    return SequenceMatcher(None, lower, nearest(lower)).ratio() > 0.87
+    return bool(get_close_matches(name.lower(), OPTIONS, n=1, cutoff=0.87))
 
 
 def _is_code(name: str, value: object) -> bool:

@@ -130,15 +130,15 @@ class Seconds(Kind[float]):
 
 
 class Text(Kind[str]):
-    """Text that is not empty."""
+    """Text that is not blank."""
 
-    expected = "text that is not empty"
+    expected = "text that is not blank"
 
     def __init__(self, *, secret: bool = False) -> None:
         self.secret = secret
 
     def convert(self, value: Any) -> str:
-        if not isinstance(value, str) or not value or "\0" in value:
+        if not isinstance(value, str) or not value.strip() or "\0" in value:
             raise ValueError
         return value
 
