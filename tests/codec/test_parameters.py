@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pydantic
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from celeriac.codec import Codec, Parameters
@@ -42,6 +42,8 @@ def all_kinds(a: Any, /, b: Any, *args: Any, c: Any, **kwargs: Any) -> None: ...
 )
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_check_agrees_with_a_real_call(function: Any, args: list[int], kwargs: dict[str, int]) -> None:
+    # Signature.bind of Python 3.13.0 lets a missing positional-only argument pass where **kwargs takes its name
+    assume(function is not all_kinds or args)
     try:
         function(*args, **kwargs)
     except TypeError:

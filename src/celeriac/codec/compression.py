@@ -9,6 +9,7 @@ import importlib
 import zlib
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Final
 
 from celeriac.errors import ConfigError, DecodeError
@@ -37,6 +38,7 @@ _WINDOW: Final = 8 * 1024 * 1024
 _LZMA_MEMORY: Final = 12 * 1024 * 1024  # what preset 6, the default everywhere, needs is 9
 
 
+@cache  # it tries the compression once; what fails is not kept and is tried again
 def mime_of(name: str | None) -> str | None:
     """The MIME type of a compression by Celery's name or MIME type; None, "" and "identity" are no compression.
 

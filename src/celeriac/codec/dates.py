@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @lru_cache(maxsize=256)
 def _second(epoch: int) -> str:
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+    return (_EPOCH + timedelta(seconds=epoch)).isoformat()[:19]  # `fromtimestamp` fails before 1970 on Windows
 
 
 def iso_from_epoch(epoch: float) -> str:
@@ -18,8 +21,8 @@ def iso_from_epoch(epoch: float) -> str:
     as going through datetime.
 
     Raises:
-        ValueError: Outside the years 1 to 9999, or not a number.
-        OverflowError: Far outside.
+        OverflowError: Outside the years 1 to 9999.
+        ValueError: Not a number.
     """
     micros = round(epoch * 1e6)
     second, micros = divmod(micros, 1_000_000)
