@@ -17,7 +17,7 @@ from celeriac.app.publisher import Publisher
 from celeriac.app.result import AsyncResult as Handle
 from celeriac.app.result import EagerResult, no_results
 from celeriac.app.routing import Router
-from celeriac.app.settings.conf import Conf
+from celeriac.app.settings import Conf
 from celeriac.app.task import AsyncTask, Task, make_task
 from celeriac.canvas import Links, Signature
 from celeriac.clock import SYSTEM_CLOCK
@@ -123,8 +123,8 @@ class Celeriac:
     # -- configuration -------------------------------------------------------------------------------------------
 
     def config_from_object(self, source: Any, *, namespace: str | None = None) -> None:
-        """Take settings from an object, a mapping or the dotted name of a module; see `Conf.load_object`."""
-        self.conf.load_object(source, namespace=namespace)
+        """Take settings from an object, a mapping or the dotted name of a module; see `Conf.from_object`."""
+        self.conf.from_object(source, namespace=namespace)
 
     def autodiscover_tasks(self, packages: Sequence[str], related_name: str | None = "tasks") -> None:
         """Import `<package>.<related_name>` of each package, where there is one, when a worker starts."""
