@@ -49,7 +49,8 @@ _decode_meta = msgspec.json.Decoder(ResultMeta).decode
 
 _META_FIELDS: Final = frozenset(ResultMeta.__struct_fields__)
 _SALVAGED: Final = tuple(
-    re.compile(rb'"%s"\s{0,8}:\s{0,8}"([^"\\\x00-\x1f]{1,512})"' % field) for field in (b"id", b"task")
+    rb'"%s"\s{0,8}:\s{0,8}"([^"\\\x00-\x1f]{1,512})"' % field  # compiled when first needed: imports stay quick
+    for field in (b"id", b"task")
 )
 
 
@@ -404,7 +405,7 @@ class Codec:
                 found = [whole.get("id"), whole.get("task")]
         except (ValueError, RecursionError):
             for index, pattern in enumerate(_SALVAGED):
-                if match := pattern.search(head):
+                if match := re.search(pattern, head):
                     found[index] = match[1].decode(errors="replace")
         task_id, task = found
         if type(task_id) is not str or not is_id(task_id):
