@@ -170,6 +170,8 @@ class Celeriac:
             accept=conf.accept_content,
             serializer=conf.task_serializer,
             compression=conf.task_compression,
+            result_serializer=conf.result_serializer,
+            clock=self.clock,
         )
 
     @cached_property
@@ -429,7 +431,7 @@ class Celeriac:
         self, task: Task[Any, R], args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
     ) -> Handle[R]:
         if task.typing:
-            task._parameters.check(args, kwargs)
+            task.parameters.check(args, kwargs)
         if self._always_eager:
             return self._apply(task, args, kwargs, options, None)
         return self._publish_one(self._message(task.name, args, kwargs, options, task), options)
@@ -438,7 +440,7 @@ class Celeriac:
         self, task: Task[Any, R], args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
     ) -> Handle[R]:
         if task.typing:
-            task._parameters.check(args, kwargs)
+            task.parameters.check(args, kwargs)
         if self._always_eager:
             return await self._aapply(task, args, kwargs, options)
         return await self._apublish_one(self._message(task.name, args, kwargs, options, task), options)
@@ -463,7 +465,7 @@ class Celeriac:
 
     def _batches(self, task: Task[Any, Any], calls: Iterable[Any], options: dict[str, Any]) -> Iterable[list[Outgoing]]:
         batch: list[Outgoing] = []
-        check = task._parameters.check if task.typing else None
+        check = task.parameters.check if task.typing else None
         for call in calls:
             args, kwargs = _arguments(call)
             if check is not None:
@@ -506,7 +508,13 @@ class Celeriac:
         parent = current_attempt.get()
         if not options:  # the hot path: everything is a default
             return self.submitter.build(
-                name, args, kwargs, queue=where["queue"], priority=where.get("priority"), parent=parent
+                name,
+                args,
+                kwargs,
+                queue=where["queue"],
+                priority=where.get("priority"),
+                parent=parent,
+                names=() if task is None else task.parameters.names,
             )
         get = where.get
         links, errors, chain, chord = get("link"), get("link_error"), get("chain"), get("chord")
@@ -534,6 +542,7 @@ class Celeriac:
             embed=embed,
             serializer=get("serializer"),
             compression=get("compression"),
+            names=() if task is None else task.parameters.names,
             timelimit=None if hard is None and soft is None else (hard, soft),
             headers=dict(headers) if headers else None,
             ignore_result=get("ignore_result"),
@@ -561,7 +570,7 @@ class Celeriac:
         from celeriac.app.eager import run_eagerly
 
         if task.typing:
-            task._parameters.check(args, kwargs)
+            task.parameters.check(args, kwargs)
         later = ("countdown", "eta")
         message = self._message(
             task.name, args, kwargs, {key: value for key, value in options.items() if key not in later}, task

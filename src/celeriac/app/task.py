@@ -83,7 +83,7 @@ class Task(Generic[P, R]):
     resultrepr_maxsize: int = 1024
 
     _app: Celeriac
-    _parameters: Parameters
+    parameters: Parameters
     _plan: Plan | None = None
     _defaults: dict[str, Any]
 
@@ -308,7 +308,7 @@ class Task(Generic[P, R]):
     def bind(self, app: Celeriac) -> None:
         """Attach it to an application: work out its signature and options. Called once by the application."""
         self._app = app
-        self._parameters = Parameters.of(self.run, bind=False)
+        self.parameters = Parameters.of(self.run, bind=False)
         defaults = {
             "queue": self.queue,
             "exchange": self.exchange,
@@ -364,7 +364,7 @@ class Task(Generic[P, R]):
             task=self,
             call=self.__call__ if overridden else self.run,
             is_async=self.is_async,
-            rebuild=self._parameters.rebuild,
+            rebuild=self.parameters.rebuild,
             retry=self._effective_retry(),
             throws=tuple(self.throws),
             ignore_result=_first(self.ignore_result, conf.task_ignore_result),

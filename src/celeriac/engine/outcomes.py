@@ -122,6 +122,6 @@ class ResultWriter:
         return StoredResult(
             id=attempt.id,
             state=state,
-            payload=self._codec.encode_result(meta),
+            payload=self._codec.encode_result(meta, task=attempt.name),
             expires_at=None if expires_s is None else now + expires_s,
         )

@@ -46,6 +46,7 @@ class Submitter:
         embed: Embed = EMPTY_EMBED,
         serializer: str | None = None,
         compression: str | None = None,
+        names: Sequence[str] = (),
         **headers: Any,
     ) -> Outgoing:
         """Make a message of one call.
@@ -64,13 +65,16 @@ class Submitter:
             embed: What follows it.
             serializer: `json` or `msgpack`; the codec's default when None.
             compression: A name or MIME type; the codec's default when None.
+            names: Of the positional parameters, where they are known, for errors.
             headers: Fields of `model.Headers`; None means the default.
 
         Raises:
             EncodeError: An argument has no wire form; the message names it.
             ValueError: An option is out of range; the message names it.
         """
-        body = self._codec.encode_body(args, kwargs, embed, task=task, serializer=serializer, compression=compression)
+        body = self._codec.encode_body(
+            args, kwargs, embed, task=task, names=names, serializer=serializer, compression=compression
+        )
         if task_id is None:
             task_id = new_task_id()
         not_before: float | None = None
