@@ -47,9 +47,7 @@ class Desk:
         self._on_done: Callable[[], None] = lambda: None
         self._on_full: Callable[[], None] = lambda: None
 
-    def attach(
-        self, loop: asyncio.AbstractEventLoop, on_done: Callable[[], None], on_full: Callable[[], None]
-    ) -> None:
+    def attach(self, loop: asyncio.AbstractEventLoop, on_done: Callable[[], None], on_full: Callable[[], None]) -> None:
         """Say whom to wake; called by the IO thread before the first job."""
         self._loop, self._on_done, self._on_full = loop, on_done, on_full
 

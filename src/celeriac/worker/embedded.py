@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import threading
 from typing import TYPE_CHECKING
 
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import WorkerError
 from celeriac.probe import Probe
+from celeriac.worker import exits
 from celeriac.worker.loop import new_loop
 from celeriac.worker.runners import MainRunner, ThreadRunner
 from celeriac.worker.slots import SlotMap
@@ -53,6 +55,7 @@ class EmbeddedWorker:
         self._failure: BaseException | None = None
         self._map: SlotMap | None = None
         self._all_ended = True
+        self._signals = 0
 
     @property
     def started(self) -> bool:
@@ -99,12 +102,27 @@ class EmbeddedWorker:
         return ended
 
     def run(self) -> None:
-        """Work in the foreground until `interrupt` is called (from a signal handler or another thread).
+        """Work in the foreground until SIGTERM, SIGINT or `interrupt`.
 
-        `def` tasks run in the current thread, which must be the main one.
+        `def` tasks run in the current thread, which must be the main one. A second signal ends the process without
+        waiting for the task that runs, whose message the lease gives back.
         """
         self._start(main=True)
         station = self.station
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._run_here(station)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._signals:
+            raise SystemExit(exits.FORCED)
+        self._signals += 1
+        self.interrupt()
+
+    def _run_here(self, station: Station) -> None:
         for runner in station.runners:
             if isinstance(runner, MainRunner):
                 runner.install()
@@ -146,11 +164,14 @@ class EmbeddedWorker:
         self._thread = threading.Thread(target=self._io, args=(runtime,), name="celeriac-io", daemon=True)
         self._thread.start()
         self._ready.wait()
-        if self._failure is not None:
-            failure = self._failure
+        failure = self._failed()
+        if failure is not None:
             self._thread.join()
             self._thread = None
             raise WorkerError(f"the worker could not start: {failure}") from failure
+
+    def _failed(self) -> BaseException | None:
+        return self._failure
 
     def _io(self, runtime: Runtime) -> None:
         try:

@@ -24,3 +24,8 @@ class Lease:
         self.lost = False
         self.cancelled: dict[str, Cancellation] = {}
         """Orders not to run, or to stop, what is held here."""
+
+
+def safe_until(before: float, lease_s: float) -> float:
+    """The end of a lease that was renewed by a call sent at `before`, less a tenth for what clocks may differ."""
+    return before + lease_s * 0.9

@@ -10,7 +10,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
     """Make a loop for the IO thread of a process."""
     if sys.platform != "win32":
         try:
-            import uvloop
+            import uvloop  # type: ignore[import-not-found, unused-ignore]
         except ImportError:
             pass
         else:

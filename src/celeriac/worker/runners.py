@@ -88,6 +88,8 @@ class Runner:
         """Of what runs now; 0: nothing."""
         self.soft_at = NEVER
         """When the soft limit of what runs falls due."""
+        self.totals: dict[str, int] = {}
+        """Ended attempts by task name."""
         self._soft_epoch = 0
         """The attempt that an interrupt is meant for."""
 
@@ -100,6 +102,7 @@ class Runner:
         run = self._executor.run
         monotonic = self._clock.monotonic
         finished = desk.finished
+        totals = self.totals
         now = monotonic()
         while True:
             try:
@@ -140,6 +143,7 @@ class Runner:
             ended = monotonic()
             self.average_s += WEIGHT * (ended - now - self.average_s)
             now = ended
+            totals[attempt.name] = totals.get(attempt.name, 0) + 1
             finished(lease)
 
     def _run_limited(self, attempt: Attempt, epoch: int, now: float) -> Outcome:
@@ -258,6 +262,7 @@ class AsyncRunner:
         self._vet = vet
         self._on_done = on_done
         self.average_s = average_s
+        self.totals: dict[str, int] = {}
         self.backlog: deque[Job] = deque()
         self.running: dict[asyncio.Task[None], Job] = {}
 
@@ -319,6 +324,7 @@ class AsyncRunner:
         self._slot.end(entry)
         self._free.append(entry)
         job = self.running.pop(task)
+        self.totals[job.attempt.name] = self.totals.get(job.attempt.name, 0) + 1
         if task.cancelled():
             self._unstarted(job)
         elif (exc := task.exception()) is not None:

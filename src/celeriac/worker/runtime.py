@@ -7,7 +7,7 @@ imported the application.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -95,3 +95,29 @@ class Runtime:
     """Sends `worker_process_init`; runs in the main thread before the first task."""
     on_process_stop: Callable[[int, int], None]
     """Sends `worker_process_shutdown` with (pid, exit code)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What the fork server gets from importing the application."""
+
+    manifest: Manifest
+    runtime: Callable[[], Runtime]
+    """Makes the parts of one process; called after the fork, so that no connection is shared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oversight:
+    """What the supervisor is handed: adapters of its own, and the judge of what died."""
+
+    links: Links
+    casualties: Casualties
+
+
+class Loader(msgspec.Struct, frozen=True, kw_only=True):
+    """How the fork server gets its `Loaded`: a name it imports and calls, so that no room imports one above it."""
+
+    target: str
+    """`package.module:function`; called with `arguments` as keywords, returns a `Loaded`."""
+    arguments: dict[str, Any] = {}
+    """JSON values."""

@@ -21,7 +21,7 @@ from celeriac.worker.backoff import Backoff
 from celeriac.worker.desk import Desk, Job
 from celeriac.worker.fetcher import MOST, WAIT_S, Capacity, Fetcher
 from celeriac.worker.flusher import Flusher
-from celeriac.worker.lease import Lease
+from celeriac.worker.lease import Lease, safe_until
 from celeriac.worker.limits import SoftLimits
 from celeriac.worker.memory import resident_kib
 from celeriac.worker.runners import AsyncRunner, MainRunner, Runner, ThreadRunner
@@ -46,11 +46,6 @@ CLEANUP_S: Final = 1.0
 """What cancelled async tasks get to clean up at a shutdown."""
 SETTLE_S: Final = 5.0
 """How long the last settlement may take at a shutdown."""
-
-
-def safe_until(before: float, lease_s: float) -> float:
-    """The end of a lease that was renewed by a call sent at `before`, less a tenth for what clocks may differ."""
-    return before + lease_s * 0.9
 
 
 class Station:
@@ -132,7 +127,8 @@ class Station:
         self._held_check_at = 0.0
         self._deadline = math.inf
         """When a stopping station no longer waits for running tasks; infinite while it is not stopping."""
-        self.is_recycling = False
+        self.on_recycle: Callable[[], None] = lambda: None
+        """Called on the loop when the process has run enough tasks or holds too much memory, and will leave."""
         self.on_ready: Callable[[], None] = lambda: None
         """Called on the loop once the first consumer is open."""
         self._vetting: set[asyncio.Task[None]] = set()
@@ -450,8 +446,9 @@ class Station:
     def _recycle(self, why: str) -> None:
         if not self._stop.is_set():
             _log.info("this process makes room for a fresh one: %s", why)
-            self.is_recycling = True
             self._stop_soon(math.inf)
+            self.slot.state = DRAINING
+            self.on_recycle()
 
     # -- before a start ------------------------------------------------------------------------------------------
 
@@ -588,15 +585,21 @@ class Station:
     def _free_waiting(self) -> None:
         now = self._clock.monotonic()
         jobs: list[Job] = []
-        if self._desk.ready.qsize() and all(
-            runner.epoch and now - runner.started > STUCK_S for runner in self.runners
-        ):
+        if self._desk.ready.qsize() and all(runner.epoch and now - runner.started > STUCK_S for runner in self.runners):
             jobs.extend(self._desk.drain())
         backlog = self._async.backlog
         if backlog and now - backlog[0].claimed_at > STUCK_S and not self._async.free:
             jobs.extend(backlog)
             backlog.clear()
         self._release(jobs)
+
+    def totals(self) -> dict[str, int]:
+        """How many tasks of which name have ended here."""
+        totals: dict[str, int] = {}
+        for ended in (*(runner.totals for runner in self.runners), self._async.totals):
+            for name, count in list(ended.items()):
+                totals[name] = totals.get(name, 0) + count
+        return totals
 
     def tasks(self) -> tuple[list[tuple[Attempt, float]], list[Attempt]]:
         """What runs, each with its start (monotonic), and what waits here. For monitors; called on the loop."""

@@ -1,0 +1,250 @@
+"""The supervisor's side of the fork server and of each process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from celeriac.errors import WorkerError
+from celeriac.worker.runtime import Loader, Manifest
+from celeriac.worker.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from celeriac.engine.casualties import Cause
+    from celeriac.worker.slots import Slot, SlotMap
+
+_log = logging.getLogger("celeriac.worker")
+
+_tickets = itertools.count(1)
+
+
+class LoadError(WorkerError):
+    """The application could not be imported; `.traceback` is the fork server's."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class Child:
+    """One pool process as the supervisor knows it."""
+
+    def __init__(
+        self, slot: Slot, index: int, channel: socket.socket, on_message: Callable[[Child, Any], None]
+    ) -> None:
+        self.slot = slot
+        self.index = index
+        self.pid = 0
+        self.is_ready = False
+        self.is_leaving = False
+        """It was told to stop, or has said that it will: its end is no crash by itself."""
+        self.is_unwanted = False
+        """No successor when it ends."""
+        self.has_successor = False
+        self.culprits: dict[str, Cause] = {}
+        """Why we killed it: what to judge of the ids it was running."""
+        self.was_killed = False
+        """By us."""
+        self.suspect_since: float | None = None
+        self.totals: dict[str, int] = {}
+        self.ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        """Its wait status: the exit code, or the negated signal; None when nobody could tell."""
+        self._wire = Wire(channel)
+        self._on_message = on_message
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        channel.setblocking(False)
+        asyncio.get_running_loop().add_reader(channel, self._hear)
+
+    def __repr__(self) -> str:
+        return f"<process {self.pid} in slot {self.index}>"
+
+    def stop(self, grace_s: float) -> None:
+        """Tell it to finish what runs within `grace_s` and leave."""
+        self.is_leaving = True
+        self._send({"what": "stop", "grace_s": grace_s})
+
+    def kill(self, **culprits: Cause) -> None:
+        """End it at once. `culprits`: see the attribute."""
+        self.was_killed = True
+        self.culprits.update(culprits)
+        if self.pid and not self.ended.done():
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # its end is about to be reported
+
+    async def ask(self, timeout_s: float) -> dict[str, Any] | None:
+        """What it runs and holds, in its own words; None when it does not answer in time."""
+        ticket = next(_tickets)
+        answer = self._answers[ticket] = asyncio.get_running_loop().create_future()
+        self._send({"what": "tasks", "ticket": ticket})
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer  # type: ignore[no-any-return]
+        except TimeoutError:
+            return None
+        finally:
+            del self._answers[ticket]
+
+    def end(self, status: int | None) -> None:
+        """It has ended. May be called twice."""
+        if not self.ended.done():
+            self._hear()
+            asyncio.get_running_loop().remove_reader(self._wire.sock)
+            self._wire.close()
+            self.ended.set_result(status)
+
+    def _send(self, message: Any) -> None:
+        if not self.ended.done():
+            try:
+                self._wire.send(message)
+            except OSError:
+                pass  # its end is about to be reported
+
+    def _hear(self) -> None:
+        for message in self._wire.receive():
+            if message["what"] == "answer":
+                self.totals = message["totals"]
+                waiter = self._answers.get(message["ticket"])
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(message)
+            else:
+                if message["what"] == "bye":
+                    self.totals = message["totals"]
+                self._on_message(self, message)
+        if self._wire.is_closed:
+            asyncio.get_running_loop().remove_reader(self._wire.sock)
+
+    @property
+    def is_hung_up(self) -> bool:
+        """Whether its end of the channel is closed."""
+        return self._wire.is_closed
+
+
+class Nursery:
+    """A fork server and the children it has made."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._process: subprocess.Popen[bytes] | None = None
+        self._wire: Wire | None = None
+        self._manifest: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
+        self._children: dict[int, Child] = {}
+        self._forking: dict[int, Child] = {}
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the fork server has ended without being told to."""
+        self._is_stopping = False
+
+    @property
+    def pid(self) -> int:
+        return 0 if self._process is None else self._process.pid
+
+    async def start(self) -> Manifest:
+        """Start it and wait until the application is imported.
+
+        Raises:
+            LoadError: The import failed.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - milliseconds, before anything else runs here
+                [sys.executable, "-m", "celeriac.worker.forkserver", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._wire = Wire(ours)
+        self._wire.send({"target": self._loader.target, "arguments": self._loader.arguments, "path": sys.path})
+        ours.setblocking(False)
+        asyncio.get_running_loop().add_reader(ours, self._hear)
+        return await asyncio.shield(self._manifest)
+
+    def share(self, slots: SlotMap) -> None:
+        """Hand over the map that its children will write to."""
+        assert self._wire is not None
+        self._wire.send({"what": "map", "slots": slots.slots, "entries": slots.entries}, [slots.fd])
+
+    def fork(self, child: Child, theirs: socket.socket, queues: Sequence[str]) -> None:
+        """Fork a process for `child`, whose pid becomes known a moment later."""
+        assert self._wire is not None
+        self._forking[child.index] = child
+        with theirs:
+            self._wire.send({"what": "fork", "slot": child.index, "queues": list(queues)}, [theirs.fileno()])
+
+    def stop(self) -> None:
+        """Let it end when its last child has. Safe to call twice, and before start."""
+        self._is_stopping = True
+        if self._wire is not None and not self._wire.is_closed:
+            try:
+                self._wire.send({"what": "stop"})
+            except OSError:
+                pass
+
+    async def close(self) -> None:
+        """Wait for its end for a second, then make sure."""
+        self.stop()
+        if self._process is None:
+            return
+        try:
+            await asyncio.to_thread(self._process.wait, 1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._wire is not None and self._wire.sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._wire.sock)
+            self._wire.close()
+
+    def _hear(self) -> None:
+        assert self._wire is not None
+        for message in self._wire.receive():
+            what = message["what"]
+            if what == "forked":
+                child = self._forking.pop(message["slot"])
+                child.pid = message["pid"]
+                self._children[child.pid] = child
+                if child.was_killed:
+                    child.kill()
+            elif what == "died":
+                ended = self._children.pop(message["pid"], None)
+                if ended is not None:
+                    ended.end(message["status"])
+            elif what == "unforked":
+                _log.error("cannot fork another process: %s", message["message"])
+                self._forking.pop(message["slot"]).end(None)
+            elif what == "ready" and not self._manifest.done():
+                self._manifest.set_result(msgspec.convert(message["manifest"], Manifest))
+            elif what == "error" and not self._manifest.done():
+                self._manifest.set_exception(
+                    LoadError(f"{message['type']}: {message['message']}", message["traceback"])
+                )
+        if self._wire.is_closed:
+            self._hang_up()
+            self._gone()
+
+    def _gone(self) -> None:
+        if not self._manifest.done():
+            self._manifest.set_exception(
+                LoadError("the process that imports the application ended before it had finished", "")
+            )
+        if not self.lost.done() and not self._is_stopping:
+            self.lost.set_result(None)
+        for child in [*self._forking.values()]:
+            child.end(None)
+        self._forking.clear()
+
+    def orphans(self) -> list[Child]:
+        """Children whose end nobody will report, because the fork server is gone."""
+        return list(self._children.values()) if self._wire is not None and self._wire.is_closed else []

@@ -1,0 +1,147 @@
+"""A pool process: the main thread runs `def` tasks, a second thread everything that must not wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from celeriac.worker import exits
+from celeriac.worker.forkserver import ignore, leave
+from celeriac.worker.logging import stream_fd
+from celeriac.worker.loop import new_loop
+from celeriac.worker.runners import MainRunner, ThreadRunner
+from celeriac.worker.station import Station
+from celeriac.worker.wire import Wire
+
+if TYPE_CHECKING:
+    import socket
+
+    from celeriac.engine.attempt import Attempt
+    from celeriac.worker.runtime import Loaded, Runtime
+    from celeriac.worker.slots import SlotMap
+
+_log = logging.getLogger("celeriac.worker")
+
+ORPHAN_GRACE_S = 10.0
+"""What running tasks get when the supervisor has died."""
+SWITCH_S = 0.0005
+"""How long the main thread may keep the interpreter when the IO thread wants it; CPython's 5 ms would be most of the
+time between a claim and the first start."""
+DUMP_SIGNAL = getattr(signal, "SIGUSR2", None)
+
+
+def run_child(loaded: Loaded, slots: SlotMap, message: dict[str, Any], channel: socket.socket) -> int:
+    """The life of a forked process; returns its exit code."""
+    return Process(loaded, slots, message, channel).run()
+
+
+class Process:
+    """One pool process."""
+
+    def __init__(self, loaded: Loaded, slots: SlotMap, message: dict[str, Any], channel: socket.socket) -> None:
+        self._loaded = loaded
+        self._slot = slots.slot(message["slot"])
+        self._queues: list[str] = message["queues"]
+        self._channel = Wire(channel)
+        self._code = exits.OK
+        self._station: Station | None = None
+        self._runtime: Runtime | None = None
+
+    def run(self) -> int:
+        """Work until told to stop; the exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, ignore)  # a terminal and a service manager send them to the whole group
+        signal.signal(signal.SIGQUIT, ignore)
+        if DUMP_SIGNAL is not None:
+            faulthandler.register(DUMP_SIGNAL, file=stream_fd(), all_threads=True)
+        sys.setswitchinterval(SWITCH_S)
+        gc.set_threshold(50_000, 20, 50)
+        self._slot.pid = os.getpid()
+        runtime = self._runtime = self._loaded.runtime()
+        station = self._station = Station(runtime, self._slot, main=True, queues=self._queues)
+        runtime.on_process_start()
+        station.on_ready = lambda: self._tell({"what": "ready"})
+        station.on_recycle = lambda: self._tell({"what": "draining"})
+        io = threading.Thread(target=self._io, name="celeriac-io", daemon=True)
+        main = station.runners[0]
+        if isinstance(main, MainRunner):
+            main.install()
+            io.start()
+            main.run()
+        else:
+            io.start()
+            for runner in station.runners:
+                if isinstance(runner, ThreadRunner):
+                    runner.start()
+        io.join()
+        runtime.on_process_stop(os.getpid(), self._code)
+        return self._code
+
+    def _io(self) -> None:
+        assert self._station is not None
+        try:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                is_clean = runner.run(self._serve(self._station))
+        except BaseException:
+            traceback.print_exc()
+            leave(exits.FAILED)
+        if not is_clean:
+            # A task holds a thread for longer than it may: only the end of the process ends it. The supervisor
+            # gives back what runs, once it is sure that it does not run any more.
+            leave(exits.FORCED)
+
+    async def _serve(self, station: Station) -> bool:
+        loop = asyncio.get_running_loop()
+        self._channel.sock.setblocking(False)
+        loop.add_reader(self._channel.sock, self._hear, station)
+        try:
+            return await station.serve()
+        finally:
+            loop.remove_reader(self._channel.sock)
+            self._tell({"what": "bye", "totals": station.totals()})
+
+    def _hear(self, station: Station) -> None:
+        for message in self._channel.receive():
+            what = message["what"]
+            if what == "stop":
+                station.stop(message["grace_s"])
+            elif what == "tasks":
+                self._tell({"what": "answer", "ticket": message["ticket"], **self._tasks(station)})
+        if self._channel.is_closed:
+            asyncio.get_running_loop().remove_reader(self._channel.sock)
+            _log.error("the supervisor is gone; this process finishes what runs and leaves")
+            station.beat_alone()
+            station.stop(min(station.options.grace_s, ORPHAN_GRACE_S))
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            self._channel.send(message)
+        except OSError:
+            pass  # the supervisor is gone, which `_hear` notices
+
+    @staticmethod
+    def _tasks(station: Station) -> dict[str, Any]:
+        running, waiting = station.tasks()
+        return {
+            "running": [{**_facts(attempt), "started": started} for attempt, started in running],
+            "waiting": [_facts(attempt) for attempt in waiting],
+            "totals": station.totals(),
+        }
+
+
+def _facts(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "id": attempt.id,
+        "name": attempt.name,
+        "argsrepr": attempt.argsrepr,
+        "kwargsrepr": attempt.kwargsrepr,
+        "delivery_info": attempt.delivery_info,
+    }

@@ -1,0 +1,691 @@
+"""The parent of all: runs no user code and is never blocked, so it can beat, watch, enforce limits and restart.
+
+It knows what its processes do from the shared map (`slots`), and it acts on tasks only after the process that ran them
+is dead: then it adopts exactly what that process was running, judges it (`engine.Casualties`), and abandons the rest,
+which goes back to its place unharmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Final
+
+from celeriac.clock import SYSTEM_CLOCK
+from celeriac.engine.casualties import Crashed, HardLimit, Terminated
+from celeriac.engine.settle import Settler
+from celeriac.errors import BrokerUnavailableError, LeaseLostError, WorkerError
+from celeriac.model import new_incarnation
+from celeriac.worker import exits, slots
+from celeriac.worker.backoff import Backoff
+from celeriac.worker.children import Child, LoadError, Nursery
+from celeriac.worker.lease import Lease, safe_until
+from celeriac.worker.logging import banner, configure, stream_fd
+from celeriac.worker.slots import SlotMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from celeriac.clock import Clock
+    from celeriac.engine.casualties import Casualties, Cause
+    from celeriac.interfaces import Broker, ControlServer
+    from celeriac.model import Cancellation, Incarnation
+    from celeriac.worker.runtime import Links, Loader, Manifest, Oversight, WorkerOptions
+    from celeriac.worker.slots import Running
+
+_log = logging.getLogger("celeriac.worker")
+
+TICK_S: Final = 0.2
+"""How often it looks at the map: about 0.05 % of a core, and the exactness of short hard limits."""
+ASYNC_STOP_S: Final = 0.6
+"""What an async task gets to obey its cancellation before its process is killed."""
+STARTS: Final = 5
+"""So many processes in a row that end before they are ready are the end of a worker none of whose was ever ready."""
+LEAVE_S: Final = 7.0
+"""What a process may take beyond its grace to clean up, settle and leave; then it is killed."""
+COLD_S: Final = 2.0
+"""The same after a second signal."""
+MOST_SLOTS: Final = 64
+REAP_LIMIT: Final = 100
+_REVOKED_KEPT: Final = 50_000
+
+
+class Supervisor:
+    """Runs a worker with pool processes until it is told to stop.
+
+    Args:
+        loader: What the fork server imports and calls.
+        connect: Makes the supervisor's own adapters from the manifest; imports no user code.
+        version: For the banner.
+        clock: Monotonic time.
+        on_ready: Called once, when the first process is ready.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        connect: Callable[[Manifest], Oversight],
+        *,
+        version: str = "",
+        clock: Clock = SYSTEM_CLOCK,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._loader = loader
+        self._connect = connect
+        self._version = version
+        self._clock = clock
+        self._on_ready = on_ready
+        self._code = exits.OK
+        self._children: dict[int, Child] = {}
+        self._nurseries: list[Nursery] = []
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._was_ready = False
+        self._bad_starts = 0
+        self._orders: dict[str, Cancellation] = {}
+        self._terminating: dict[str, float] = {}
+        self._totals: dict[str, int] = {}
+        self._signals = 0
+        self._is_stopping = False
+        self._is_restarting = False
+        self._control: ControlServer | None = None
+        self.started_at = 0.0
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until stopped by a signal or a command; the exit code (`exits`). Call it in the main thread."""
+        with asyncio.Runner() as runner:
+            return runner.run(self._run())
+
+    async def _run(self) -> int:
+        self._stopped = asyncio.Event()
+        self.started_at = self._clock.monotonic()
+        self._install_signals()
+        nursery = Nursery(self._loader)
+        try:
+            self.manifest = await nursery.start()
+        except LoadError as exc:
+            sys.stderr.write(f"{exc.traceback}the application could not be loaded: {exc}\n")
+            await nursery.close()
+            return exits.CONFIG
+        self._nurseries.append(nursery)
+        self.options: WorkerOptions = self.manifest.options
+        configure(self.options)
+        sys.stderr.write(banner(self.manifest, self._version) + "\n")
+        sys.stderr.flush()
+        self.queues = list(self.options.queues)
+        self.wanted = self.options.processes
+        oversight = self._connect(self.manifest)
+        self.links: Links = oversight.links
+        self.broker: Broker = oversight.links.broker
+        self._casualties: Casualties = oversight.casualties
+        self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
+        threads = self.options.threads
+        self.slots = SlotMap.create(
+            slots=max(MOST_SLOTS, 4 * self.wanted), entries=(threads or 1) + self.options.async_slots
+        )
+        self._sync_entries = threads or 1
+        nursery.share(self.slots)
+        loop = asyncio.get_running_loop()
+        loops: list[asyncio.Task[None]] = []
+        try:
+            if not await self._open():
+                return self._code
+            for _ in range(self.wanted):
+                self._spawn()
+            loops = [loop.create_task(one, name=name) for name, one in self._loops().items()]
+            stopped = loop.create_task(self._stopped.wait())
+            done, _ = await asyncio.wait([stopped, *loops], return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            for task in done - {stopped}:
+                task.result()
+        except Exception:
+            _log.critical("the supervisor failed; its processes are stopped", exc_info=True)
+            self._code = exits.FAILED
+            for child in list(self._children.values()):
+                child.is_unwanted = True
+                child.kill()
+        finally:
+            await self._close(loops)
+        return self._code
+
+    def _loops(self) -> dict[str, Any]:
+        loops: dict[str, Any] = {"tick": self._tick(), "reap": self._reap()}
+        if self.broker.traits.lease_kind == "incarnation":
+            loops["beat"] = self._beat()
+        if self.links.control is not None:
+            loops["control"] = self._serve_control()
+        if self.options.autoreload:
+            from celeriac.worker.reload import watch
+
+            loops["reload"] = watch(self.manifest.modules, self.restart)
+        return loops
+
+    async def _close(self, loops: Sequence[asyncio.Task[None]]) -> None:
+        while self._children:
+            await asyncio.wait([child.ended for child in self._children.values()], timeout=1.0)
+            for child in [*self._children.values()]:
+                if child.was_killed and child.pid and not _is_alive(child.pid):
+                    child.end(None)
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=LEAVE_S)
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        for nursery in self._nurseries:
+            await nursery.close()
+        if self._control is not None:
+            await self._control.close()
+        lease = getattr(self, "_lease", None)
+        if lease is not None:
+            try:
+                async with asyncio.timeout(2.0):
+                    await lease.consumer.close()
+            except Exception as exc:
+                _log.debug("the supervisor's lease is left to the reaper: %s", exc)
+        self.slots.close()
+        self.broker.close()
+        if self.links.results is not None:
+            self.links.results.close()
+
+    # -- orders from outside -------------------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal, number)
+        loop.add_signal_handler(signal.SIGQUIT, self._on_stop_signal, signal.SIGQUIT)
+        loop.add_signal_handler(signal.SIGHUP, self.restart)
+        loop.add_signal_handler(signal.SIGUSR1, self.dump)
+
+    def _on_stop_signal(self, number: int) -> None:
+        self._signals += 1
+        cold = number == signal.SIGQUIT or self._signals > 1
+        if not hasattr(self, "options"):  # still importing: there is nothing to finish
+            raise SystemExit(exits.FORCED)
+        _log.warning(
+            "%s: %s",
+            signal.Signals(number).name,
+            "leaving at once" if cold else f"finishing what runs, for {self.options.grace_s:g} s at most",
+        )
+        self.stop(cold=cold)
+
+    def stop(self, *, cold: bool = False) -> None:
+        """Leave: warm finishes what runs within the grace time, cold only within the soft shutdown time."""
+        self._is_stopping = True
+        grace_s = self.options.soft_shutdown_s if cold else self.options.grace_s
+        self._stopped.set()
+        for child in list(self._children.values()):
+            self._retire(child, grace_s, COLD_S if cold else LEAVE_S)
+
+    def restart(self) -> None:
+        """Import the application afresh and replace every process; the old ones finish what they run.
+
+        An application that cannot be imported changes nothing: the old code goes on.
+        """
+        if not self._is_stopping and not self._is_restarting:
+            self._is_restarting = True
+            self._start(self._restart())
+
+    async def _restart(self) -> None:
+        _log.warning("restarting the processes with freshly imported code")
+        nursery = Nursery(self._loader)
+        try:
+            manifest = await nursery.start()
+        except LoadError as exc:
+            _log.error("the application could not be imported, the old code goes on: %s\n%s", exc, exc.traceback)
+            await nursery.close()
+            return
+        finally:
+            self._is_restarting = False
+        if self._is_stopping:
+            await nursery.close()
+            return
+        self.manifest = manifest
+        nursery.share(self.slots)
+        self._nurseries.append(nursery)
+        self._replace_all()
+
+    def _replace_all(self) -> None:
+        old = [child for child in self._children.values() if not child.is_unwanted and not child.has_successor]
+        for child in old:
+            child.has_successor = True
+            self._spawn()
+            self._retire(child, self.options.grace_s, LEAVE_S)
+        for nursery in self._nurseries[:-1]:
+            nursery.stop()
+
+    def dump(self) -> None:
+        """Write the stacks of all threads of all processes to the log."""
+        faulthandler.dump_traceback(file=stream_fd(), all_threads=True)
+        for child in self._children.values():
+            if child.pid and not child.ended.done():
+                os.kill(child.pid, signal.SIGUSR2)
+
+    def grow(self, count: int) -> None:
+        """Add processes."""
+        if self.wanted + count > self.slots.slots // 2:
+            raise WorkerError(f"at most {self.slots.slots // 2} processes: start another worker")
+        self.wanted += count
+        for _ in range(count):
+            self._spawn()
+
+    def shrink(self, count: int) -> None:
+        """Take processes away, the least busy first; one stays."""
+        count = min(count, self.wanted - 1)
+        if count <= 0:
+            raise WorkerError("the last process is not taken away; use shutdown")
+        self.wanted -= count
+        lively = [child for child in self._children.values() if not child.is_leaving]
+        for child in sorted(lively, key=lambda child: len(child.slot.running()))[:count]:
+            child.is_unwanted = True
+            self._retire(child, self.options.grace_s, LEAVE_S)
+
+    def serve_queue(self, queue: str) -> None:
+        """Consume from one more queue: every process is replaced, the old ones finish what they run."""
+        if queue not in self.queues:
+            self.queues.append(queue)
+            self._replace_all()
+
+    def leave_queue(self, queue: str) -> None:
+        """Consume no more from a queue."""
+        if queue in self.queues:
+            self.queues.remove(queue)
+            self._replace_all()
+
+    @property
+    def children(self) -> list[Child]:
+        """The processes, those that are leaving included."""
+        return list(self._children.values())
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Ended attempts by task name, of processes that have left."""
+        return self._totals
+
+    @property
+    def uptime_s(self) -> float:
+        return self._clock.monotonic() - self.started_at
+
+    def wall_time(self, monotonic: float) -> float:
+        """A moment of the host's monotonic clock as seconds since the epoch."""
+        return self._clock.time() - (self._clock.monotonic() - monotonic)
+
+    def remember(self, orders: Sequence[Cancellation]) -> None:
+        """Note cancellations for `inspect revoked`."""
+        for order in orders:
+            self._orders.setdefault(order.id, order)
+        while len(self._orders) > _REVOKED_KEPT:
+            del self._orders[next(iter(self._orders))]
+
+    @property
+    def revoked_ids(self) -> list[str]:
+        """Ids whose cancellation this worker has met."""
+        return list(self._orders)
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def _spawn(self) -> None:
+        index = next((one for one in range(self.slots.slots) if one not in self._children), None)
+        if index is None:
+            raise WorkerError("all slots are taken")
+        slot = self.slots.slot(index)
+        slot.reset()
+        slot.state = slots.STARTING
+        slot.progress = self._clock.monotonic()
+        ours, theirs = socket.socketpair()
+        child = Child(slot, index, ours, self._on_message)
+        self._children[index] = child
+        try:
+            self._nurseries[-1].fork(child, theirs, self.queues)
+        except OSError:
+            child.end(None)  # the fork server has just ended, which is dealt with where it is noticed
+        self._start(self._attend(child))
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._on_job_done)
+
+    def _on_job_done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            _log.error("a part of the supervisor failed", exc_info=exc)
+
+    def _retire(self, child: Child, grace_s: float, leave_s: float) -> None:
+        child.stop(grace_s)
+        asyncio.get_running_loop().call_later(grace_s + leave_s, self._make_leave, child)
+
+    def _make_leave(self, child: Child) -> None:
+        if not child.ended.done():
+            _log.error("process %d did not leave in time and is killed", child.pid)
+            child.kill()
+
+    def _on_message(self, child: Child, message: Mapping[str, Any]) -> None:
+        if message["what"] == "ready":
+            child.is_ready = True
+            self._bad_starts = 0
+            if not self._was_ready:
+                self._was_ready = True
+                self._on_ready()
+                _log.info("ready")
+        elif message["what"] == "draining" and not child.is_leaving:
+            child.is_leaving = True
+            child.has_successor = True
+            self._spawn()
+
+    async def _attend(self, child: Child) -> None:
+        """Wait for the end of a process; then see to what it leaves behind, and to its successor."""
+        status = await child.ended
+        if not child.is_ready and not child.is_leaving and not child.was_killed:
+            await self._bad_start(child, status)
+        else:
+            await self._bury(child, status)
+        for name, count in child.totals.items():
+            self._totals[name] = self._totals.get(name, 0) + count
+        self._children.pop(child.index, None)
+        wanted = not (self._is_stopping or child.is_unwanted or child.has_successor)
+        if wanted and not self._nurseries[-1].lost.done():
+            self._spawn()
+
+    async def _bad_start(self, child: Child, status: int | None) -> None:
+        self._bad_starts += 1
+        _log.error("process %d ended with %s before it was ready", child.pid, _ending(status))
+        if not self._was_ready and self._bad_starts >= STARTS:
+            _log.critical(
+                "%d processes in a row ended before they were ready, the last with %s: giving up. "
+                "The first lines above say why.",
+                self._bad_starts,
+                _ending(status),
+            )
+            self._code = exits.FAILED
+            self.stop(cold=True)
+            return
+        try:
+            async with asyncio.timeout(min(10.0, 0.1 * 2.0**self._bad_starts)):
+                await self._stopped.wait()
+        except TimeoutError:
+            pass
+        await self._abandon(child, ())
+
+    async def _bury(self, child: Child, status: int | None) -> None:
+        running = child.slot.running()
+        is_orderly = child.slot.state == slots.GONE and not running
+        causes: dict[str, Cause] = {}
+        if child.culprits:
+            causes = {one.id: child.culprits[one.id] for one in running if one.id in child.culprits}
+        elif child.was_killed or (child.is_leaving and status == exits.FORCED):
+            self._code = self._code or (exits.FORCED if running and self._is_stopping else exits.OK)
+        elif running:
+            crash = Crashed(
+                pid=child.pid,
+                exit_code=status if status is not None and status >= 0 else None,
+                signal=-status if status is not None and status < 0 else None,
+            )
+            # A coroutine that waits does not crash a process, the task in the main thread does.
+            suspects = [one for one in running if one.entry < self._sync_entries] or running
+            causes = {one.id: crash for one in suspects}
+        if is_orderly:
+            return
+        if not child.was_killed and not (child.is_leaving and status == exits.FORCED):
+            _log.error("process %d ended with %s%s", child.pid, _ending(status), _what(running))
+        backoff = Backoff()
+        while causes:
+            try:
+                await self._settle_dead(child, causes)
+                break
+            except BrokerUnavailableError as exc:
+                _log.warning("what process %d was running cannot be settled yet (%s)", child.pid, exc)
+                await self._clock.sleep(backoff.next())
+            except LeaseLostError:
+                await self._open()
+        await self._abandon(child, [one.id for one in running if one.id not in causes])
+
+    async def _settle_dead(self, child: Child, causes: Mapping[str, Cause]) -> None:
+        consumer = self._lease.consumer
+        incarnation = _incarnation(child)
+        if incarnation is None:
+            return
+        deliveries = await consumer.adopt(incarnation, list(causes))
+        outcomes = [self._casualties.judge(delivery, causes[delivery.id]) for delivery in deliveries]
+        if outcomes:
+            # Adopted once, they are settled until it works: nobody else will.
+            backoff = Backoff()
+            while True:
+                try:
+                    await self._settler.settle(consumer, outcomes)
+                    return
+                except BrokerUnavailableError as exc:
+                    _log.warning("%d outcomes cannot be settled yet (%s)", len(outcomes), exc)
+                    await self._clock.sleep(backoff.next())
+
+    async def _abandon(self, child: Child, running: Sequence[str]) -> None:
+        incarnation = _incarnation(child)
+        if incarnation is None:
+            return
+        backoff = Backoff()
+        for _ in range(10):  # after that its lease is over anyway, and any worker's reaper finds it
+            try:
+                count = await self.broker.abandon(incarnation, running=running)
+                if count:
+                    _log.info("%d messages of process %d went back to their queues", count, child.pid)
+                return
+            except Exception as exc:
+                _log.warning("what process %d held cannot be given back yet (%s)", child.pid, exc)
+                await self._clock.sleep(backoff.next())
+
+    # -- leases --------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> bool:
+        backoff = Backoff()
+        while True:
+            if self._is_stopping:
+                return False
+            try:
+                consumer = await self.broker.open_consumer(
+                    (), incarnation=new_incarnation(), lease_s=self.options.lease_s, name=self.options.node
+                )
+            except BrokerUnavailableError as exc:
+                delay_s = backoff.next()
+                _log.warning("cannot reach the broker (%s); trying again in %.1f s", exc, delay_s)
+                await self._clock.sleep(delay_s)
+            else:
+                self._lease = Lease(consumer)
+                self._stamp = consumer.cancel_stamp
+                return True
+
+    async def _beat(self) -> None:
+        lease_s = self.options.lease_s
+        backoff = Backoff()
+        while True:
+            await self._clock.sleep(lease_s / 3.0)
+            while not await self._beat_once():
+                await self._clock.sleep(min(backoff.next(), lease_s / 10.0))
+            backoff.reset()
+
+    async def _beat_once(self) -> bool:
+        own = self._lease.consumer.incarnation
+        held = [
+            (child, incarnation)
+            for child in self._children.values()
+            if not child.ended.done() and (incarnation := _incarnation(child)) is not None
+        ]
+        before = self._clock.monotonic()
+        try:
+            lost = await self.broker.beat([own, *(incarnation for _, incarnation in held)])
+        except Exception as exc:
+            _log.warning("the leases cannot be renewed (%s)", exc)
+            return False
+        for child, incarnation in held:
+            if _incarnation(child) == incarnation:
+                # 0 makes the process ask for itself before it starts another task
+                child.slot.lease_until = 0.0 if incarnation in lost else safe_until(before, self.options.lease_s)
+        if own in lost:
+            await self._open()
+        return True
+
+    async def _reap(self) -> None:
+        while True:
+            await self._clock.sleep(self.options.reap_every_s)
+            try:
+                count = await self.broker.reap(limit=REAP_LIMIT)
+                if count:
+                    _log.warning("%d messages of dead workers went back to their queues", count)
+            except Exception as exc:
+                _log.warning("cannot look for dead workers: %s", exc)
+
+    # -- what runs -----------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        last = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = self._clock.monotonic()
+            slept = now - last > self.options.lease_s / 2.0  # stopped or suspended: others need a moment as well
+            last = now
+            held: list[tuple[Child, list[Running]]] = []
+            for child in list(self._children.values()):
+                if child.ended.done() or not child.pid:
+                    continue
+                running = child.slot.running()
+                if running:
+                    held.append((child, running))
+                if not child.is_leaving:
+                    self._look_after(child, running, now, slept)
+                for one in running:
+                    if one.deadline is not None and one.deadline - now < TICK_S:
+                        delay_s = max(0.0, one.deadline - now)
+                        asyncio.get_running_loop().call_later(delay_s, self._enforce, child, one)
+            await self._look_for_orders(held, now)
+            self._look_after_nurseries()
+
+    def _look_after(self, child: Child, running: Sequence[Running], now: float, slept: bool) -> None:
+        is_stale = child.is_ready and now - child.slot.progress > self.options.lease_s and not running
+        if not is_stale or slept:
+            child.suspect_since = None
+        elif child.suspect_since is None:
+            child.suspect_since = now  # a second look, so that a machine that just woke up is not taken for a fault
+        elif now - child.suspect_since > 1.0:
+            _log.error(
+                "process %d claims nothing and runs nothing since %.0f s: it is replaced",
+                child.pid,
+                now - child.slot.progress,
+            )
+            child.kill()
+
+    def _enforce(self, child: Child, late: Running) -> None:
+        if not child.was_killed and self._still_runs(child, late):
+            # Async tasks and threads share their process, and Python has no way to end one of them alone, so the
+            # others go down with it: they are given back and run again, with this start counted.
+            _log.error(
+                "%s[%s] is past its hard limit of %g s; process %d is killed",
+                late.name,
+                late.id,
+                late.limit_s,
+                child.pid,
+            )
+            child.kill(**{late.id: HardLimit(limit_s=late.limit_s)})
+
+    @staticmethod
+    def _still_runs(child: Child, one: Running) -> bool:
+        return any(now.epoch == one.epoch for now in child.slot.running())
+
+    async def _look_for_orders(self, held: Sequence[tuple[Child, list[Running]]], now: float) -> None:
+        consumer = self._lease.consumer
+        stamp = consumer.cancel_stamp
+        if stamp != self._stamp:
+            ids = {one.id for _, running in held for one in running}
+            try:
+                orders = await consumer.cancelled(ids) if ids else ()
+            except Exception as exc:
+                _log.warning("cannot ask what is cancelled: %s", exc)
+                return
+            self._stamp = stamp
+            for order in orders:
+                self._orders[order.id] = order  # replaces one that `remember` noted
+                if order.terminate:
+                    self._terminating.setdefault(order.id, now + ASYNC_STOP_S)
+        if not self._terminating:
+            return
+        seen = set()
+        for child, running in held:
+            for one in running:
+                until = self._terminating.get(one.id)
+                if until is None:
+                    continue
+                seen.add(one.id)
+                # An async task is cancelled by its own process; one that does not obey shares the fate of the others.
+                if (one.entry < self._sync_entries or now >= until) and self._still_runs(child, one):
+                    order = self._orders[one.id]
+                    _log.warning("%s[%s] is terminated with process %d", one.name, one.id, child.pid)
+                    child.kill(**{one.id: Terminated(signal=order.signal)})
+        for task_id in [one for one in self._terminating if one not in seen]:
+            del self._terminating[task_id]
+
+    def _look_after_nurseries(self) -> None:
+        for nursery in list(self._nurseries):
+            for child in nursery.orphans():
+                if not child.ended.done() and child.pid and (child.is_hung_up or not _is_alive(child.pid)):
+                    child.end(None)
+        current = self._nurseries[-1]
+        if current.lost.done() and not self._is_stopping and not self._is_restarting:
+            _log.error("the fork server ended; a new one is started")
+            self.restart()
+
+    # -- control -------------------------------------------------------------------------------------------------
+
+    async def _serve_control(self) -> None:
+        from celeriac.worker.control import Control
+
+        control = Control(self)
+        assert self.links.control is not None
+        backoff = Backoff()
+        while self._control is None:
+            try:
+                self._control = await self.links.control.serve(self.options.node, control.handle)
+            except Exception as exc:
+                _log.warning("remote control is not available yet: %s", exc)
+                await self._clock.sleep(backoff.next())
+        await asyncio.Event().wait()
+
+
+def _incarnation(child: Child) -> Incarnation | None:
+    return child.slot.incarnation or None  # type: ignore[return-value]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return file.read().rpartition(b")")[2].split()[0] != b"Z"
+    except OSError:
+        return True
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "an unknown status"
+    if status < 0:
+        try:
+            return f"signal {-status} ({signal.Signals(-status).name})"
+        except ValueError:
+            return f"signal {-status}"
+    return f"exit code {status}"
+
+
+def _what(running: Sequence[Running]) -> str:
+    if not running:
+        return ""
+    names = ", ".join(f"{one.name}[{one.id}]" for one in running[:3])
+    return f" while it ran {names}" + (f" and {len(running) - 3} more" if len(running) > 3 else "")
