@@ -1,0 +1,366 @@
+"""What one consumer does in the database. Every call blocks, so all of them run in the consumer's own lane."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from celeriac.brokers.sqlite.rows import (
+    CLAIM_BITS,
+    CLAIM_MASK,
+    SQL,
+    deliveries_of,
+    in_order,
+    results_of,
+    row_of,
+    successors_of,
+    to_json,
+)
+from celeriac.clock import boot_id
+from celeriac.errors import LeaseLostError
+from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Release, Settled
+from celeriac.model.states import is_final
+from celeriac.storage.sqlite import faults, mask_of, processes, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from celeriac.model import Incarnation, Outcome, Outgoing, StoredResult, TaskId
+    from celeriac.storage.sqlite import Database, WakeRoom
+
+T = TypeVar("T")
+
+_PROMOTE_AT_ONCE = 2000
+_CONTENT_BYTES = 64 << 20
+"""About how many bytes of messages one claim may bring into memory."""
+
+
+class Ledger:
+    """One incarnation in the database: its lease, what it holds, how that ends.
+
+    Raises:
+        ValueError: The incarnation exists already.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        room: WakeRoom,
+        queues: Sequence[str],
+        incarnation: Incarnation,
+        lease_s: float,
+        name: str,
+    ) -> None:
+        self._database = database
+        self._room = room
+        self._queues = list(dict.fromkeys(queues))
+        self.mask = mask_of(self._queues)
+        self.incarnation = incarnation
+        self._link: sqlite3.Connection | None = None
+        self._claims = 0
+        self._is_wrapped = False
+        self._unread: int | None = None
+        """A claim that was made and whose messages could not be read yet."""
+        self._version = -1
+        self._mean_bytes = 0.0
+        self.untold: list[Delivery] = []
+        """What a claim took and its caller has not received yet."""
+        self.next_due: float | None = None
+        """Wall-clock time of the first delayed message, as far as is known; not before it may be too early."""
+        row = (
+            str(incarnation),
+            name,
+            to_json(self._queues),
+            lease_s,
+            database.clock.monotonic() + lease_s,
+            boot_id(),
+            processes.pid_space(),
+            os.getpid(),
+            processes.own_start(),
+        )
+
+        def enter(link: sqlite3.Connection) -> int:
+            handle = link.execute(SQL["enter"], row).lastrowid
+            assert handle is not None
+            return handle
+
+        try:
+            self._handle = self._run("enter a consumer into", enter)
+        except sqlite3.IntegrityError as exc:
+            self._drop_link()
+            raise ValueError(f"incarnation {incarnation} consumes already; make a new one for each consumer") from exc
+
+    # -- claiming
+
+    def look(self, limit: int) -> list[Delivery]:
+        """Claim if anything may have changed since the last look: a cheap question, asked while nobody rings."""
+        version = self._run("look at", lambda link: link.execute("PRAGMA data_version").fetchone()[0])
+        is_due = self.next_due is not None and self.next_due <= self._database.clock.time()
+        if version == self._version and not is_due:
+            return []
+        self._version = version
+        return self.claim(limit)
+
+    def claim(self, limit: int) -> list[Delivery]:
+        """Take up to `limit` messages; they stay in `untold` until the caller has them."""
+        if self.untold:
+            return self.untold
+        if self._unread is None:
+            self._unread = self._take(limit)
+        if self._unread is not None:
+            self.untold = self._read(self._unread)
+            self._unread = None
+            if len(self.untold) >= limit:
+                self._room.ring(self.mask)  # more may be there than was taken: pass it on
+        return self.untold
+
+    def undo_claim(self) -> None:
+        """Give back what a claim took whose caller has gone away."""
+        if self.untold:
+            self.settle([Release(delivery=delivery) for delivery in self.untold])
+            self.untold = []
+
+    def _take(self, limit: int) -> int | None:
+        """Mark messages as ours; returns the number of the claim, None when there were none."""
+        if not self._queues:
+            self._look_ahead()
+            return None
+        now = self._database.clock.time()
+        if self.next_due is None or self.next_due <= now:
+            self._run("promote delayed messages in", lambda link: link.execute(SQL["promote"], (now, _PROMOTE_AT_ONCE)))
+        if self._mean_bytes * limit > _CONTENT_BYTES:
+            limit = max(1, int(_CONTENT_BYTES / self._mean_bytes))
+        claim = self._next_claim()
+        parameters = (self._handle, claim, to_json(self._queues), limit)
+        taken = self._run("claim from", lambda link: link.execute(SQL["claim"], parameters).rowcount)
+        if len(self._queues) > 1:
+            self._order = list(self._queues)
+            self._queues.append(self._queues.pop(0))
+        else:
+            self._order = self._queues
+        if taken:
+            self._claims = claim
+            return claim
+        self._look_ahead()
+        return None
+
+    def _next_claim(self) -> int:
+        claim = self._claims + 1
+        if claim > CLAIM_MASK:
+            claim, self._is_wrapped = 1, True
+        while self._is_wrapped and self._is_in_use(claim):
+            claim = claim % CLAIM_MASK + 1
+        return claim
+
+    def _is_in_use(self, claim: int) -> bool:
+        key = (self._handle, claim)
+        return bool(self._run("look at", lambda link: link.execute(SQL["claim_in_use"], key).fetchone()[0]))
+
+    def _look_ahead(self) -> None:
+        due, is_alive = self._run("look at", lambda link: link.execute(SQL["outlook"], (self._handle,)).fetchone())
+        if not is_alive:
+            raise self._lost()
+        self.next_due = due
+
+    def _read(self, claim: int) -> list[Delivery]:
+        key = (self._handle, claim)
+        try:
+            row = self._run("read from", lambda link: link.execute(SQL["read"], key).fetchone())
+        except sqlite3.DataError:  # together they are more than one value may hold
+            rows = self._run("read from", lambda link: link.execute(SQL["read_rows"], key).fetchall())
+            return in_order(
+                [
+                    Delivery(
+                        tag=seq << CLAIM_BITS | claim,
+                        id=task_id,
+                        queue=queue,
+                        headers=headers,
+                        body=body,
+                        priority=priority,
+                        deliveries=deliveries,
+                        enqueued_at=enqueued_at,
+                    )
+                    for seq, task_id, queue, priority, deliveries, enqueued_at, headers, body in rows
+                ],
+                self._order,
+            )
+        facts, content, self.next_due = row
+        if facts is None:  # reaped between the two statements
+            return []
+        deliveries = deliveries_of(facts, content or b"", claim, self._order)
+        self._mean_bytes += (len(content or b"") / len(deliveries) - self._mean_bytes) / 4
+        return deliveries
+
+    def adopt(self, incarnation: Incarnation, ids: Collection[TaskId]) -> list[Delivery]:
+        """As `Consumer.adopt`."""
+        claim = self._next_claim()
+        parameters = (self._handle, claim, incarnation, to_json(list(ids)))
+        if not self._run("adopt from", lambda link: link.execute(SQL["adopt"], parameters).rowcount):
+            self._look_ahead()
+            return []
+        self._claims = claim
+        self._order = self._queues
+        return self._read(claim)
+
+    # -- settling
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+        """As `Consumer.settle`."""
+        if not outcomes:
+            return []
+        now = self._database.clock.time()
+        if all(type(outcome) is Done for outcome in outcomes):
+            parameters = self._parameters(outcomes, now)
+            try:
+                self._run("settle in", lambda link: link.execute(SQL["settle"], parameters))
+            except sqlite3.IntegrityError:
+                pass  # not all of it is ours any more: see one by one
+            else:
+                self._after(outcomes)
+                return [Settled.OK] * len(outcomes)
+        answers, kept = self._run("settle in", transaction(lambda link: self._settle_each(link, outcomes, now)))
+        self._after(kept)
+        return answers
+
+    def _settle_each(
+        self, link: sqlite3.Connection, outcomes: Sequence[Outcome], now: float
+    ) -> tuple[list[Settled], list[Outcome]]:
+        tags = [outcome.delivery.tag for outcome in outcomes]
+        found = link.execute(SQL["held_tags"], (self._handle, to_json(tags))).fetchone()[0]
+        held = set() if found is None else {int(tag) for tag in str(found).split(",")}
+        answers: list[Settled] = []
+        kept: list[Outcome] = []
+        for outcome, tag in zip(outcomes, tags, strict=True):
+            if tag in held:
+                held.remove(tag)  # the same delivery twice in a batch: the first counts
+                answers.append(Settled.OK)
+                kept.append(outcome)
+            else:
+                answers.append(Settled.LEASE_LOST)
+        for outcome in kept:
+            seq = int(outcome.delivery.tag) >> CLAIM_BITS
+            if isinstance(outcome, Bury):
+                link.execute(SQL["bury"], (seq,))
+                link.execute(SQL["explain"], (seq, outcome.reason, outcome.detail, now))
+            elif isinstance(outcome, Release):
+                if not link.execute(SQL["drop_if_cancelled"], (seq, now)).rowcount:
+                    link.execute(SQL["release"], (seq, 0 if outcome.spent else 1))
+            elif isinstance(outcome, Later) and not link.execute(SQL["drop_if_cancelled"], (seq, now)).rowcount:
+                row = row_of(outcome.message, now)
+                link.execute(SQL["later"], (seq, *row[1:7], *row[8:]))
+        if kept:
+            link.execute(SQL["settle"], self._parameters(kept, now))
+        return answers, kept
+
+    def _parameters(self, outcomes: Sequence[Outcome], now: float) -> tuple[object, ...]:
+        """For the statement `settle`: what is acknowledged, and the results and successors of all outcomes."""
+        tags: list[int | str] = []
+        results: list[StoredResult] = []
+        successors: list[Outgoing] = []
+        for outcome in outcomes:
+            if type(outcome) is Release:
+                continue
+            if outcome.result is not None:  # type: ignore[union-attr]
+                results.append(outcome.result)  # type: ignore[union-attr]
+            if type(outcome) is Later:
+                continue
+            if type(outcome) is Done:
+                tags.append(outcome.delivery.tag)
+            successors += outcome.successors  # type: ignore[union-attr]
+        facts, payloads = results_of(results) if results else ("[]", b"")
+        following, contents = successors_of(successors, now) if successors else ("[]", b"")
+        return self._handle, now, len(tags), to_json(tags), facts, payloads, following, contents
+
+    def _after(self, outcomes: Sequence[Outcome]) -> None:
+        """Wake whom it concerns, after the commit."""
+        queues: list[str] = []
+        has_final = False
+        for outcome in outcomes:
+            if isinstance(outcome, Release):
+                queues.append(outcome.delivery.queue)
+                continue
+            if isinstance(outcome, Later):
+                queues.append(outcome.message.queue)
+            elif outcome.successors:
+                queues += [message.queue for message in outcome.successors]
+            if outcome.result is not None and not has_final:
+                has_final = is_final(outcome.result.state)
+        if has_final:
+            self._room.ring_results()
+        if queues:
+            self._room.ring(mask_of(set(queues)), 1 + len(queues) // 64)
+        if self._link is not None:
+            self._database.keep_wal_small(self._link)
+
+    # -- the rest
+
+    def cancelled(self, ids: Collection[TaskId]) -> list[Cancellation]:
+        """As `Consumer.cancelled`."""
+        parameters = (to_json(list(ids)), self._database.clock.time())
+        rows = self._run("look at", lambda link: link.execute(SQL["cancelled"], parameters).fetchall())
+        return [Cancellation(id=task_id, terminate=bool(terminate), signal=name) for task_id, terminate, name in rows]
+
+    def beat(self) -> None:
+        """As `Consumer.beat`."""
+        parameters = (to_json([self.incarnation]), self._database.clock.monotonic())
+        if not self._run("beat in", lambda link: link.execute(SQL["renew"], parameters).rowcount):
+            raise self._lost()
+
+    def close(self) -> None:
+        """Give back what is held, unspent, and end the incarnation."""
+        now = self._database.clock.time()
+
+        def end(link: sqlite3.Connection) -> int:
+            return end_incarnation(link, self._handle, (), now)
+
+        try:
+            if self._run("leave", transaction(end)):
+                self._room.ring(self.mask)
+        finally:
+            self._drop_link()
+
+    def _lost(self) -> LeaseLostError:
+        return LeaseLostError(
+            f"incarnation {self.incarnation} was reaped, abandoned or closed: what it held belongs to others now; "
+            "open another consumer"
+        )
+
+    def _run(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do work on the consumer's connection; a connection that failed is replaced."""
+        link = self._link
+        try:
+            if link is None:
+                link = self._link = self._database.connect()
+                for name in ("settlement", "settle_trigger"):
+                    link.execute(SQL[name])
+            return self._database.retry(work, link)
+        except (sqlite3.IntegrityError, sqlite3.DataError):
+            raise  # a rule of ours said no
+        except sqlite3.Error as exc:
+            if not faults.is_busy(exc):
+                self._drop_link()
+            raise faults.translate(exc, doing, self._database.path, self._database.timeout_s) from exc
+
+    def _drop_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            self._database.discard(link)
+
+
+def end_incarnation(link: sqlite3.Connection, handle: int, running: Collection[TaskId] | None, now: float) -> int:
+    """Give back all that an incarnation holds, and forget it; returns how many messages went back.
+
+    Args:
+        link: In a transaction.
+        handle: Of the incarnation.
+        running: Ids whose delivery stays counted; None: all of them do.
+        now: Wall clock.
+    """
+    link.execute(SQL["forget_cancelled"], (handle, now))
+    counted = None if running is None else msgspec.json.encode(list(running)).decode()
+    returned = link.execute(SQL["give_back"], (handle, counted)).rowcount
+    link.execute(SQL["leave"], (handle,))
+    return returned

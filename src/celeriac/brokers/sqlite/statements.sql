@@ -1,0 +1,240 @@
+-- The broker's statements. States: 0 ready, 1 delayed, 2 held, 3 dead. A tag is seq << 20 | claim.
+
+-- name: insert
+-- A message comes in, unless its id is live, dead, finished or cancelled.
+INSERT INTO message (id, task, queue, priority, state, not_before, expires_at, enqueued_at, headers, body)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+WHERE NOT EXISTS (SELECT 1 FROM cancellation WHERE id = ?1 AND until > ?8)
+  AND NOT EXISTS (SELECT 1 FROM result WHERE id = ?1 AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+                  AND (expires_at IS NULL OR expires_at > ?8))
+ON CONFLICT (id) DO NOTHING;
+
+-- name: promote
+-- What has become due; bounded, so that a million due at once do not hold the lock for seconds.
+UPDATE message SET state = 0
+WHERE seq IN (SELECT seq FROM message WHERE state = 1 AND not_before <= ?1 ORDER BY not_before LIMIT ?2);
+
+-- name: claim
+-- The nesting of CROSS JOIN is the order of service: priority, then queue, then age; LIMIT stops the walk. Each step is
+-- one look into the index message_ready, however many messages wait or are delayed.
+UPDATE message SET state = 2, owner = ?1, claim = ?2, deliveries = deliveries + 1
+WHERE seq IN (
+    SELECT m.seq
+    FROM incarnation i
+    CROSS JOIN json_each('[9,8,7,6,5,4,3,2,1,0]') p
+    CROSS JOIN json_each(?3) q
+    CROSS JOIN message m
+    WHERE i.handle = ?1 AND m.state = 0 AND m.queue = q.value AND m.priority = p.value
+    LIMIT ?4
+);
+
+-- name: read
+-- One claim as two values: the facts as JSON, all bytes end to end. Two steps of SQLite instead of one for each row,
+-- because the driver gives up the interpreter lock around each step. Bytes need not be text, JSON or anything else.
+SELECT '[' || group_concat(json_array(seq, id, queue, priority, deliveries, enqueued_at,
+                                      length(headers), length(body))) || ']',
+       CAST(group_concat(headers || body, '') AS BLOB),
+       (SELECT min(not_before) FROM message WHERE state = 1)
+FROM (SELECT * FROM message WHERE state = 2 AND owner = ?1 AND claim = ?2);
+
+-- name: read_rows
+-- The same row by row, where all of it together is too large for one value.
+SELECT seq, id, queue, priority, deliveries, enqueued_at, headers, body
+FROM message WHERE state = 2 AND owner = ?1 AND claim = ?2;
+
+-- name: outlook
+-- For an empty claim: when to look again, and whether the incarnation still lives.
+SELECT (SELECT min(not_before) FROM message WHERE state = 1), EXISTS (SELECT 1 FROM incarnation WHERE handle = ?1);
+
+-- name: claim_in_use
+SELECT EXISTS (SELECT 1 FROM message WHERE state = 2 AND owner = ?1 AND claim = ?2);
+
+-- name: held_tags
+SELECT group_concat(seq << 20 | claim) FROM message
+WHERE seq IN (SELECT value >> 20 FROM json_each(?2)) AND state = 2 AND owner = ?1;
+
+-- name: settlement
+-- A settlement is one INSERT into a view, whose trigger does all of it: acknowledge, store results, publish successors.
+-- One statement is one step of SQLite, so the write lock is never held while this thread waits for the interpreter.
+-- Results: [id, state, expires_at, offset, length] with offsets into `payloads`. Successors: the columns of a message,
+-- then offset, length of headers, length of body in `contents`.
+CREATE TEMP VIEW settlement AS SELECT NULL AS owner, NULL AS now, NULL AS expected, NULL AS tags,
+    NULL AS results, NULL AS payloads, NULL AS successors, NULL AS contents;
+
+-- name: settle_trigger
+CREATE TEMP TRIGGER settle INSTEAD OF INSERT ON settlement
+BEGIN
+    DELETE FROM message
+    WHERE (seq, claim) IN (SELECT value >> 20, value & 1048575 FROM json_each(NEW.tags)) AND owner = NEW.owner;
+    SELECT raise(ROLLBACK, 'lease lost') WHERE changes() <> NEW.expected;
+    INSERT INTO result (id, state, expires_at, payload)
+    SELECT value ->> 0, value ->> 1, value ->> 2, substr(NEW.payloads, value ->> 3, value ->> 4)
+    FROM json_each(NEW.results) WHERE true
+    /*may_follow*/;
+    INSERT INTO message (id, task, queue, priority, state, not_before, expires_at, enqueued_at, headers, body)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, NEW.now,
+           substr(NEW.contents, value ->> 7, value ->> 8),
+           substr(NEW.contents, (value ->> 7) + (value ->> 8), value ->> 9)
+    FROM json_each(NEW.successors)
+    WHERE NOT EXISTS (SELECT 1 FROM cancellation c WHERE c.id = value ->> 0 AND c.until > NEW.now)
+      AND NOT EXISTS (SELECT 1 FROM result r WHERE r.id = value ->> 0 AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+                      AND (r.expires_at IS NULL OR r.expires_at > NEW.now))
+    ON CONFLICT (id) DO NOTHING;
+END;
+
+-- name: settle
+INSERT INTO settlement VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8);
+
+-- name: later
+-- To the end of its queue, under a new number: the old one is part of a tag that must not come back to life.
+UPDATE message SET seq = (SELECT max(seq) + 1 FROM message), task = ?2, queue = ?3, priority = ?4, state = ?5,
+    not_before = ?6, expires_at = ?7, headers = ?8, body = ?9, deliveries = 0, owner = NULL, claim = NULL
+WHERE seq = ?1;
+
+-- name: drop_if_cancelled
+DELETE FROM message
+WHERE seq = ?1 AND EXISTS (SELECT 1 FROM cancellation c WHERE c.id = message.id AND c.until > ?2);
+
+-- name: release
+UPDATE message SET state = 0, owner = NULL, claim = NULL, deliveries = deliveries - ?2 WHERE seq = ?1;
+
+-- name: bury
+UPDATE message SET state = 3, owner = NULL, claim = NULL WHERE seq = ?1;
+
+-- name: explain
+INSERT INTO dead (seq, reason, detail, buried_at) VALUES (?1, ?2, ?3, ?4);
+
+-- name: enter
+INSERT INTO incarnation (id, name, queues, lease_s, expires, boot, pid_space, pid, pid_start)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9);
+
+-- name: renew
+-- RETURNING would step row by row; whoever asks compares with what there is.
+UPDATE incarnation SET expires = ?2 + lease_s WHERE id IN (SELECT value FROM json_each(?1));
+
+-- name: guard
+-- Who beats for another process will also clean up after it: see `reap`.
+UPDATE incarnation SET guardian = ?2, guardian_start = ?3
+WHERE id IN (SELECT value FROM json_each(?1)) AND pid <> ?2 AND pid_space = ?4 AND guardian IS NOT ?2;
+
+-- name: living
+SELECT value FROM json_each(?1) WHERE value IN (SELECT id FROM incarnation);
+
+-- name: handle_of
+SELECT handle FROM incarnation WHERE id = ?1;
+
+-- name: incarnations
+SELECT handle, lease_s, expires, boot, pid_space, pid, pid_start, guardian, guardian_start FROM incarnation ORDER BY expires;
+
+-- name: forget_cancelled
+-- What comes back and was cancelled meanwhile must not start again.
+DELETE FROM message
+WHERE state = 2 AND owner = ?1 AND EXISTS (SELECT 1 FROM cancellation c WHERE c.id = message.id AND c.until > ?2);
+
+-- name: give_back
+UPDATE message SET state = 0, owner = NULL, claim = NULL,
+    deliveries = deliveries - (?2 IS NOT NULL AND id NOT IN (SELECT value FROM json_each(?2)))
+WHERE state = 2 AND owner = ?1;
+
+-- name: leave
+DELETE FROM incarnation WHERE handle = ?1;
+
+-- name: adopt
+UPDATE message SET owner = ?1, claim = ?2
+WHERE id IN (SELECT value FROM json_each(?4)) AND state = 2
+  AND owner = (SELECT handle FROM incarnation WHERE id = ?3)
+  AND EXISTS (SELECT 1 FROM incarnation WHERE handle = ?1);
+
+-- name: cancelled
+SELECT id, terminate, signal FROM cancellation
+WHERE id IN (SELECT value FROM json_each(?1)) AND until > ?2;
+
+-- name: order_cancellation
+-- An order to stop it is not taken back by one not to start it.
+INSERT INTO cancellation (id, terminate, signal, until) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (id) DO UPDATE SET until = max(until, excluded.until),
+    terminate = max(terminate, excluded.terminate),
+    signal = CASE WHEN terminate > excluded.terminate THEN signal ELSE excluded.signal END;
+
+-- name: remove_waiting
+DELETE FROM message WHERE id = ?1 AND state IN (0, 1) RETURNING not_before;
+
+-- name: expire_cancellations
+DELETE FROM cancellation WHERE id IN (SELECT id FROM cancellation WHERE until <= ?1 LIMIT ?2);
+
+-- name: depth_ready
+SELECT queue, count(*) FROM message WHERE state = 0 GROUP BY queue;
+
+-- name: depth_delayed
+SELECT queue, sum(not_before > ?1), sum(not_before <= ?1) FROM message WHERE state = 1 GROUP BY queue;
+
+-- name: depth_held
+SELECT queue, count(*) FROM message WHERE state = 2 GROUP BY queue;
+
+-- name: depth_dead
+SELECT m.queue, count(*) FROM dead d CROSS JOIN message m ON m.seq = d.seq GROUP BY m.queue;
+
+-- name: oldest_ready
+-- The first of each level is the oldest there, but for what was delayed, released or put back: good enough for an age.
+SELECT min((SELECT coalesce(not_before, enqueued_at) FROM message
+            WHERE state = 0 AND queue = ?1 AND priority = p.value ORDER BY seq LIMIT 1))
+FROM json_each('[9,8,7,6,5,4,3,2,1,0]') p;
+
+-- name: queues_ready
+SELECT json_group_array(queue) FROM (SELECT DISTINCT queue FROM message WHERE state = 0);
+
+-- name: peek_ready
+SELECT m.id, m.task, m.queue, 'ready', m.priority, m.deliveries, NULL, m.headers, m.body, NULL
+FROM json_each('[9,8,7,6,5,4,3,2,1,0]') p CROSS JOIN json_each(?1) q CROSS JOIN message m
+WHERE m.state = 0 AND m.queue = q.value AND m.priority = p.value LIMIT ?2;
+
+-- name: peek_delayed
+SELECT id, task, queue, iif(not_before > ?3, 'delayed', 'ready'), priority, deliveries, iif(not_before > ?3, not_before, NULL),
+    headers, body, NULL
+FROM message WHERE state = 1 AND (?1 IS NULL OR queue = ?1) ORDER BY not_before LIMIT ?2;
+
+-- name: peek_held
+SELECT m.id, m.task, m.queue, 'held', m.priority, m.deliveries, m.not_before, m.headers, m.body, i.id
+FROM message m LEFT JOIN incarnation i ON i.handle = m.owner
+WHERE m.state = 2 AND (?1 IS NULL OR m.queue = ?1) ORDER BY m.seq LIMIT ?2;
+
+-- name: peek_dead
+SELECT m.id, m.task, m.queue, 'dead', m.priority, m.deliveries, NULL, m.headers, m.body, NULL
+FROM dead d CROSS JOIN message m ON m.seq = d.seq
+WHERE ?1 IS NULL OR m.queue = ?1 ORDER BY d.buried_at DESC, d.seq DESC LIMIT ?2;
+
+-- name: peek_ids
+SELECT m.id, m.task, m.queue,
+    CASE m.state WHEN 0 THEN 'ready' WHEN 1 THEN iif(m.not_before > ?2, 'delayed', 'ready') WHEN 2 THEN 'held'
+        ELSE 'dead' END AS shown,
+    m.priority, m.deliveries, iif(m.state = 1, m.not_before, NULL), m.headers, m.body, i.id
+FROM message m LEFT JOIN incarnation i ON i.handle = m.owner AND m.state = 2
+WHERE m.id IN (SELECT value FROM json_each(?1))
+ORDER BY m.state, m.priority * (m.state = 0) DESC, m.not_before, m.seq;
+
+-- name: dead_letters
+SELECT m.id, m.task, m.queue, d.reason, d.detail, d.buried_at, m.deliveries, m.headers, m.body
+FROM dead d CROSS JOIN message m ON m.seq = d.seq
+WHERE (?1 IS NULL OR m.queue = ?1) AND (?2 IS NULL OR m.id IN (SELECT value FROM json_each(?2)))
+ORDER BY d.buried_at DESC, d.seq DESC LIMIT ?3;
+
+-- name: purge
+DELETE FROM message WHERE seq IN (
+    SELECT seq FROM message WHERE state IN (0, 1) AND queue IN (SELECT value FROM json_each(?1)) LIMIT ?2);
+
+-- name: dead_among
+SELECT seq FROM message WHERE state = 3 AND id IN (SELECT value FROM json_each(?1));
+
+-- name: revive
+UPDATE message SET seq = (SELECT max(seq) + 1 FROM message), state = 0, deliveries = 0, not_before = NULL,
+    enqueued_at = ?2
+WHERE seq = ?1 RETURNING id, queue;
+
+-- name: forgive
+DELETE FROM cancellation WHERE id = ?1;
+
+-- name: unexplain
+DELETE FROM dead WHERE seq = ?1;
+
+-- name: drop_dead
+DELETE FROM message WHERE seq = ?1;
