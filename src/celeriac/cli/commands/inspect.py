@@ -1,0 +1,111 @@
+"""`celeriac inspect`: questions to the workers that are up."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from celeriac.cli import exits, screen
+from celeriac.cli.names import split_names
+from celeriac.cli.root import Command
+from celeriac.cli.session import Session, session
+
+QUESTIONS: Final[dict[str, str]] = {
+    "ping": "whether they are there",
+    "active": "the tasks that run now",
+    "reserved": "the tasks that were taken and have not started",
+    "scheduled": "the tasks that are not due yet",
+    "registered": "the tasks they know",
+    "stats": "counters, processes, memory",
+    "active_queues": "the queues they serve",
+    "revoked": "the tasks that must not start",
+    "conf": "their settings, passwords hidden",
+    "query_task": "where the tasks ID... are",
+}
+
+
+def ask(
+    here: Session, question: str, ids: tuple[str, ...], *, timeout: float, destination: tuple[str, ...]
+) -> dict[str, Any]:
+    """The replies by node, in the order of their names; a notice when there are none."""
+    nodes = split_names(destination)
+    inspect = here.shared_app.control.inspect(nodes or None, timeout)
+    replies = inspect.ask(question, {"ids": list(ids)} if question == "query_task" else None)
+    if not replies:
+        whom = f" of {', '.join(nodes)}" if nodes else ""
+        click.echo(
+            screen.visible(
+                f"celeriac: no worker{whom} replied within {timeout:g} s at {here.shared_app.broker.url}; "
+                "is one running on this broker?"
+            ),
+            err=True,
+        )
+    return dict(sorted(replies.items()))
+
+
+def _show(question: str, reply: Any, depth: int = 1) -> None:
+    """One reply in Celery's layout: a bullet per thing, `key: value` for facts."""
+    indent = "    " * depth
+    if isinstance(reply, dict) and reply:
+        for key, value in reply.items():
+            if isinstance(value, (dict, list)) and value:
+                screen.line(f"{indent}{key}:")
+                _show(question, value, depth + 1)
+            else:
+                screen.line(f"{indent}{key}: {screen.value_text(value)}")
+    elif isinstance(reply, list) and reply:
+        for each in reply:
+            screen.line(f"{indent}* {_item(question, each)}")
+    else:
+        screen.line(f"{indent}- empty -" if reply in ([], {}, None) else f"{indent}{screen.value_text(reply)}")
+
+
+def _item(question: str, item: Any) -> str:
+    if not isinstance(item, dict):
+        return screen.value_text(item)
+    if question == "active_queues" and "name" in item:
+        return str(item["name"])
+    request = item.get("request", item)
+    if isinstance(request, dict) and "id" in request and "name" in request:
+        eta = f", due {item['eta']}" if item.get("eta") else ""
+        return f"{request['name']} [{request['id']}]{eta}"
+    return screen.value_text(item)
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Questions:
+"""
+    + "\n".join(f"  {name:<14} {text}" for name, text in QUESTIONS.items())
+    + """
+
+\b
+Examples:
+  celeriac -A shop inspect active
+  celeriac -A shop inspect ping -d w1@host -t 5
+  celeriac -A shop inspect query_task 0f6a… --json
+
+Exit code 69: no worker replied.""",
+)
+@click.argument("question", type=click.Choice(list(QUESTIONS)), metavar="QUESTION")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("-t", "--timeout", type=click.FloatRange(0, min_open=True), default=1.0, help="Seconds to wait.")
+@click.option("-d", "--destination", multiple=True, metavar="NODES", help="Only these, separated by commas.")
+@click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")
+def command(*, question: str, ids: tuple[str, ...], timeout: float, destination: tuple[str, ...], as_json: bool) -> int:
+    """Ask workers a QUESTION and print their answers."""
+    if bool(ids) != (question == "query_task"):
+        raise click.UsageError(
+            "query_task needs the ids of tasks" if not ids else f"{question} takes no further arguments"
+        )
+    replies = ask(session(), question, ids, timeout=timeout, destination=destination)
+    if as_json:
+        screen.data(replies)
+    else:
+        for node, reply in replies.items():
+            failed = isinstance(reply, dict) and "error" in reply
+            screen.line(f"-> {node}: {'ERROR' if failed else 'OK'}")
+            _show(question, reply)
+    return exits.OK if replies else exits.NO_WORKER

@@ -1,0 +1,157 @@
+"""`celeriac worker`: Celery's options and ours, made into one record; the worker itself is built from it elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from celeriac.cli.names import split_names
+from celeriac.cli.root import Command
+from celeriac.cli.session import session
+from celeriac.errors import ConfigError
+
+_NO_EFFECT = {
+    "task_events": ("-E", "task events are not built yet in this version"),
+    "without_gossip": ("--without-gossip", "workers do not gossip"),
+    "without_mingle": ("--without-mingle", "a worker asks no other worker at its start; it starts at once"),
+    "without_heartbeat": ("--without-heartbeat", "leases need a beat, and one beat serves a whole worker"),
+    "optimization": ("-O", "each process claims for itself, and what waits behind a slow task goes back to others"),
+    "prefetch_multiplier": ("--prefetch-multiplier", "fetching follows the measured duration of tasks"),
+}
+"""Celery's options that are taken and change nothing: as they are written, and why."""
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_POOLS = ("processes", "threads", "solo", "prefork", "gevent", "eventlet")
+
+
+def _processes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if value == "auto":
+        from celeriac.app.settings import available_processors
+
+        return available_processors()
+    try:
+        number = int(value)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise click.BadParameter(f"{value!r} is neither a number from 1 nor 'auto'", context, parameter)
+    return number
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  celeriac -A shop worker                        processes for all processors, the default queue
+  celeriac -A shop worker -Q images,mail -c 8    two queues, eight processes
+  celeriac -A shop worker -c 1 --threads 50      for tasks that wait for the network
+  celeriac -A shop worker --autoreload           while developing
+
+\b
+SIGTERM or Ctrl-C ends it when what runs has finished (--grace); a second one, or SIGQUIT, at once.
+Nothing is lost either way: what has not finished goes back to its queue.""",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    "processes",
+    metavar="N",
+    callback=_processes,
+    help="Processes (with -P threads: threads). 'auto': as many as processors may be used.",
+)
+@click.option("-P", "--pool", type=click.Choice(_POOLS), help="What runs tasks; prefork is processes.")
+@click.option("-Q", "--queues", multiple=True, metavar="NAMES", help="Queues to serve, separated by commas.")
+@click.option("-X", "--exclude-queues", "exclude", multiple=True, metavar="NAMES", help="Queues not to serve.")
+@click.option(
+    "-n",
+    "--hostname",
+    "node",
+    metavar="NAME",
+    envvar="CELERIAC_NODE",
+    help="The worker's name, such as w1@%h; %h is the host, %n its first part, %d the rest.",
+)
+@click.option(
+    "-l",
+    "--loglevel",
+    "log_level",
+    type=click.Choice(_LEVELS, case_sensitive=False),
+    metavar="LEVEL",
+    help="DEBUG, INFO, WARNING, ERROR or CRITICAL.",
+)
+@click.option("-f", "--logfile", "log_file", metavar="FILE", help="Log there instead of to standard error.")
+@click.option("--json-logs", "log_json", is_flag=True, default=None, help="Log one JSON object per line.")
+@click.option("--threads", type=click.IntRange(0), help="Threads per process for `def` tasks.")
+@click.option("--async-slots", type=click.IntRange(1), help="`async def` tasks at a time per process.")
+@click.option("--max-tasks-per-child", type=click.IntRange(1), help="Tasks after which a process is replaced.")
+@click.option(
+    "--max-memory-per-child",
+    "max_memory_per_child_kib",
+    type=click.IntRange(1),
+    metavar="KIB",
+    help="Resident memory in KiB above which a process is replaced.",
+)
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Kill tasks after this.")
+@click.option(
+    "--soft-time-limit",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Raise SoftTimeLimitExceeded in tasks after this.",
+)
+@click.option(
+    "--grace",
+    "grace_s",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="What running tasks get to finish after SIGTERM.",
+)
+@click.option("--purge", is_flag=True, help="Delete all waiting messages of these queues first.")
+@click.option("-I", "--include", multiple=True, metavar="MODULES", help="More modules with tasks.")
+@click.option("--autoreload", is_flag=True, help="Start anew when source files change; for development.")
+@click.option("-B", "--beat", is_flag=True, help="Also run the scheduler: not built yet.")
+@click.option("-E", "--task-events", is_flag=True, help="No effect yet.")
+@click.option("--without-gossip", is_flag=True, help="No effect; Celery's.")
+@click.option("--without-mingle", is_flag=True, help="No effect; Celery's.")
+@click.option("--without-heartbeat", is_flag=True, help="No effect; Celery's.")
+@click.option("-O", "optimization", metavar="WORD", help="No effect; Celery's.")
+@click.option("--prefetch-multiplier", metavar="N", help="No effect; Celery's.")
+def command(
+    *,
+    pool: str | None,
+    queues: tuple[str, ...],
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    beat: bool,
+    **options: Any,
+) -> int:
+    """Run the tasks of an application until told to stop."""
+    here = session()
+    if here.app_text is None:
+        raise ConfigError("a worker needs an application: celeriac -A MODULE worker, or set CELERIAC_APP")
+    if beat:
+        raise ConfigError("--beat: the scheduler is not built yet in this version; start the worker without it")
+    for name, (spelling, why) in _NO_EFFECT.items():
+        if options.pop(name):
+            here.notice(f"{spelling} has no effect: {why}")
+    if pool in ("gevent", "eventlet"):
+        here.notice(f"-P {pool} runs threads: there are no green threads here, and `async def` tasks need no pool")
+    pool = {"prefork": "processes", "gevent": "threads", "eventlet": "threads"}.get(pool or "", pool)
+
+    from celeriac.app.runtime import WorkerOverrides, run_worker
+
+    return run_worker(
+        here.app_text,
+        WorkerOverrides(
+            queues=split_names(queues),
+            exclude=split_names(exclude),
+            include=split_names(include),
+            pool=pool,
+            color=None if here.color else False,
+            broker=here.broker,
+            result_backend=here.result_backend,
+            workdir=here.workdir,
+            **options,
+        ),
+    )

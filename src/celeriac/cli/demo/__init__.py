@@ -1,0 +1,1 @@
+"""The demo: a real job, map-reduce over the source of Python's own standard library."""
