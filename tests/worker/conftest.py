@@ -32,6 +32,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, ledger: Path) -> Itera
         server = None
         url = f"sqlite:///{tmp_path}/queue.db"
     bench = Bench(tmp_path, url, make_links(url))
+    bench.server = server
     if server is not None:
         bench.broker, bench.results = server.broker, server.results
     try:

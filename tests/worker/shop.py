@@ -248,9 +248,15 @@ def make_runtime(url: str, options: WorkerOptions) -> Runtime:
         links=links,
         executor=executor,
         casualties=make_casualties(options),
-        on_process_start=lambda: note("process", "start"),
+        on_process_start=lambda: start_process(options),
         on_process_stop=lambda pid, code: note("process", "stop"),
     )
+
+
+def start_process(options: WorkerOptions) -> None:
+    if options.node == "cannot-start":
+        raise RuntimeError("no process of this worker can start")
+    note("process", "start")
 
 
 def load(url: str, options: dict[str, Any], broken: str | None = None) -> Loaded:

@@ -68,6 +68,7 @@ class Bench:
         self.ledger_path = folder / "ledger"
         self._submitter = Submitter(Codec(), SYSTEM_CLOCK, "test")
         self._workers: list[Worker] = []
+        self.server: Any = None
 
     # -- what ran ------------------------------------------------------------------------------------------------
 

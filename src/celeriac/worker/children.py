@@ -56,6 +56,8 @@ class Child:
         """Why we killed it: what to judge of the ids it was running."""
         self.was_killed = False
         """By us."""
+        self.is_broken = False
+        """Killed because it had stopped working, which is charged to what it ran like a crash."""
         self.suspect_since: float | None = None
         self.totals: dict[str, int] = {}
         self.ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()

@@ -35,7 +35,7 @@ FULL = 100
 class Desk:
     """The table between IO thread and runners."""
 
-    __slots__ = ("_loop", "_on_done", "_on_full", "full", "kicked", "ready")
+    __slots__ = ("_loop", "_on_done", "_on_full", "full", "guard", "kicked", "ready")
 
     def __init__(self) -> None:
         self.ready: SimpleQueue[Job | None] = SimpleQueue()
@@ -43,6 +43,8 @@ class Desk:
         self.kicked = False
         """A wake-up is on its way; the IO thread clears it *before* it takes what is done."""
         self.full = False
+        self.guard: Callable[[], None] = lambda: None
+        """Called by a runner before each wake-up; ends the process when the loop cannot be woken any more."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_done: Callable[[], None] = lambda: None
         self._on_full: Callable[[], None] = lambda: None
@@ -63,6 +65,7 @@ class Desk:
     def _wake(self, callback: Callable[[], None]) -> None:
         loop = self._loop
         if loop is not None:
+            self.guard()
             try:
                 loop.call_soon_threadsafe(callback)
             except RuntimeError:

@@ -70,6 +70,7 @@ class Process:
         runtime.on_process_start()
         station.on_ready = lambda: self._tell({"what": "ready"})
         station.on_recycle = lambda: self._tell({"what": "draining"})
+        station.guard(self._check_descriptors)
         io = threading.Thread(target=self._io, name="celeriac-io", daemon=True)
         main = station.runners[0]
         if isinstance(main, MainRunner):
@@ -84,6 +85,13 @@ class Process:
         io.join()
         runtime.on_process_stop(os.getpid(), self._code)
         return self._code
+
+    def _check_descriptors(self) -> None:
+        """A task that closes descriptors it did not open silences the loop; end here, where it is known which."""
+        try:
+            os.fstat(self._channel.sock.fileno())
+        except OSError:
+            leave(exits.FAILED)
 
     def _io(self) -> None:
         assert self._station is not None

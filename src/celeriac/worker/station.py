@@ -48,6 +48,11 @@ SETTLE_S: Final = 5.0
 """How long the last settlement may take at a shutdown."""
 
 
+SUSPECT: Final = -1
+"""A job's stamp that no broker has: it was handed out before, and may have ended its process. Before it starts, what is
+done here is settled, so that a second crash costs its neighbours nothing."""
+
+
 class Station:
     """Claims, runs and settles until told to stop."""
 
@@ -85,7 +90,7 @@ class Station:
         self._beats = beats
         self._desk = Desk()
         self._limits = SoftLimits(clock)
-        average_s = options.claim_ahead_s / 16.0
+        average_s = options.claim_ahead_s  # one at a time at first; a few dozen fast tasks later it is hundreds
         count = options.threads or 1
         kind: type[Runner] = MainRunner if main and not options.threads else ThreadRunner
         self.runners: list[Runner] = [
@@ -132,6 +137,10 @@ class Station:
         self.on_ready: Callable[[], None] = lambda: None
         """Called on the loop once the first consumer is open."""
         self._vetting: set[asyncio.Task[None]] = set()
+
+    def guard(self, check: Callable[[], None]) -> None:
+        """Have runners call `check` about once per batch, right after a task."""
+        self._desk.guard = check
 
     @staticmethod
     def entries(threads: int, async_slots: int) -> int:
@@ -395,7 +404,7 @@ class Station:
                 async_count += 1
                 self._async.submit(Job(attempt, lease, now, stamp))
             else:
-                put(Job(attempt, lease, now, stamp))
+                put(Job(attempt, lease, now, stamp if delivery.deliveries == 1 else SUSPECT))
         self._capacity.took(len(deliveries), async_count)
         self._probe.signal("claimed", deliveries)
         if ended or stopping:
@@ -458,6 +467,8 @@ class Station:
         if not lease.halted:
             if self._clock.monotonic() >= self.slot.lease_until and not self._ask(self._confirm(lease)):
                 return False
+            if job.stamp == SUSPECT and not self._ask(self._settle_first()):
+                return False
             if job.stamp != lease.consumer.cancel_stamp and not self._ask(self._refresh(job)):
                 return False
         if not lease.halted:
@@ -465,6 +476,10 @@ class Station:
         if not lease.lost and job.attempt.delivery is not None:
             lease.done.append(Release(delivery=job.attempt.delivery))
         return False
+
+    async def _settle_first(self) -> bool:
+        await self._flusher.finish()
+        return True
 
     def _is_fresh(self, job: Job) -> bool:
         attempt, lease, _, _ = job

@@ -420,17 +420,19 @@ class Supervisor:
         causes: dict[str, Cause] = {}
         if child.culprits:
             causes = {one.id: child.culprits[one.id] for one in running if one.id in child.culprits}
-        elif child.was_killed or (child.is_leaving and status == exits.FORCED):
+        elif (child.was_killed and not child.is_broken) or (child.is_leaving and status == exits.FORCED):
             self._code = self._code or (exits.FORCED if running and self._is_stopping else exits.OK)
-        elif running:
+        elif not is_orderly:
             crash = Crashed(
                 pid=child.pid,
                 exit_code=status if status is not None and status >= 0 else None,
                 signal=-status if status is not None and status < 0 else None,
             )
-            # A coroutine that waits does not crash a process, the task in the main thread does.
-            suspects = [one for one in running if one.entry < self._sync_entries] or running
-            causes = {one.id: crash for one in suspects}
+            # A coroutine that waits does not crash a process, the task in the main thread does; where none runs, the
+            # last one that did, unless it is settled (then it is not found under this incarnation any more).
+            suspects = [one.id for one in running if one.entry < self._sync_entries]
+            suspects = suspects or [one.id for one in running] or child.slot.newest(self._sync_entries)
+            causes = dict.fromkeys(suspects, crash)
         if is_orderly:
             return
         if not child.was_killed and not (child.is_leaving and status == exits.FORCED):
@@ -566,17 +568,21 @@ class Supervisor:
             self._look_after_nurseries()
 
     def _look_after(self, child: Child, running: Sequence[Running], now: float, slept: bool) -> None:
-        is_stale = child.is_ready and now - child.slot.progress > self.options.lease_s and not running
-        if not is_stale or slept:
+        if child.is_hung_up:
+            # Alive, and its channel closed: a task has closed descriptors that it did not open.
+            reason = "has lost its descriptors"
+            patience_s = TICK_S
+        elif child.is_ready and now - child.slot.progress > self.options.lease_s and not running:
+            reason = f"claims nothing and runs nothing since {now - child.slot.progress:.0f} s"
+            patience_s = 1.0  # a machine that just woke up is not a fault
+        else:
             child.suspect_since = None
-        elif child.suspect_since is None:
-            child.suspect_since = now  # a second look, so that a machine that just woke up is not taken for a fault
-        elif now - child.suspect_since > 1.0:
-            _log.error(
-                "process %d claims nothing and runs nothing since %.0f s: it is replaced",
-                child.pid,
-                now - child.slot.progress,
-            )
+            return
+        if slept or child.suspect_since is None:
+            child.suspect_since = now
+        elif now - child.suspect_since >= patience_s:
+            _log.error("process %d %s: it is replaced", child.pid, reason)
+            child.is_broken = True
             child.kill()
 
     def _enforce(self, child: Child, late: Running) -> None:
