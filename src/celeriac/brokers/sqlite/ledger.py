@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PROMOTE_AT_ONCE = 2000
 _CONTENT_BYTES = 64 << 20
 """About how many bytes of messages one claim may bring into memory."""
 
@@ -62,14 +61,13 @@ class Ledger:
         self._link: sqlite3.Connection | None = None
         self._claims = 0
         self._is_wrapped = False
-        self._unread: int | None = None
+        self._unread: tuple[int, list[str]] | None = None
         """A claim that was made and whose messages could not be read yet."""
-        self._version = -1
         self._mean_bytes = 0.0
         self.untold: list[Delivery] = []
         """What a claim took and its caller has not received yet."""
         self.next_due: float | None = None
-        """Wall-clock time of the first delayed message, as far as is known; not before it may be too early."""
+        """Wall-clock time at which the first delayed message is due, as of the last claim."""
         row = (
             str(incarnation),
             name,
@@ -95,24 +93,14 @@ class Ledger:
 
     # -- claiming
 
-    def look(self, limit: int) -> list[Delivery]:
-        """Claim if anything may have changed since the last look: a cheap question, asked while nobody rings."""
-        version = self._run("look at", lambda link: link.execute("PRAGMA data_version").fetchone()[0])
-        is_due = self.next_due is not None and self.next_due <= self._database.clock.time()
-        if version == self._version and not is_due:
-            return []
-        self._version = version
-        return self.claim(limit)
-
     def claim(self, limit: int) -> list[Delivery]:
-        """Take up to `limit` messages; they stay in `untold` until the caller has them."""
-        if self.untold:
-            return self.untold
-        if self._unread is None:
-            self._unread = self._take(limit)
-        if self._unread is not None:
-            self.untold = self._read(self._unread)
-            self._unread = None
+        """Take up to `limit` messages; they stay in `untold` until the caller has them.
+
+        Raises:
+            LeaseLostError: The incarnation is no more.
+        """
+        if not self.untold:
+            self.untold = self._take(limit)
             if len(self.untold) >= limit:
                 self._room.ring(self.mask)  # more may be there than was taken: pass it on
         return self.untold
@@ -123,29 +111,23 @@ class Ledger:
             self.settle([Release(delivery=delivery) for delivery in self.untold])
             self.untold = []
 
-    def _take(self, limit: int) -> int | None:
-        """Mark messages as ours; returns the number of the claim, None when there were none."""
-        if not self._queues:
-            self._look_ahead()
-            return None
-        now = self._database.clock.time()
-        if self.next_due is None or self.next_due <= now:
-            self._run("promote delayed messages in", lambda link: link.execute(SQL["promote"], (now, _PROMOTE_AT_ONCE)))
-        if self._mean_bytes * limit > _CONTENT_BYTES:
-            limit = max(1, int(_CONTENT_BYTES / self._mean_bytes))
-        claim = self._next_claim()
-        parameters = (self._handle, claim, to_json(self._queues), limit)
-        taken = self._run("claim from", lambda link: link.execute(SQL["claim"], parameters).rowcount)
-        if len(self._queues) > 1:
-            self._order = list(self._queues)
-            self._queues.append(self._queues.pop(0))
-        else:
-            self._order = self._queues
-        if taken:
+    def _take(self, limit: int) -> list[Delivery]:
+        if self._unread is None:
+            if self._mean_bytes * limit > _CONTENT_BYTES:
+                limit = max(1, int(_CONTENT_BYTES / self._mean_bytes))
+            queues = self._queues
+            claim = self._next_claim()
+            parameters = (self._handle, claim, to_json(queues), limit, self._database.clock.time())
+            self._run("claim from", lambda link: link.execute(SQL["claim"], parameters))
+            self._unread = (claim, queues)
+        claim, queues = self._unread  # what was claimed but could not be read is read the next time
+        found = self._read(claim, queues)
+        self._unread = None
+        if found:
             self._claims = claim
-            return claim
-        self._look_ahead()
-        return None
+            if len(queues) > 1:
+                self._queues = [*queues[1:], queues[0]]
+        return found
 
     def _next_claim(self) -> int:
         claim = self._claims + 1
@@ -159,51 +141,48 @@ class Ledger:
         key = (self._handle, claim)
         return bool(self._run("look at", lambda link: link.execute(SQL["claim_in_use"], key).fetchone()[0]))
 
-    def _look_ahead(self) -> None:
-        due, is_alive = self._run("look at", lambda link: link.execute(SQL["outlook"], (self._handle,)).fetchone())
-        if not is_alive:
-            raise self._lost()
-        self.next_due = due
-
-    def _read(self, claim: int) -> list[Delivery]:
+    def _read(self, claim: int, queues: Sequence[str]) -> list[Delivery]:
         key = (self._handle, claim)
         try:
-            row = self._run("read from", lambda link: link.execute(SQL["read"], key).fetchone())
-        except sqlite3.DataError:  # together they are more than one value may hold
-            rows = self._run("read from", lambda link: link.execute(SQL["read_rows"], key).fetchall())
-            return in_order(
-                [
-                    Delivery(
-                        tag=seq << CLAIM_BITS | claim,
-                        id=task_id,
-                        queue=queue,
-                        headers=headers,
-                        body=body,
-                        priority=priority,
-                        deliveries=deliveries,
-                        enqueued_at=enqueued_at,
-                    )
-                    for seq, task_id, queue, priority, deliveries, enqueued_at, headers, body in rows
-                ],
-                self._order,
+            facts, content, self.next_due, is_alive = self._run(
+                "read from", lambda link: link.execute(SQL["read"], key).fetchone()
             )
-        facts, content, self.next_due = row
-        if facts is None:  # reaped between the two statements
+        except sqlite3.DataError:  # together they are more than one value may hold
+            return self._read_rows(claim, queues)
+        if facts is None:
+            if not is_alive:
+                raise self._lost()
             return []
-        deliveries = deliveries_of(facts, content or b"", claim, self._order)
-        self._mean_bytes += (len(content or b"") / len(deliveries) - self._mean_bytes) / 4
+        deliveries = deliveries_of(facts, content, claim, queues)
+        self._mean_bytes += (len(content) / len(deliveries) - self._mean_bytes) / 4
         return deliveries
+
+    def _read_rows(self, claim: int, queues: Sequence[str]) -> list[Delivery]:
+        key = (self._handle, claim)
+        rows = self._run("read from", lambda link: link.execute(SQL["read_rows"], key).fetchall())
+        self._mean_bytes = sum(len(row[-2]) + len(row[-1]) for row in rows) / max(1, len(rows))
+        deliveries = [
+            Delivery(
+                tag=seq << CLAIM_BITS | claim,
+                id=task_id,
+                queue=queue,
+                headers=headers,
+                body=body,
+                priority=priority,
+                deliveries=count,
+                enqueued_at=enqueued_at,
+            )
+            for seq, task_id, queue, priority, count, enqueued_at, headers, body in rows
+        ]
+        return in_order(deliveries, queues)
 
     def adopt(self, incarnation: Incarnation, ids: Collection[TaskId]) -> list[Delivery]:
         """As `Consumer.adopt`."""
         claim = self._next_claim()
         parameters = (self._handle, claim, incarnation, to_json(list(ids)))
-        if not self._run("adopt from", lambda link: link.execute(SQL["adopt"], parameters).rowcount):
-            self._look_ahead()
-            return []
+        self._run("adopt from", lambda link: link.execute(SQL["adopt"], parameters))
         self._claims = claim
-        self._order = self._queues
-        return self._read(claim)
+        return self._read(claim, self._queues)
 
     # -- settling
 
@@ -334,7 +313,7 @@ class Ledger:
         try:
             if link is None:
                 link = self._link = self._database.connect()
-                for name in ("settlement", "settle_trigger"):
+                for name in ("claiming", "claim_trigger", "settlement", "settle_trigger"):
                     link.execute(SQL[name])
             return self._database.retry(work, link)
         except (sqlite3.IntegrityError, sqlite3.DataError):

@@ -9,42 +9,49 @@ WHERE NOT EXISTS (SELECT 1 FROM cancellation WHERE id = ?1 AND until > ?8)
                   AND (expires_at IS NULL OR expires_at > ?8))
 ON CONFLICT (id) DO NOTHING;
 
--- name: promote
--- What has become due; bounded, so that a million due at once do not hold the lock for seconds.
-UPDATE message SET state = 0
-WHERE seq IN (SELECT seq FROM message WHERE state = 1 AND not_before <= ?1 ORDER BY not_before LIMIT ?2);
+-- name: claiming
+-- A claim is one INSERT into a view, whose trigger does it. One statement is one step of SQLite, so the write lock is
+-- never held while this thread waits for the interpreter, and it is atomic without BEGIN and COMMIT.
+CREATE TEMP VIEW claiming AS SELECT NULL AS owner, NULL AS claim, NULL AS queues, NULL AS most, NULL AS now;
+
+-- name: claim_trigger
+-- First promote what has become due; bounded, so that a million due at once do not hold the lock for seconds. Then the
+-- nesting of CROSS JOIN is the order of service: priority, then queue, then age; LIMIT stops the walk. Each step of it is
+-- one look into the index message_ready, however many messages wait or are delayed.
+CREATE TEMP TRIGGER claim INSTEAD OF INSERT ON claiming
+BEGIN
+    UPDATE message SET state = 0
+    WHERE seq IN (SELECT seq FROM message WHERE state = 1 AND not_before <= NEW.now ORDER BY not_before LIMIT 2000);
+    UPDATE message SET state = 2, owner = NEW.owner, claim = NEW.claim, deliveries = deliveries + 1
+    WHERE seq IN (
+        SELECT m.seq
+        FROM incarnation i
+        CROSS JOIN json_each('[9,8,7,6,5,4,3,2,1,0]') p
+        CROSS JOIN json_each(NEW.queues) q
+        CROSS JOIN message m
+        WHERE i.handle = NEW.owner AND m.state = 0 AND m.queue = q.value AND m.priority = p.value
+        LIMIT NEW.most
+    );
+END;
 
 -- name: claim
--- The nesting of CROSS JOIN is the order of service: priority, then queue, then age; LIMIT stops the walk. Each step is
--- one look into the index message_ready, however many messages wait or are delayed.
-UPDATE message SET state = 2, owner = ?1, claim = ?2, deliveries = deliveries + 1
-WHERE seq IN (
-    SELECT m.seq
-    FROM incarnation i
-    CROSS JOIN json_each('[9,8,7,6,5,4,3,2,1,0]') p
-    CROSS JOIN json_each(?3) q
-    CROSS JOIN message m
-    WHERE i.handle = ?1 AND m.state = 0 AND m.queue = q.value AND m.priority = p.value
-    LIMIT ?4
-);
+INSERT INTO claiming VALUES (?1, ?2, ?3, ?4, ?5);
 
 -- name: read
 -- One claim as two values: the facts as JSON, all bytes end to end. Two steps of SQLite instead of one for each row,
--- because the driver gives up the interpreter lock around each step. Bytes need not be text, JSON or anything else.
+-- because the driver gives up the interpreter lock around each step. Bytes need not be text, JSON or anything else. Then:
+-- when to look again, and whether the incarnation still lives.
 SELECT '[' || group_concat(json_array(seq, id, queue, priority, deliveries, enqueued_at,
                                       length(headers), length(body))) || ']',
        CAST(group_concat(headers || body, '') AS BLOB),
-       (SELECT min(not_before) FROM message WHERE state = 1)
+       (SELECT min(not_before) FROM message WHERE state = 1),
+       EXISTS (SELECT 1 FROM incarnation WHERE handle = ?1)
 FROM (SELECT * FROM message WHERE state = 2 AND owner = ?1 AND claim = ?2);
 
 -- name: read_rows
 -- The same row by row, where all of it together is too large for one value.
 SELECT seq, id, queue, priority, deliveries, enqueued_at, headers, body
 FROM message WHERE state = 2 AND owner = ?1 AND claim = ?2;
-
--- name: outlook
--- For an empty claim: when to look again, and whether the incarnation still lives.
-SELECT (SELECT min(not_before) FROM message WHERE state = 1), EXISTS (SELECT 1 FROM incarnation WHERE handle = ?1);
 
 -- name: claim_in_use
 SELECT EXISTS (SELECT 1 FROM message WHERE state = 2 AND owner = ?1 AND claim = ?2);
@@ -54,8 +61,7 @@ SELECT group_concat(seq << 20 | claim) FROM message
 WHERE seq IN (SELECT value >> 20 FROM json_each(?2)) AND state = 2 AND owner = ?1;
 
 -- name: settlement
--- A settlement is one INSERT into a view, whose trigger does all of it: acknowledge, store results, publish successors.
--- One statement is one step of SQLite, so the write lock is never held while this thread waits for the interpreter.
+-- A settlement is one INSERT, too, and its trigger does all of it: acknowledge, store results, publish successors.
 -- Results: [id, state, expires_at, offset, length] with offsets into `payloads`. Successors: the columns of a message,
 -- then offset, length of headers, length of body in `contents`.
 CREATE TEMP VIEW settlement AS SELECT NULL AS owner, NULL AS now, NULL AS expected, NULL AS tags,

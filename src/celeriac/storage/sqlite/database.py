@@ -108,15 +108,10 @@ class Database:
         """
         if not self._ready:
             self.prepare()
-        connection = None
         try:
-            connection = self._connect()
-            self.retry(lambda link: link.execute("SELECT 1 FROM meta").fetchone(), connection)
+            return self._patiently(self._connect)
         except sqlite3.Error as exc:
-            if connection is not None:
-                self.discard(connection)
             raise faults.translate(exc, "open", self.path, self.timeout_s) from exc
-        return connection
 
     def discard(self, connection: sqlite3.Connection) -> None:
         """Close a connection."""
@@ -161,28 +156,34 @@ class Database:
         return result
 
     def retry(self, work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
-        """Call `work(connection)` until it is not refused because of a lock, at most `timeout_s` long.
+        """Call `work(connection)` until it is not refused because of a lock, at most `timeout_s` long."""
+        try:
+            return work(connection)
+        except sqlite3.OperationalError as exc:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if not faults.is_busy(exc):
+                raise
+        return self._patiently(lambda: work(connection), connection)
+
+    def _patiently(self, work: Callable[[], T], connection: sqlite3.Connection | None = None) -> T:
+        """Repeat `work` while the file is locked.
 
         SQLite's own busy handler sleeps up to 100 ms at a time; what holds our lock is gone in a millisecond or two, so
         short jittered waits get a turn sooner and more fairly.
         """
-        give_up = None
+        give_up = time.monotonic() + self.timeout_s  # of this thread's patience: real time, whatever the clock
         pause = 0.0002
         while True:
             try:
-                return work(connection)
+                return work()
             except sqlite3.OperationalError as exc:
-                if connection.in_transaction:
+                if connection is not None and connection.in_transaction:
                     connection.execute("ROLLBACK")
-                if not faults.is_busy(exc):
+                if not faults.is_busy(exc) or time.monotonic() >= give_up:
                     raise
-                now = time.monotonic()  # bounds a wait of this thread: real time whatever clock the test hands in
-                if give_up is None:
-                    give_up = now + self.timeout_s
-                elif now >= give_up:
-                    raise
-                time.sleep(pause * (0.5 + ENTROPY.random()))
-                pause = min(pause * 1.5, 0.01)
+            time.sleep(pause * (0.5 + ENTROPY.random()))
+            pause = min(pause * 1.5, 0.01)
 
     # -- upkeep
 
@@ -204,6 +205,14 @@ class Database:
     def wal_bytes(self) -> int:
         """Size of the write-ahead log."""
         return _size(self.path + "-wal")
+
+    def wal_state(self) -> tuple[int, int] | None:
+        """Changes with every commit of any process, but for two in one tick of the file system's clock."""
+        try:
+            facts = os.stat(self.path + "-wal")  # noqa: PTH116
+        except OSError:
+            return None
+        return facts.st_mtime_ns, facts.st_size
 
     def check(self) -> Health:
         """Examine the file; reads all of it, so it is for the doctor and not for a hot path."""
@@ -272,16 +281,15 @@ class Database:
                     f"could not create {self.path}: {exc.strerror}; does the directory exist, and may this user "
                     "write there?"
                 ) from exc
-            connection = None
+            steps = schema.steps() if self._steps is None else self._steps
             try:
-                connection = self._connect()
-                steps = schema.steps() if self._steps is None else self._steps
-                self.retry(lambda link: self._set_up(link, steps), connection)
+                connection = self._patiently(self._connect)
+                try:
+                    self.retry(lambda link: self._set_up(link, steps), connection)
+                finally:
+                    self.discard(connection)
             except sqlite3.Error as exc:
                 raise faults.translate(exc, "open", self.path, self.timeout_s) from exc
-            finally:
-                if connection is not None:
-                    self.discard(connection)
             self._ready = True
 
     def _make_wake_directory(self) -> None:
@@ -328,6 +336,7 @@ class Database:
             link.execute("PRAGMA journal_size_limit = 67108864")
             link.execute("PRAGMA temp_store = MEMORY")
             link.execute("PRAGMA cache_size = -16384")
+            link.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log, and finds what is no database
         except BaseException:
             self.discard(link)
             raise
