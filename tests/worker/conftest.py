@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from far import FarServer  # noqa: E402
-from workshop import Bench  # noqa: E402
+from far import FarServer
+from workshop import Bench
 
 
 @pytest.fixture

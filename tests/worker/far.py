@@ -59,7 +59,7 @@ class FarServer:
         self.broker = MemoryBroker(name)
         self.results = MemoryResultStore(name)
         Path(self.path + ".stamp").write_bytes(bytes(8))
-        with open(self.path + ".stamp", "r+b") as file:
+        with Path(self.path + ".stamp").open("r+b") as file:
             self._stamp = mmap.mmap(file.fileno(), 8)
         self._consumers: dict[str, Any] = {}
         self._socket = socket.socket(socket.AF_UNIX)
@@ -121,7 +121,7 @@ class FarLine:
     def __init__(self, path: str) -> None:
         self.path = path
         self._local = threading.local()
-        with open(path + ".stamp", "r+b") as file:
+        with Path(path + ".stamp").open("r+b") as file:
             self.stamp = mmap.mmap(file.fileno(), 8)
 
     def call(self, whom: str, method: str, *args: Any, **kwargs: Any) -> Any:

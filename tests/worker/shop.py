@@ -265,6 +265,7 @@ def load(url: str, options: dict[str, Any], broken: str | None = None) -> Loaded
     if broken and Path(broken).exists():
         raise RuntimeError("this application is broken")
     resolved = msgspec.convert(options, WorkerOptions)
+    make_links(url).broker.close()  # imports the adapters before the fork, so that children share them
     manifest = Manifest(
         app="shop",
         options=resolved,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from workshop import Bench, wait_until
@@ -164,8 +165,7 @@ def test_processes_do_not_outlive_their_supervisor(bench: Bench) -> None:
         except ProcessLookupError:
             return True
         # an orphan that nobody waits for, as in a container without an init, stays as a zombie
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
     wait_until(is_gone, f"process {pid} to leave")
     assert bench.count("start", "a") == 1
