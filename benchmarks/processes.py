@@ -1,0 +1,135 @@
+"""A started program and everything it started in turn: its memory, its processor time, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The directory from which `benchmarks` can be imported."""
+
+
+class ProgramError(Exception):
+    """A program did not do what it was started for; the message ends with what it logged."""
+
+
+class Tree:
+    """A program started in a session of its own, with its descendants. Ended when the `with` block is left."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        self.name = " ".join(Path(part).name if os.sep in part else part for part in command)
+        with log.open("wb") as output:
+            self._root = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.pid = self._root.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.end()
+
+    def end(self, patience_s: float = 5.0) -> None:
+        """SIGTERM, and SIGKILL for what is left of the tree after `patience_s`."""
+        known = self._members()
+        if self._root.poll() is None:
+            self._root.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._root.wait(patience_s)
+        for process in {*known, *self._members()}:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._root.wait()
+
+    def check(self) -> None:
+        """Raise ProgramError when it has ended."""
+        if (code := self._root.poll()) is not None:
+            raise ProgramError(f"`{self.name}` ended with exit code {code}. Its last words:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its output."""
+        return self._log.read_bytes()[-1500:].decode(errors="replace").strip() or "(none)"
+
+    def _members(self) -> list[psutil.Process]:
+        try:
+            root = psutil.Process(self.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def pids(self) -> list[int]:
+        """Of the program and its descendants."""
+        return [process.pid for process in self._members()]
+
+    def processor_s(self) -> float:
+        """Processor time, user and system, of all that live, since each began."""
+        return sum(_processor_s(pid) for pid in self.pids())
+
+    def pss_mb(self) -> float:
+        """Proportional set size of all: each page is counted once, shared ones in equal parts. Linux only."""
+        return sum(_pss_kib(pid) for pid in self.pids()) / 1024
+
+
+def _processor_s(pid: int) -> float:
+    if platform.system() == "Linux":
+        # the clock of another process's processor time, to the nanosecond; see clock_getcpuclockid(3)
+        try:
+            return time.clock_gettime((~pid << 3) | 2)
+        except OSError:
+            return 0.0
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _pss_kib(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it ended meanwhile
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def processor_s_of(command: Sequence[str], environment: Mapping[str, str]) -> float:
+    """User and system time of one run of a program, from start to end, in seconds."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    with process.stderr:
+        words = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise ProgramError(f"{' '.join(command)} failed:\n{words.decode(errors='replace')[-1500:]}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def until(what: str, patience_s: float, *, every_s: float = 0.01) -> Iterator[None]:
+    """For `for _ in until(…): if done: break`: goes round until the time is over, then raises ProgramError."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        yield
+        time.sleep(every_s)
+    raise ProgramError(f"{what}: not within {patience_s:.0f} s")

@@ -1,0 +1,78 @@
+"""No-op tasks with results: all are sent first, then a worker with two processes runs them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from benchmarks.figure import CELERY, Figure, Series, Target, Values
+from benchmarks.processes import ProgramError
+from benchmarks.record import rate
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
+    from benchmarks.sides import Side
+
+
+def drained(bench: Bench, side: Side, count: int, *options: str) -> Values:
+    """Start a worker on a filled store and let it run all `count` tasks, each of which must run exactly once."""
+    with side.worker(*options) as worker:
+        bench.wait_for(worker, 1)
+        begin = worker.processor_s()
+        bench.wait_for(worker, count)
+        spent = worker.processor_s() - begin
+    return {"rate": rate(bench.record.complete(count)), "processor_us": spent / count * 1e6}
+
+
+def _ours(bench: Bench, durability: Literal["full", "process"], count: int) -> Values:
+    side = bench.ours(durability)
+    sent = side.produce("noop", "many", count)
+    values = drained(bench, side, count, "-c", "2")
+    for task_id, expected in ((sent["first_id"], 0), (sent["last_id"], count - 1)):
+        if (result := side.result(task_id)) != expected:
+            raise ProgramError(f"the result of task {expected} is {result!r}")
+    return values
+
+
+def _process(bench: Bench) -> Values:
+    return _ours(bench, "process", bench.size(200_000))
+
+
+def _full(bench: Bench) -> Values:
+    return _ours(bench, "full", bench.size(100_000))
+
+
+def _celery(bench: Bench) -> Values:
+    count = bench.size(8_000)
+    side = bench.celery(results=True)
+    side.produce("noop", "one", count)
+    values = drained(bench, side, count, "-P", "prefork", "-c", "2")
+    if (keys := side.redis.keys()) < count:
+        raise ProgramError(f"Celery left {keys} keys in Redis, fewer than the {count} results it should have stored")
+    return values
+
+
+def _figure(name: str, what: str, contestant: str, *targets: Target) -> Figure:
+    return Figure(
+        name=name,
+        what=what,
+        unit="/s",
+        better="more",
+        value=lambda found: found[contestant]["rate"],
+        base=lambda found: found[CELERY]["rate"],
+        beside=lambda found: f"processor time in the worker {found[contestant]['processor_us']:.1f} us a task",
+        needs=(contestant,),
+        targets=targets,
+    )
+
+
+DRAIN = Series(
+    name="drain",
+    contestants={"process": _process, CELERY: _celery, "full": _full},
+    figures=(
+        _figure(
+            "drain-process", "drain no-op tasks with results, 2 processes, durability process", "process",
+            Target("ratio", "at least", 20),
+        ),
+        _figure("drain-full", "the same, durability full", "full"),
+    ),
+)  # fmt: skip
