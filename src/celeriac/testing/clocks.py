@@ -10,8 +10,8 @@ from heapq import heappop, heappush
 class ManualClock:
     """Stands still until moved; give it to whatever takes a `Clock`.
 
-    `advance` moves both clocks and wakes the coroutines whose sleep is over, on their own loops. Thread-safe;
-    sleepers may sit on several loops.
+    `advance` moves both clocks and wakes the coroutines whose sleep is over, on their own loops, and the threads
+    whose pause is. Thread-safe; sleepers may sit on several loops.
 
     Args:
         start: Wall-clock time at the beginning, epoch seconds. The monotonic clock begins at 1,000.
@@ -23,6 +23,7 @@ class ManualClock:
         self._monotonic = 1000.0
         self._sleepers: list[tuple[float, int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._count = 0
+        self._paused = 0
 
     def time(self) -> float:
         return self._time
@@ -46,6 +47,22 @@ class ManualClock:
             with self._changed:
                 self._sleepers = sorted(each for each in self._sleepers if each[3] is not woken)
 
+    def pause(self, seconds: float, /) -> None:
+        """Block the calling thread until another has moved the clock that far.
+
+        Raises:
+            TimeoutError: Nobody did within a minute of real time, so the test would hang for ever.
+        """
+        with self._changed:
+            until = self._monotonic + seconds
+            self._paused += 1
+            self._changed.notify_all()
+            try:
+                if not self._changed.wait_for(lambda: self._monotonic >= until, 60.0):
+                    raise TimeoutError(f"paused for {seconds} s on a manual clock that nobody moved for a minute")
+            finally:
+                self._paused -= 1
+
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass, on both clocks.
 
@@ -57,6 +74,7 @@ class ManualClock:
         with self._changed:
             self._time += seconds
             self._monotonic += seconds
+            self._changed.notify_all()
             while self._sleepers and self._sleepers[0][0] <= self._monotonic:
                 _, _, loop, woken = heappop(self._sleepers)
                 try:
@@ -71,21 +89,20 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many coroutines sleep now."""
+        """How many coroutines sleep and threads pause now."""
         with self._changed:
-            return len(self._sleepers)
+            return len(self._sleepers) + self._paused
 
     def wait_for_sleepers(self, count: int = 1, *, timeout_s: float = 10.0) -> None:
-        """Block this thread until `count` coroutines sleep, on other threads' loops.
+        """Block this thread until `count` others sleep or pause: threads, and coroutines on other threads' loops.
 
         Raises:
             TimeoutError: They did not within `timeout_s` of real time.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: len(self._sleepers) >= count, timeout_s):
-                raise TimeoutError(
-                    f"waited {timeout_s} s for {count} sleepers on the manual clock; {len(self._sleepers)} sleep"
-                )
+            if not self._changed.wait_for(lambda: len(self._sleepers) + self._paused >= count, timeout_s):
+                found = len(self._sleepers) + self._paused
+                raise TimeoutError(f"waited {timeout_s} s for {count} sleepers on the manual clock; {found} sleep")
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

@@ -44,7 +44,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     error: BaseException | None = None
     """What is raised; None: BrokerUnavailableError, or EnqueueUnknownError for a publish that took effect."""
     delay_s: float = 0.0
-    """How long the call hangs first, on the faulty broker's clock (synchronous calls: in real time)."""
+    """How long the call hangs first, on the faulty broker's clock."""
 
 
 class Plan(Protocol):
@@ -116,14 +116,13 @@ class _Gate:
     def __init__(self, plan: Plan, clock: Clock) -> None:
         self._plan = plan
         self._clock = clock
-        self._never = threading.Event()
 
     def call(self, method: str, function: Callable[[], ResultT], messages: Sequence[Outgoing] = ()) -> ResultT:
         fault = self._plan.next(method)
         if fault is None:
             return function()
         if fault.delay_s:
-            self._never.wait(fault.delay_s)
+            self._clock.pause(fault.delay_s)
         if fault.when == "before":
             raise _error_of(fault, method, messages)
         result = function()
@@ -167,7 +166,7 @@ class FaultyBroker:
     Args:
         broker: The broker that does the work.
         plan: Which call fails, and how.
-        clock: Where a delayed asynchronous call sleeps.
+        clock: What delayed calls sleep on.
     """
 
     def __init__(self, broker: Broker, plan: Plan, *, clock: Clock = SYSTEM_CLOCK) -> None:

@@ -100,6 +100,7 @@ class MemoryControlServer:
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self._answering: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     def ask(self, method: str, request: bytes, replies: Replies) -> None:
         """Have one command answered; called from any thread."""
@@ -109,21 +110,28 @@ class MemoryControlServer:
             replies.leave()  # its loop was closed without closing the server: a worker that is gone
 
     def _start(self, method: str, request: bytes, replies: Replies) -> None:
+        if self._is_closed:
+            replies.leave()
+            return
         task = self._loop.create_task(self._answer(method, request, replies))
         self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._answering.discard(task)
+            if task.cancelled():  # perhaps before its first step, so the coroutine itself could not say it
+                replies.leave()
+
+        task.add_done_callback(ended)
 
     async def _answer(self, method: str, request: bytes, replies: Replies) -> None:
         try:
             answer = msgspec.json.encode(await self._handler(method, msgspec.json.decode(request)))
-        except asyncio.CancelledError:
-            replies.leave()
-            raise
         except Exception as exc:  # whatever a handler raises is its answer
             answer = msgspec.json.encode({"error": str(exc) or type(exc).__name__})
         replies.add(self.node, answer)
 
     async def close(self) -> None:
+        self._is_closed = True
         servers = self._space.part(Servers)
         with self._space.lock:
             servers.all.pop(self, None)

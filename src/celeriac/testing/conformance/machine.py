@@ -1,0 +1,502 @@
+"""A model test: long random histories against an adapter, with plain dicts beside it that say what must come out.
+
+Invariants: nothing is lost and nothing invented; nothing is settled twice; a task is leased to one incarnation at a
+time; a stale incarnation is refused, and neither its results nor its successors are ever seen; priorities and order
+hold; nothing is handed out early; delivery counts are exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from celeriac.errors import LeaseLostError
+from celeriac.model import (
+    Bury,
+    Cancellation,
+    Cancelled,
+    Delivery,
+    Done,
+    Later,
+    Outgoing,
+    Release,
+    Settled,
+    StoredResult,
+    new_incarnation,
+)
+from celeriac.model.states import is_final, may_follow
+from celeriac.testing.clocks import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextlib import AbstractContextManager
+
+    from celeriac.interfaces import Broker, Consumer, ResultStore
+    from celeriac.model import Incarnation, Outcome
+
+QUEUES = ("a", "b")
+LEASE_S = 30.0
+TICKS = (1.0, 7.0, 16.0, 31.0)
+OUTCOMES = ("done", "done with result", "later", "later delayed", "release", "spent", "bury")
+STATES = ("STARTED", "RETRY", "SUCCESS", "FAILURE")
+
+
+@dataclass
+class Task:
+    """What the model knows of a live message."""
+
+    message: Outgoing
+    place: int | None
+    """Its place among those of its queue and priority; None: it has been delayed, and its place is the adapter's."""
+    deliveries: int = 0
+    holder: Incarnation | None = None
+
+
+@dataclass
+class Worker:
+    """A consumer and its deliveries. `stale` are those it no longer holds."""
+
+    consumer: Consumer
+    queues: tuple[str, ...]
+    until: float
+    is_lost: bool = False
+    held: dict[str, Delivery] = field(default_factory=dict)
+    stale: list[Delivery] = field(default_factory=list)
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """The machine; `check_broker_model` runs it."""
+
+    open_store: Callable[[ManualClock], AbstractContextManager[tuple[Broker, ResultStore | None]]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.loop = asyncio.new_event_loop()
+        self.exits = ExitStack()
+        self.broker, self.results = self.exits.enter_context(type(self).open_store(self.clock))
+        self.live: dict[str, Task] = {}
+        self.dead: dict[str, int] = {}
+        """Delivery counts of the dead letters."""
+        self.stored: dict[str, StoredResult] = {}
+        self.marked: set[str] = set()
+        self.workers: list[Worker] = []
+        self.count = 0
+
+    def teardown(self) -> None:
+        try:
+            for worker in self.workers:
+                self.run(worker.consumer.close())
+            self.exits.close()
+        finally:
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 20))
+
+    # -- what is drawn ----------------------------------------------------------------------------------------
+
+    def fresh(self, queue: str, *, priority: int = 0, delay_s: float = 0.0, task_id: str = "") -> Outgoing:
+        self.count += 1
+        return Outgoing(
+            id=task_id or f"task-{self.count}",
+            task="model",
+            queue=queue,
+            headers=b"{}",
+            body=b"%d" % self.count,
+            priority=min(priority, self.broker.traits.priorities - 1),
+            not_before=self.clock.time() + delay_s if delay_s and self.broker.traits.native_delay else None,
+        )
+
+    def next_place(self) -> int:
+        self.count += 1
+        return self.count
+
+    def is_due(self, task: Task) -> bool:
+        return task.message.not_before is None or task.message.not_before <= self.clock.time()
+
+    def is_taken(self, task_id: str) -> bool:
+        """Whether `publish` drops this id."""
+        result = self.stored.get(task_id)
+        return task_id in self.live or task_id in self.dead or (result is not None and is_final(result.state))
+
+    def add(self, message: Outgoing) -> None:
+        if not self.is_taken(message.id):
+            self.live[message.id] = Task(message, None if message.not_before is not None else self.next_place())
+
+    def write(self, result: StoredResult | None) -> None:
+        if result is not None and self.results is not None:
+            old = self.stored.get(result.id)
+            if may_follow(old.state if old else None, result.state):
+                self.stored[result.id] = result
+
+    def pick(self, data: st.DataObject, workers: list[Worker]) -> Worker:
+        return workers[data.draw(st.integers(0, len(workers) - 1))]
+
+    @property
+    def living(self) -> list[Worker]:
+        return [worker for worker in self.workers if not worker.is_lost]
+
+    @property
+    def holding(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.held]
+
+    # -- rules --------------------------------------------------------------------------------------------------
+
+    @initialize()
+    def begin(self) -> None:
+        """A fleet at work: two consumers, each with something in hand, and something left for both."""
+        self.open_consumer(("a", "b"))
+        self.open_consumer(("b", "a"))
+        self.publish([(queue, priority, 0.0) for queue in QUEUES for priority in (0, 0, 0, 5)])
+        for worker in self.workers:
+            self.claim_for(worker, 2)
+
+    @precondition(lambda self: len(self.living) < 4)
+    @rule(queues=st.sampled_from([("a",), ("b",), ("a", "b"), ("b", "a")]))
+    def open_consumer(self, queues: tuple[str, ...]) -> None:
+        consumer = self.run(self.broker.open_consumer(queues, incarnation=new_incarnation(), lease_s=LEASE_S))
+        self.workers.append(Worker(consumer, queues, self.clock.monotonic() + LEASE_S))
+
+    @rule(
+        drawn=st.lists(
+            st.tuples(st.sampled_from(QUEUES), st.sampled_from([0, 0, 5, 9]), st.sampled_from([0.0, 0.0, 0.0, 10.0])),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    def publish(self, drawn: list[tuple[str, int, float]]) -> None:
+        messages = [self.fresh(queue, priority=priority, delay_s=delay_s) for queue, priority, delay_s in drawn]
+        self.broker.publish(messages)
+        for message in messages:
+            self.add(message)
+
+    @precondition(lambda self: self.count > 0)
+    @rule(data=st.data())
+    def publish_again(self, data: st.DataObject) -> None:
+        """After an unknown outcome, say: the id may be live, held, dead, finished, or gone without a result."""
+        known = [*self.live, *self.dead, *self.stored]
+        known = [each for each in known if each not in self.marked]
+        if known:
+            message = self.fresh(data.draw(st.sampled_from(QUEUES)), task_id=data.draw(st.sampled_from(known)))
+            self.broker.publish([message, message])
+            self.add(message)
+
+    @precondition(lambda self: bool(self.living))
+    @rule(data=st.data(), limit=st.integers(1, 6))
+    def claim(self, data: st.DataObject, limit: int) -> None:
+        self.claim_for(self.pick(data, self.living), limit)
+
+    def claim_for(self, worker: Worker, limit: int) -> None:
+        got: list[Delivery] = list(self.run(worker.consumer.claim(limit=limit, wait_s=0)))
+        due = {
+            task_id: task
+            for task_id, task in self.live.items()
+            if task.holder is None and task.message.queue in worker.queues and self.is_due(task)
+        }
+        assert len({each.id for each in got}) == len(got), "a message came twice in one batch"
+        for delivery in got:
+            task = self.live.get(delivery.id)
+            assert task is not None, f"{delivery.id} was handed out, which is not live"
+            assert task.holder is None, f"{delivery.id} was handed out while {task.holder} holds it"
+            assert delivery.id in due, f"{delivery.id} was handed out early or to a consumer of other queues"
+            assert delivery.body == task.message.body
+            assert (delivery.queue, delivery.priority) == (task.message.queue, task.message.priority)
+            assert delivery.deliveries == task.deliveries + 1, f"{delivery.id}: the count of deliveries is wrong"
+        assert len(got) == min(limit, len(due)), f"{len(got)} came; {len(due)} are due and the limit is {limit}"
+        self.check_order(got, due)
+        for delivery in got:
+            task = self.live[delivery.id]
+            task.holder = worker.consumer.incarnation
+            task.deliveries += 1
+            worker.held[delivery.id] = delivery
+
+    def check_order(self, got: list[Delivery], due: dict[str, Task]) -> None:
+        levels = [due[each.id].message.priority for each in got]
+        left = [task for task_id, task in due.items() if task_id not in {each.id for each in got}]
+        assert levels == sorted(levels, reverse=True), f"priorities came as {levels}"
+        if levels and left:
+            assert max(task.message.priority for task in left) <= levels[-1], "one of higher priority was left behind"
+        if self.broker.traits.ordering != "fifo":
+            return
+        lanes: dict[tuple[str, int], list[int]] = {}
+        for delivery in got:
+            message, place = due[delivery.id].message, due[delivery.id].place
+            if place is not None:
+                lanes.setdefault((message.queue, message.priority), []).append(place)
+        for lane, places in lanes.items():
+            assert places == sorted(places), f"{lane} came in the order {places}"
+            behind = [
+                task.place
+                for task in left
+                if task.place is not None and (task.message.queue, task.message.priority) == lane
+            ]
+            assert not behind or min(behind) > places[-1], f"in {lane}, an earlier message was left behind"
+
+    @precondition(lambda self: bool(self.holding))
+    @rule(
+        data=st.data(), kinds=st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=4), state=st.sampled_from(STATES)
+    )
+    def settle(self, data: st.DataObject, kinds: list[str], state: str) -> None:
+        worker = self.pick(data, self.holding)
+        outcomes: list[Outcome] = []
+        expected: list[Settled] = []
+        changes: list[Outcome] = []
+        for kind in kinds:
+            stale = self.refusable(worker)
+            if stale and data.draw(st.integers(0, 3)) == 0:
+                outcomes.append(self.outcome(data, kind, data.draw(st.sampled_from(stale)), state))
+                expected.append(Settled.LEASE_LOST)
+            elif worker.held:
+                delivery = worker.held.pop(data.draw(st.sampled_from(sorted(worker.held))))
+                worker.stale.append(delivery)
+                outcomes.append(self.outcome(data, kind, delivery, state))
+                expected.append(Settled.OK)
+                changes.append(outcomes[-1])
+        answers = list(self.run(worker.consumer.settle(outcomes)))
+        assert answers == expected, f"settling answered {answers}, not {expected}"
+        for outcome in changes:
+            self.apply(outcome)
+
+    def refusable(self, worker: Worker) -> list[Delivery]:
+        """Deliveries that this worker no longer holds in any way."""
+        mine = worker.consumer.incarnation
+        return [each for each in worker.stale if (task := self.live.get(each.id)) is None or task.holder != mine]
+
+    def outcome(self, data: st.DataObject, kind: str, delivery: Delivery, state: str) -> Outcome:
+        result = StoredResult(id=delivery.id, state=state, payload=b"%d" % self.next_place())
+        following = (self.fresh(data.draw(st.sampled_from(QUEUES))),) if data.draw(st.booleans()) else ()
+        if kind == "done":
+            return Done(delivery=delivery, successors=following)
+        if kind == "done with result":
+            return Done(delivery=delivery, result=result, successors=following)
+        if kind == "release" or kind == "spent":
+            return Release(delivery=delivery, spent=kind == "spent")
+        if kind == "bury":
+            return Bury(delivery=delivery, reason="model", result=result, successors=following)
+        again = self.fresh(delivery.queue, task_id=delivery.id, delay_s=10.0 if kind == "later delayed" else 0.0)
+        return Later(delivery=delivery, message=again, result=result if data.draw(st.booleans()) else None)
+
+    def apply(self, outcome: Outcome) -> None:
+        task_id = outcome.delivery.id
+        task = self.live[task_id]
+        if isinstance(outcome, Release):
+            self.give_back(task, counted=outcome.spent)
+            return
+        del self.live[task_id]
+        if isinstance(outcome, Later):
+            self.live[task_id] = Task(outcome.message, None)
+        else:
+            if isinstance(outcome, Bury):
+                self.dead[task_id] = task.deliveries
+            for message in outcome.successors:
+                self.add(message)
+        self.write(outcome.result)
+
+    def give_back(self, task: Task, *, counted: bool) -> None:
+        task.holder = None
+        if not counted:
+            task.deliveries -= 1
+
+    @precondition(lambda self: any(self.refusable(worker) for worker in self.workers))
+    @rule(data=st.data(), kind=st.sampled_from(OUTCOMES), state=st.sampled_from(STATES))
+    def settle_stale(self, data: st.DataObject, kind: str, state: str) -> None:
+        worker = self.pick(data, [each for each in self.workers if self.refusable(each)])
+        # one that another incarnation holds by now tells more than one that is gone
+        stale = sorted(self.refusable(worker), key=lambda each: each.id not in self.live)
+        outcome = self.outcome(data, kind, stale[0], state)
+        (answer,) = self.run(worker.consumer.settle([outcome]))
+        assert answer is Settled.LEASE_LOST, f"a stale incarnation settled {stale[0].id}"
+
+    @precondition(lambda self: bool(self.workers))
+    @rule(data=st.data(), by_broker=st.booleans())
+    def beat(self, data: st.DataObject, by_broker: bool) -> None:
+        worker = self.pick(data, self.workers)
+        mine = worker.consumer.incarnation
+        if by_broker:
+            lost = self.run(self.broker.beat([mine]))
+            assert lost == (frozenset([mine]) if worker.is_lost else frozenset())
+        else:
+            try:
+                self.run(worker.consumer.beat())
+            except LeaseLostError:
+                assert worker.is_lost, "a living incarnation was told that its lease is lost"
+            else:
+                assert not worker.is_lost, "a lost incarnation was told that its lease goes on"
+        if not worker.is_lost:
+            worker.until = self.clock.monotonic() + LEASE_S
+
+    @rule(seconds=st.sampled_from(TICKS))
+    def tick(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(seconds=st.sampled_from((7.0, 16.0)))
+    def tick_and_beat(self, seconds: float) -> None:
+        """The ordinary life of a healthy fleet."""
+        self.clock.advance(seconds)
+        if self.living:
+            lost = self.run(self.broker.beat([each.consumer.incarnation for each in self.living]))
+            assert not lost
+        for worker in self.living:
+            worker.until = self.clock.monotonic() + LEASE_S
+
+    @rule()
+    def reap(self) -> None:
+        overdue = [worker for worker in self.living if worker.until <= self.clock.monotonic()]
+        expected = sum(len(worker.held) for worker in overdue)
+        returned = self.run(self.broker.reap(limit=100))
+        assert returned == expected, f"the reaper gave back {returned}; {expected} were held on leases run out"
+        for worker in overdue:
+            self.lose(worker, running=None)
+
+    def lose(self, worker: Worker, *, running: list[str] | None) -> None:
+        worker.is_lost = True
+        for task_id, delivery in worker.held.items():
+            self.give_back(self.live[task_id], counted=running is None or task_id in running)
+            worker.stale.append(delivery)
+        worker.held.clear()
+
+    @precondition(lambda self: bool(self.holding))
+    @rule(data=st.data())
+    def abandon(self, data: st.DataObject) -> None:
+        worker = self.pick(data, self.holding)
+        running = [task_id for task_id in sorted(worker.held) if data.draw(st.booleans())]
+        returned = self.run(self.broker.abandon(worker.consumer.incarnation, running=running))
+        assert returned == len(worker.held)
+        self.lose(worker, running=running)
+
+    @precondition(lambda self: bool(self.holding))
+    @rule(data=st.data())
+    def close(self, data: st.DataObject) -> None:
+        worker = self.pick(data, self.holding)
+        self.run(worker.consumer.close())
+        self.lose(worker, running=[])
+
+    @precondition(lambda self: len(self.living) > 1 and bool(self.holding))
+    @rule(data=st.data())
+    def adopt(self, data: st.DataObject) -> None:
+        worker = self.pick(data, self.holding)
+        heir = self.pick(data, [each for each in self.living if each is not worker])
+        wanted = [task_id for task_id in sorted(self.live) if data.draw(st.booleans())]
+        adopted = self.run(heir.consumer.adopt(worker.consumer.incarnation, wanted))
+        assert sorted(each.id for each in adopted) == [task_id for task_id in wanted if task_id in worker.held]
+        for delivery in adopted:
+            task = self.live[delivery.id]
+            assert delivery.deliveries == task.deliveries
+            assert delivery.body == task.message.body
+            task.holder = heir.consumer.incarnation
+            worker.stale.append(worker.held.pop(delivery.id))
+            heir.held[delivery.id] = delivery
+
+    @precondition(lambda self: self.broker.traits.cancel and any(task.holder is None for task in self.live.values()))
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        task_id = data.draw(st.sampled_from(sorted(key for key, task in self.live.items() if task.holder is None)))
+        assert list(self.broker.cancel([Cancellation(id=task_id)])) == [Cancelled.REMOVED]
+        del self.live[task_id]
+        self.marked.add(task_id)
+
+    @precondition(lambda self: self.broker.traits.cancel and bool(self.holding))
+    @rule(data=st.data())
+    def cancel_held(self, data: st.DataObject) -> None:
+        """It stays the worker's; what is marked must then end with it, as an adapter may drop it when it comes back."""
+        worker = self.pick(data, self.holding)
+        task_id = data.draw(st.sampled_from(sorted(worker.held)))
+        assert list(self.broker.cancel([Cancellation(id=task_id)])) == [Cancelled.MARKED]
+        self.marked.add(task_id)
+        assert [each.id for each in self.run(worker.consumer.cancelled([task_id]))] == [task_id]
+        delivery = worker.held.pop(task_id)
+        worker.stale.append(delivery)
+        outcome = Done(delivery=delivery, result=StoredResult(id=task_id, state="REVOKED", payload=b"{}"))
+        assert list(self.run(worker.consumer.settle([outcome]))) == [Settled.OK]
+        self.apply(outcome)
+
+    @precondition(lambda self: bool(self.dead))
+    @rule(data=st.data(), revive=st.booleans())
+    def handle_dead(self, data: st.DataObject, revive: bool) -> None:
+        task_id = data.draw(st.sampled_from(sorted(self.dead)))
+        (letter,) = self.broker.dead_letters(ids=[task_id])
+        assert letter.deliveries == self.dead[task_id]
+        if not revive:
+            assert self.broker.drop_dead([task_id]) == 1
+            del self.dead[task_id]
+            return
+        assert self.broker.revive([task_id]) == 1
+        (shown,) = self.broker.peek(ids=[task_id])
+        del self.dead[task_id]
+        message = Outgoing(
+            id=task_id,
+            task=letter.task,
+            queue=letter.queue,
+            headers=letter.headers,
+            body=letter.body,
+            priority=shown.priority,
+        )
+        self.live[task_id] = Task(message, None)
+
+    # -- invariants ----------------------------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_is_lost_or_invented(self) -> None:
+        peeked = self.broker.peek(limit=10_000)
+        shown = {each.id: each for each in peeked}
+        assert len(peeked) == len(shown), "an id is there twice"
+        assert set(shown) == {*self.live, *self.dead}, "what the broker holds is not what was put in and not ended"
+        for task_id, task in self.live.items():
+            its = shown[task_id]
+            state = "held" if task.holder is not None else "ready" if self.is_due(task) else "delayed"
+            assert its.state == state, f"{task_id} is {its.state}, not {state}"
+            assert its.holder == task.holder, f"{task_id} is held by {its.holder}, not by {task.holder}"
+            assert its.deliveries == task.deliveries, f"{task_id} counts {its.deliveries}, not {task.deliveries}"
+            assert its.body == task.message.body
+        assert all(shown[task_id].state == "dead" for task_id in self.dead)
+
+    @invariant()
+    def results_are_those_of_holders(self) -> None:
+        if self.results is not None:
+            everything = {f"task-{number}" for number in range(1, self.count + 1)}
+            assert self.results.get(everything) == self.stored, "a result is missing, or one was stored that may not be"
+
+
+def check_broker_model(
+    open_store: Callable[[ManualClock], AbstractContextManager[tuple[Broker, ResultStore | None]]],
+    *,
+    settings: settings | None = None,
+    examples: int = 60,
+    steps: int = 50,
+) -> None:
+    """Run random histories against an adapter.
+
+    Args:
+        open_store: Opens a broker, and a result store of the same URL if the engine stores results, on a fresh store
+            that keeps the given clock's time.
+        settings: Hypothesis settings in place of the default ones.
+        examples: How many histories.
+        steps: How long each is at most.
+
+    Raises:
+        AssertionError: The adapter does not do what the model says; Hypothesis prints the shortest history.
+    """
+    machine = type("BrokerMachine", (BrokerMachine,), {"open_store": staticmethod(open_store)})
+    run_state_machine_as_test(
+        machine,
+        settings=settings or _default_settings(max_examples=examples, stateful_step_count=steps),
+    )
+
+
+def _default_settings(**chosen: Any) -> settings:
+    return settings(deadline=None, suppress_health_check=list(HealthCheck), **chosen)

@@ -1,0 +1,220 @@
+"""What an operator is promised: `depth`, `peek`, `purge`, `cancel`, dead letters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from celeriac.model import Bury, Cancellation, Cancelled, Done, QueueDepth, Release, Settled
+from celeriac.testing.clocks import ManualClock
+from celeriac.testing.conformance.stage import (
+    BrokerStage,
+    Consume,
+    batch,
+    elapse,
+    eventually,
+    ids_of,
+    outgoing,
+    skip_unless,
+    take,
+    take_one,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celeriac.clock import Clock
+    from celeriac.interfaces import Broker
+    from celeriac.model import Outgoing
+
+
+def _counts(depth: QueueDepth) -> tuple[int, int, int, int]:
+    return depth.ready, depth.delayed, depth.held, depth.dead
+
+
+class OperatingTests(BrokerStage):
+    async def test_depth_counts_every_state(self, broker: Broker, consume: Consume, clock: Clock, span: float) -> None:
+        delayed = batch(3, not_before=clock.time() + span) if broker.traits.native_delay else []
+        broker.publish([*batch(7), *delayed, *batch(2, "other")])
+        consumer = await consume("q")
+        first, *_ = await take(consumer, 3)
+        await consumer.settle([Bury(delivery=first, reason="no")])
+        depth = broker.depth()
+        assert set(depth) == {"q", "other"}
+        assert _counts(depth["q"]) == (4, len(delayed), 2, 1)
+        assert _counts(depth["other"]) == (2, 0, 0, 0)
+        assert set(broker.depth(["other"])) == {"other"}
+        assert _counts(broker.depth(["none"]).get("none", QueueDepth())) == (0, 0, 0, 0)
+        await elapse(clock, span + broker.traits.time_precision_s)
+        depth = broker.depth(["q"])
+        assert _counts(depth["q"]) == (4 + len(delayed), 0, 2, 1), "delayed means not due yet"
+        age_s = depth["q"].oldest_ready_s
+        assert age_s is None or span * 0.9 <= age_s <= span * 10
+
+    async def test_peek_shows_without_taking(self, broker: Broker, consume: Consume, clock: Clock, span: float) -> None:
+        broker.publish([a := outgoing(headers=b"\xff"), b := outgoing("other", task="else", body=b"\x00")])
+        consumer = await consume("q")
+        dead, held = a, outgoing()
+        await consumer.settle([Bury(delivery=await take_one(consumer), reason="no")])
+        broker.publish([held])
+        await take_one(consumer)
+        broker.publish([ready := outgoing()])
+        expected = {dead.id: "dead", held.id: "held", ready.id: "ready", b.id: "ready"}
+        if broker.traits.native_delay:
+            broker.publish([delayed := outgoing(not_before=clock.time() + span)])
+            expected[delayed.id] = "delayed"
+            (shown,) = broker.peek(state="delayed")
+            assert shown.not_before == pytest.approx(clock.time() + span, abs=max(span, 0.01))
+        for _ in range(2):
+            assert {each.id: each.state for each in broker.peek()} == expected
+        for state in ("ready", "delayed", "held", "dead"):
+            assert {each.id for each in broker.peek(state=state)} == {
+                key for key, its in expected.items() if its == state
+            }
+        shown = {each.id: each for each in broker.peek()}[b.id]
+        assert (shown.queue, shown.task, shown.body, shown.headers) == ("other", "else", b"\x00", b"{}")
+        assert (shown.deliveries, shown.holder) == (0, None)
+        (shown,) = broker.peek("q", state="held")
+        assert (shown.id, shown.holder, shown.deliveries) == (held.id, consumer.incarnation, 1)
+        assert ids_of(broker.peek("other")) == [b.id]
+        assert {each.id for each in broker.peek(ids=[held.id, b.id, "unknown"])} == {held.id, b.id}
+        assert ids_of(broker.peek("q", ids=[held.id, b.id])) == [held.id]
+        assert len(broker.peek(limit=2)) == 2
+
+    async def test_peek_shows_the_next_first(self, broker: Broker, consume: Consume) -> None:
+        levels = broker.traits.priorities
+        skip_unless(broker.traits.ordering == "fifo", "fifo ordering")
+        broker.publish([outgoing(priority=index % levels) for index in range(12)])
+        assert ids_of(broker.peek("q", state="ready", limit=5)) == ids_of(await take(await consume("q"), 5))
+
+    async def test_purge_deletes_what_waits(self, broker: Broker, consume: Consume, clock: Clock, span: float) -> None:
+        delayed = batch(2, not_before=clock.time() + span) if broker.traits.native_delay else []
+        broker.publish([*batch(5), *delayed, *batch(1, "second"), *batch(1, "kept")])
+        consumer = await consume("q")
+        held, dead = await take(consumer, 2)
+        await consumer.settle([Bury(delivery=dead, reason="no")])
+        assert broker.purge(["q", "second", "none"]) == 3 + len(delayed) + 1
+        assert broker.purge(["q", "second"]) == 0
+        await elapse(clock, span + broker.traits.time_precision_s)
+        assert {each.id for each in broker.peek("q")} == {held.id, dead.id}
+        assert broker.depth(["kept"])["kept"].ready == 1
+        assert await consumer.settle([Release(delivery=held)]) == [Settled.OK]
+        broker.publish([after := outgoing()])
+        assert ids_of(await take(consumer)) == [held.id, after.id]
+
+    async def test_dead_letters_newest_first(self, broker: Broker, consume: Consume, clock: Clock) -> None:
+        broker.publish([*(first := batch(3)), *(second := batch(2, "r"))])
+        consumer = await consume("q", "r")
+        for delivery in await take(consumer):
+            await consumer.settle([Bury(delivery=delivery, reason=f"reason of {delivery.id}")])
+            await elapse(clock, 0.01)
+        newest = ids_of([*second[::-1], *first[::-1]])
+        assert ids_of(broker.dead_letters()) == newest
+        assert ids_of(broker.dead_letters("q")) == newest[2:]
+        assert ids_of(broker.dead_letters(limit=2)) == newest[:2]
+        assert ids_of(broker.dead_letters(ids=[newest[3], newest[0], "unknown"])) == [newest[0], newest[3]]
+        assert ids_of(broker.dead_letters("q", ids=[newest[3], newest[0]])) == [newest[3]]
+        assert broker.dead_letters(ids=[newest[3]])[0].reason == f"reason of {newest[3]}"
+
+    async def test_a_revived_letter_runs_again(self, broker: Broker, consume: Consume) -> None:
+        top = broker.traits.priorities - 1
+        broker.publish([message := outgoing(body=b"\xff", priority=top), other := outgoing()])
+        consumer = await consume("q")
+        await consumer.settle([Release(delivery=each, spent=True) for each in await take(consumer)])
+        await consumer.settle([Bury(delivery=each, reason="no") for each in await take(consumer)])
+        assert broker.revive([message.id, "unknown"]) == 1
+        assert broker.revive([message.id]) == 0
+        got = await take_one(consumer)
+        assert (got.id, got.queue, got.body, got.headers, got.priority) == (message.id, "q", b"\xff", b"{}", top)
+        assert got.deliveries == 1
+        assert ids_of(broker.dead_letters()) == [other.id]
+        assert await consumer.settle([Done(delivery=got)]) == [Settled.OK]
+
+    async def test_a_dropped_letter_is_gone(self, broker: Broker, consume: Consume) -> None:
+        broker.publish([message := outgoing(), waiting := outgoing("r")])
+        consumer = await consume("q")
+        await consumer.settle([Bury(delivery=await take_one(consumer), reason="no")])
+        assert broker.drop_dead([message.id, waiting.id, "unknown"]) == 1
+        assert broker.drop_dead([message.id]) == 0
+        assert ids_of(broker.peek()) == [waiting.id]
+        assert broker.revive([message.id]) == 0
+
+    async def test_cancel_removes_what_waits(self, broker: Broker, consume: Consume, clock: Clock, span: float) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        waiting = [outgoing(), outgoing()]
+        if broker.traits.native_delay:
+            waiting.append(outgoing(not_before=clock.time() + span))
+        broker.publish([*waiting, kept := outgoing()])
+        assert list(broker.cancel([Cancellation(id=each.id) for each in waiting])) == [Cancelled.REMOVED] * len(waiting)
+        await elapse(clock, span + broker.traits.time_precision_s)
+        assert ids_of(broker.peek()) == [kept.id]
+        assert ids_of(await take(await consume("q"))) == [kept.id]
+
+    async def test_cancel_marks_what_is_held(self, broker: Broker, consume: Consume) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        broker.publish([message := outgoing(), other := outgoing()])
+        consumer = await consume("q")
+        delivery, _ = await take(consumer)
+        assert list(await consumer.cancelled([message.id, other.id])) == []
+        before = consumer.cancel_stamp
+        order = Cancellation(id=message.id, terminate=True, signal="SIGUSR1")
+        assert list(broker.cancel([order])) == [Cancelled.MARKED]
+        await eventually(lambda: consumer.cancel_stamp != before, "the stamp changed after a cancellation")
+        assert list(await consumer.cancelled([message.id, other.id, "unknown"])) == [order]
+        assert await consumer.settle([Done(delivery=delivery)]) == [Settled.OK], "it is the worker who stops it"
+
+    async def test_the_stamp_changes_for_every_adapter(
+        self, broker: Broker, broker_factory: Callable[[], Broker], consume: Consume
+    ) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        other = broker_factory()
+        consumers = [await consume("q"), await consume("q", broker=other)]
+        for canceller in (broker, other):
+            before = [each.cancel_stamp for each in consumers]
+            canceller.cancel([Cancellation(id=outgoing().id)])
+            for consumer, old in zip(consumers, before, strict=True):
+
+                def changed(consumer=consumer, old=old) -> bool:  # type: ignore[no-untyped-def]
+                    return bool(consumer.cancel_stamp != old)
+
+                await eventually(changed, "the stamp changed in every adapter")
+        other.close()
+
+    @pytest.mark.parametrize("when", ["published later", "given back", "abandoned"])
+    async def test_nobody_starts_what_was_marked(
+        self, broker: Broker, consume: Consume, clock: Clock, when: str
+    ) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        message: Outgoing = outgoing()
+        holder, consumer = await consume("q"), await consume("q")
+        held = None
+        if when != "published later":
+            broker.publish([message])
+            held = await take_one(holder)
+        assert list(broker.cancel([Cancellation(id=message.id)])) == [Cancelled.MARKED]
+        if isinstance(clock, ManualClock):
+            clock.advance(23 * 3600)  # marks are kept for a day
+            await broker.beat([holder.incarnation, consumer.incarnation])
+        # a worker that asks only when the stamp has changed has asked now, before it ever heard of the message
+        assert list(await consumer.cancelled(["another"])) == []
+        asked_at = consumer.cancel_stamp
+        if held is None:
+            broker.publish([message])
+        elif when == "given back":
+            await holder.settle([Release(delivery=held)])
+        else:
+            await broker.abandon(holder.incarnation, running=())
+        for delivery in await take(consumer):  # an adapter may also drop it
+            assert ids_of(await consumer.cancelled([delivery.id])) == [message.id]
+            await eventually(lambda: consumer.cancel_stamp != asked_at, "the stamp changed with a marked delivery")
+
+    async def test_to_cancel_twice_is_fine(self, broker: Broker, consume: Consume) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        broker.publish([message := outgoing()])
+        consumer = await consume("q")
+        await take_one(consumer)
+        broker.cancel([Cancellation(id=message.id), Cancellation(id=message.id)])
+        broker.cancel([Cancellation(id=message.id, terminate=True)])
+        (order,) = await consumer.cancelled([message.id])
+        assert order.terminate, "the later, stronger order counts"

@@ -1,0 +1,178 @@
+"""What all conformance tests stand on: fixtures to override, time that passes, messages to send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import pytest
+import pytest_asyncio
+
+from celeriac.model import Outgoing, StoredResult, new_incarnation, new_task_id
+from celeriac.testing.clocks import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+
+    from celeriac.clock import Clock
+    from celeriac.interfaces import Broker, Consumer, ResultStore
+    from celeriac.model import Delivery
+
+ResultT = TypeVar("ResultT")
+
+DEADLINE_S = 15.0
+"""No call of a healthy adapter takes longer, on a busy machine either."""
+
+
+class Consume(Protocol):
+    """Opens a consumer that is closed at the end of the test."""
+
+    async def __call__(self, *queues: str, broker: Broker | None = None, lease_s: float = 3600.0) -> Consumer: ...
+
+
+@pytest.mark.asyncio
+class Stage:
+    """Fixtures of both suites."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        """The clock that the adapters under test are given; SYSTEM_CLOCK where they have one of their own."""
+        return ManualClock()
+
+    @pytest.fixture
+    def result_store_factory(self) -> Callable[[], ResultStore] | None:
+        """Override: opens one more result store on the test's own store. None where the engine has none."""
+        return None
+
+    @pytest.fixture
+    def span(self, clock: Clock) -> float:
+        """A while, in seconds: long where time is moved by hand, short where it must really pass."""
+        return 60.0 if isinstance(clock, ManualClock) else 0.5
+
+
+class BrokerStage(Stage):
+    """Fixtures of the broker suite."""
+
+    @pytest.fixture
+    def broker_factory(self, clock: Clock) -> Callable[[], Broker]:
+        """Override: opens one more broker on the test's own store."""
+        raise NotImplementedError("override the fixture `broker_factory`; see celeriac.testing.conformance")
+
+    @pytest.fixture
+    def broker(self, broker_factory: Callable[[], Broker]) -> Iterator[Broker]:
+        broker = broker_factory()
+        yield broker
+        broker.close()
+
+    @pytest.fixture
+    def results(self, broker: Broker, result_store_factory: Callable[[], ResultStore] | None) -> Iterator[ResultStore]:
+        """A result store of the broker's own URL."""
+        skip_unless(broker.traits.stores_results, "stores_results")
+        assert result_store_factory is not None, "traits say stores_results: override the fixture result_store_factory"
+        results = result_store_factory()
+        assert results.url == broker.url, "with one store, broker and result store have one URL"
+        yield results
+        results.close()
+
+    @pytest_asyncio.fixture
+    async def consume(self, broker: Broker) -> AsyncIterator[Consume]:
+        opened: list[Consumer] = []
+        default = broker
+
+        async def open_one(*queues: str, broker: Broker | None = None, lease_s: float = 3600.0) -> Consumer:
+            consumer = await (broker or default).open_consumer(
+                queues, incarnation=new_incarnation(), lease_s=lease_s, name="celery@conformance"
+            )
+            opened.append(consumer)
+            return consumer
+
+        yield open_one
+        for consumer in opened:
+            await within(consumer.close())
+
+
+def skip_unless(able: bool, trait: str) -> None:
+    """Skip a test of what the engine says it cannot do."""
+    if not able:
+        pytest.skip(f"the engine's traits say it has no {trait}")
+
+
+def outgoing(queue: str = "q", **fields: Any) -> Outgoing:
+    """A message with a fresh id, whose body is its id."""
+    task_id = fields.pop("id", None) or new_task_id()
+    return Outgoing(
+        **{"id": task_id, "task": "shop.tidy", "queue": queue, "headers": b"{}", "body": task_id.encode(), **fields}
+    )
+
+
+def batch(count: int, queue: str = "q", **fields: Any) -> list[Outgoing]:
+    """Several of them."""
+    return [outgoing(queue, **fields) for _ in range(count)]
+
+
+def result_of(task_id: str, state: str = "SUCCESS", payload: bytes = b'{"result":1}', **fields: Any) -> StoredResult:
+    """A result to store."""
+    return StoredResult(id=task_id, state=state, payload=payload, **fields)
+
+
+def ids_of(items: Sequence[Any]) -> list[str]:
+    """Their ids, in order."""
+    return [item.id for item in items]
+
+
+async def elapse(clock: Clock, seconds: float) -> None:
+    """Let time pass."""
+    if isinstance(clock, ManualClock):
+        clock.advance(seconds)
+    else:
+        await clock.sleep(seconds)
+
+
+async def within(work: Coroutine[Any, Any, ResultT], timeout_s: float = DEADLINE_S) -> ResultT:
+    """Await it under the suite's deadline."""
+    async with asyncio.timeout(timeout_s):
+        return await work
+
+
+async def elapse_until_done(task: asyncio.Task[ResultT], clock: Clock, step_s: float) -> ResultT:
+    """Let time pass in steps until the task has ended; under a real clock, time passes by itself."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not task.done():
+            if isinstance(clock, ManualClock):
+                clock.advance(step_s)
+            await asyncio.wait((task,), timeout=0.005)
+    return task.result()
+
+
+@contextlib.asynccontextmanager
+async def background(work: Coroutine[Any, Any, ResultT]) -> AsyncIterator[asyncio.Task[ResultT]]:
+    """Run it beside the test, started; it is over when the block is left."""
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def take(consumer: Consumer, limit: int = 100) -> list[Delivery]:
+    """What is due now."""
+    return list(await within(consumer.claim(limit=limit, wait_s=0)))
+
+
+async def take_one(consumer: Consumer) -> Delivery:
+    """The one message that must be due."""
+    (delivery,) = await take(consumer, 1)
+    return delivery
+
+
+async def eventually(holds: Callable[[], bool], what: str) -> None:
+    """Wait until it holds."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not holds():  # noqa: ASYNC110  # what is waited for is another process's doing: there is no event
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        pytest.fail(f"waited {DEADLINE_S} s until {what}")

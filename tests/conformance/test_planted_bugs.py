@@ -1,0 +1,45 @@
+"""The model test is worth its name: it finds each planted bug, and none in the sound broker."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from planted_bugs import PLANTED
+
+from celeriac.brokers.memory import MemoryBroker
+from celeriac.model import new_task_id
+from celeriac.results.memory import MemoryResultStore
+from celeriac.testing.conformance import check_broker_model
+
+FIXED = settings(
+    max_examples=100,
+    stateful_step_count=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.generate,),  # to find is enough; the shortest history is not wanted
+    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+)
+
+
+def opener(kind):
+    @contextmanager
+    def open_store(clock):
+        url = f"memory://{new_task_id()}"
+        yield kind(url, clock=clock), MemoryResultStore(url, clock=clock)
+
+    return open_store
+
+
+@pytest.mark.parametrize("kind", PLANTED, ids=lambda kind: kind.__name__)
+def test_a_planted_bug_is_found(kind):
+    with pytest.raises(AssertionError) as found:
+        check_broker_model(opener(kind), settings=FIXED)
+    assert found.traceback[-1].path.name == "machine.py", "it is the model that objects, no accident of the bug"
+
+
+def test_the_sound_broker_passes_with_the_same_settings():
+    check_broker_model(opener(MemoryBroker), settings=FIXED)
