@@ -60,7 +60,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with shop.py in it."""
     (tmp_path / "shop.py").write_text(SHOP)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [each for each in sys.path])
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("CELERIAC_APP", raising=False)
     known = set(sys.modules)
     yield tmp_path

@@ -23,6 +23,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "queues": "Show what waits in the queues.",
     "status": "List the workers that are up.",
     "inspect": "Ask workers what they do.",
+    "control": "Give orders to workers: stop, more or fewer processes, queues.",
     "revoke": "Forbid tasks to start, or stop them.",
     "purge": "Delete waiting messages.",
     "dead": "Read, retry or drop dead letters.",

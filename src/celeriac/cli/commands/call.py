@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -120,12 +121,15 @@ def command(
                 "--force sends it all the same, for a worker that has"
             )
     task = app.tasks.get(name)
-    try:
-        result = (
-            app.send_task(name, args, kwargs, **options) if task is None else task.apply_async(args, kwargs, **options)
-        )
-    except TypeError as exc:  # the arguments do not fit the function
-        raise ConfigError(str(exc)) from exc
+    if task is None:
+        result = app.send_task(name, args, kwargs, **options)
+    else:
+        if task.typing:
+            try:
+                inspect.signature(task.run).bind(*args, **kwargs)
+            except TypeError as exc:
+                raise ConfigError(f"task {name!r} does not take these arguments: {exc}") from exc
+        result = task.apply_async(args, kwargs, **options)
     if wait:
         return show_answer(result, timeout=timeout, traceback=traceback, as_json=as_json)
     if as_json:

@@ -58,15 +58,14 @@ _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("WRONG", 
 
 
 def _show(findings: list[Finding], *, color: bool, quiet: bool) -> None:
+    from rich.table import Table
     from rich.text import Text
 
-    out = screen.console(color=color)
+    grid = Table.grid(padding=(0, 1))
     for each in findings:
         if quiet and each.level == "ok":
             continue
         mark, style = _MARKS[each.level]
-        out.print(
-            Text.assemble((f"{mark:<6}", style), f"{each.check:<16} {screen.visible(each.found)}"),
-        )
-        if each.advice:
-            out.print(Text(f"{'':<23}-> {screen.visible(each.advice)}"))
+        advice = f"\n-> {screen.visible(each.advice)}" if each.advice else ""
+        grid.add_row(Text(mark, style), Text(each.check), Text(f"{screen.visible(each.found)}{advice}"))
+    screen.console(color=color).print(grid)

@@ -26,12 +26,16 @@ QUESTIONS: Final[dict[str, str]] = {
 
 
 def ask(
-    here: Session, question: str, ids: tuple[str, ...], *, timeout: float, destination: tuple[str, ...]
+    here: Session,
+    method: str,
+    arguments: dict[str, Any] | None = None,
+    *,
+    timeout: float,
+    destination: tuple[str, ...],
 ) -> dict[str, Any]:
     """The replies by node, in the order of their names; a notice when there are none."""
     nodes = split_names(destination)
-    inspect = here.shared_app.control.inspect(nodes or None, timeout)
-    replies = inspect.ask(question, {"ids": list(ids)} if question == "query_task" else None)
+    replies = here.shared_app.control.inspect(nodes or None, timeout).ask(method, arguments)
     if not replies:
         whom = f" of {', '.join(nodes)}" if nodes else ""
         click.echo(
@@ -42,6 +46,20 @@ def ask(
             err=True,
         )
     return dict(sorted(replies.items()))
+
+
+def print_replies(method: str, replies: dict[str, Any], *, as_json: bool) -> int:
+    """Print replies by node; the exit code."""
+    refused = {node for node, reply in replies.items() if isinstance(reply, dict) and "error" in reply}
+    if as_json:
+        screen.data(replies)
+    else:
+        for node, reply in replies.items():
+            screen.line(f"-> {node}: {'ERROR' if node in refused else 'OK'}")
+            _show(method, reply)
+    if not replies:
+        return exits.NO_WORKER
+    return exits.FAILED if refused else exits.OK
 
 
 def _show(question: str, reply: Any, depth: int = 1) -> None:
@@ -100,12 +118,6 @@ def command(*, question: str, ids: tuple[str, ...], timeout: float, destination:
         raise click.UsageError(
             "query_task needs the ids of tasks" if not ids else f"{question} takes no further arguments"
         )
-    replies = ask(session(), question, ids, timeout=timeout, destination=destination)
-    if as_json:
-        screen.data(replies)
-    else:
-        for node, reply in replies.items():
-            failed = isinstance(reply, dict) and "error" in reply
-            screen.line(f"-> {node}: {'ERROR' if failed else 'OK'}")
-            _show(question, reply)
-    return exits.OK if replies else exits.NO_WORKER
+    arguments = {"ids": list(ids)} if ids else None
+    replies = ask(session(), question, arguments, timeout=timeout, destination=destination)
+    return print_replies(question, replies, as_json=as_json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sqlite3
-import sys
 from importlib import metadata
 from typing import Any
 
@@ -48,12 +47,13 @@ def command(*, as_json: bool) -> None:
         return
     for name, value in facts.items():
         if isinstance(value, dict):
+            if not value:
+                continue
             screen.line(f"{name}:")
             for key, item in value.items():
                 screen.line(f"    {key}: {screen.value_text(item)}")
         else:
             screen.line(f"{name}: {screen.value_text(value)}")
-    screen.line(f"command: {sys.executable}")
 
 
 def _version(name: str) -> str | None:

@@ -17,7 +17,7 @@ from celeriac.cli.session import session
 def command(*, timeout: float, destination: tuple[str, ...], as_json: bool) -> int:
     """List the workers that answer a ping."""
     here = session()
-    replies = ask(here, "ping", (), timeout=timeout, destination=destination)
+    replies = ask(here, "ping", timeout=timeout, destination=destination)
     if as_json:
         screen.data(replies)
     else:

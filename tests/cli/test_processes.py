@@ -1,0 +1,205 @@
+"""The worker and the demo as a user starts them: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celeriac import Celeriac
+from celeriac.clock import SYSTEM_CLOCK
+
+Command = Callable[..., Any]
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+
+def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+    """The first true value of `condition`."""
+    deadline = SYSTEM_CLOCK.monotonic() + timeout_s
+    while not (value := condition()):
+        assert SYSTEM_CLOCK.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
+        SYSTEM_CLOCK.pause(0.01)
+    return value
+
+
+@pytest.fixture
+def start(place: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `celeriac` in a process of its own; ends what is left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: str, **env: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celeriac", *args],
+            cwd=place,
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=timeout_s)
+    return process.returncode, out, err
+
+
+def test_a_worker_from_start_to_end(celeriac: Command, app: Celeriac, start: Callable[..., Any]) -> None:
+    worker = start("-A", "shop", "worker", "-c", "1", "-n", "w1@%h", "-Q", "celery,images", "-E", "--without-gossip")
+    eventually("a ping", lambda: app.control.ping(timeout=0.2))
+
+    run = celeriac("-A", "shop", "call", "shop.add", "-a", "[2, 2]", "--timeout", "30")
+    assert (run.code, run.out) == (0, "4\n"), run
+    run = celeriac("-A", "shop", "call", "shop.fail", "-a", '["ouch"]', "--timeout", "30", "--traceback")
+    assert (run.code, run.out) == (1, ""), run
+    assert "ValueError: ouch" in run.err
+    assert 'shop.py", line' in run.err
+
+    (node,) = celeriac("-A", "shop", "inspect", "ping", "--json").json
+    assert node.startswith("w1@")
+    assert f"{node}: OK" in celeriac("-A", "shop", "status").out
+    assert celeriac("-A", "shop", "inspect", "registered", "--json").json[node] == [
+        "shop.add",
+        "shop.fail",
+        "shop.shout",
+    ]
+    text = celeriac("-A", "shop", "inspect", "active_queues").out
+    assert [line.strip() for line in text.splitlines()] == [f"-> {node}: OK", "* celery", "* images"]
+    assert celeriac("-A", "shop", "inspect", "stats", "-d", node).code == 0
+    assert celeriac("-A", "shop", "inspect", "ping", "-d", "nobody@x", "-t", "0.2").code == 69
+    doctor = celeriac("-A", "shop", "doctor", "--json")
+    assert doctor.code == 0, doctor
+    assert any(f"queue images: {node}" == each["found"] for each in doctor.json["findings"])
+
+    assert celeriac("-A", "shop", "control", "add_consumer", "more").code == 0
+    eventually("one more queue", lambda: "more" in celeriac("-A", "shop", "inspect", "active_queues").out)
+
+    worker.send_signal(signal.SIGTERM)
+    code, _, err = finish(worker)
+    assert code == 0, err
+    assert "-E has no effect" in err
+    assert "--without-gossip has no effect" in err
+
+
+def test_a_worker_is_told_to_shut_down(celeriac: Command, app: Celeriac, start: Callable[..., Any]) -> None:
+    worker = start("-q", "-A", "shop", "worker", "-P", "gevent", "-c", "3")
+    eventually("a ping", lambda: app.control.ping(timeout=0.2))
+    (stats,) = celeriac("-A", "shop", "inspect", "stats", "--json").json.values()
+    assert "threads" in stats["pool"]["implementation"]
+    assert stats["pool"]["max-concurrency"] == 3
+    celeriac("-A", "shop", "control", "shutdown", "-t", "0.5")
+    code, _, err = finish(worker)
+    assert code == 0, err
+    assert "-P gevent" not in err, "--quiet"
+
+
+def test_a_worker_purges_and_logs_json(
+    celeriac: Command, app: Celeriac, start: Callable[..., Any], place: Path
+) -> None:
+    app.send_task("shop.shout", ("purged",))
+    worker = start("-A", "shop", "worker", "-c", "1", "--purge", "--json-logs", "-f", "worker.log", "-l", "debug")
+    eventually("a ping", lambda: app.control.ping(timeout=0.2))
+    assert celeriac("-A", "shop", "call", "shop.add", "-a", "[1, 1]", "--timeout", "30").out == "2\n"
+    worker.send_signal(signal.SIGTERM)
+    assert finish(worker)[0] == 0
+    lines = [json.loads(line) for line in (place / "worker.log").read_text().splitlines()]
+    assert lines
+    assert not any("purged" in json.dumps(line) for line in lines)
+    assert not app.broker.peek()
+
+
+def test_a_worker_without_its_application_says_why(start: Callable[..., Any]) -> None:
+    code, _, err = finish(start("-A", "shpo", "worker"))
+    assert code != 0
+    assert "no module 'shpo'" in err.splitlines()[-1]
+
+
+# -- the demo -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def temporary_files(tmp_path: Path) -> dict[str, str]:
+    """A TMPDIR that is seen to be left empty."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    return {"TMPDIR": str(temporary)}
+
+
+def test_the_demo_counts_every_module(start: Callable[..., Any], temporary_files: dict[str, str]) -> None:
+    from celeriac.cli.demo import survey
+
+    code, out, err = finish(start("demo", "--processes", "2", "--json", **temporary_files), 110)
+    assert code == 0, err
+    found = json.loads(out)
+    modules = survey.modules(survey.library())
+    assert found["modules"] == len(modules) > 500
+    assert found["faults"] == []
+    assert sum(found["modules_by_process"].values()) == len(modules)
+    assert len(found["modules_by_process"]) == 2
+    assert found["tasks"] > len(modules)
+    assert found["tasks_per_second"] > 0
+    assert not list(Path(temporary_files["TMPDIR"]).iterdir())
+
+
+def test_the_demo_ends_in_order_when_interrupted(start: Callable[..., Any], temporary_files: dict[str, str]) -> None:
+    temporary = Path(temporary_files["TMPDIR"])
+    demo = start("demo", "--processes", "1", **temporary_files)
+
+    def running() -> Celeriac | None:
+        for file in temporary.glob("celeriac-demo-*/demo.db"):
+            return Celeriac("watcher", broker=f"sqlite:///{file}")
+        return None
+
+    with eventually("its database", running) as watcher:
+        (reply,) = eventually("its worker", lambda: watcher.control.inspect(timeout=0.2).stats()).values()
+    demo.send_signal(signal.SIGINT)
+    code, _, err = finish(demo)
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert not list(temporary.iterdir())
+    for process in (reply["pid"], *reply["pool"]["processes"]):
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_the_demo_leaves_nothing_on_an_engine_of_yours(start: Callable[..., Any], app: Celeriac, place: Path) -> None:
+    kept = app.send_task("shop.add", (1, 2))
+    code, out, err = finish(start("demo", "--broker", f"sqlite:///{place / 'shop.db'}", "--processes", "2"), 110)
+    assert code == 0, err
+    assert "every module was counted exactly once" in out
+    assert [each.id for each in app.broker.peek()] == [kept.id]
+    assert not app.control.ping(timeout=0.1)
+
+
+def test_the_demo_fails_when_its_worker_does(start: Callable[..., Any], place: Path) -> None:
+    # the worker's environment is the demo's: an interpreter option that makes its first import fail
+    (place / "lonely").mkdir()
+    (place / "lonely" / "sitecustomize.py").write_text(
+        "import sys\nif 'worker' in sys.orig_argv: sys.exit('this worker does not start')\n"
+    )
+    code, out, err = finish(start("demo", PYTHONPATH="lonely"))
+    assert code == 1, err
+    assert "the worker ended with exit code" in err
+    assert "this worker does not start" in err
+    assert out == ""
