@@ -190,12 +190,12 @@ def make_links(url: str) -> Links:
         broker: Any = FarBroker(url.removeprefix("far://"))
         return Links(broker=broker, results=FarResults(url.removeprefix("far://")), control=None, fused=True)
     if url.startswith("sqlite:"):
-        from celeriac.brokers.sqlite import SqliteBroker
+        from celeriac.brokers.sqlite import SqliteBroker, SqliteControl
         from celeriac.results.sqlite import SqliteResultStore
 
         sqlite = SqliteBroker(url, durability="process")
         store = SqliteResultStore(url, durability="process")
-        return Links(broker=sqlite, results=store, control=None, fused=True)
+        return Links(broker=sqlite, results=store, control=SqliteControl(url), fused=True)
     from celeriac.brokers.memory.broker import MemoryBroker
     from celeriac.brokers.memory.control import MemoryControl
     from celeriac.results.memory.store import MemoryResultStore
@@ -259,7 +259,7 @@ def start_process(options: WorkerOptions) -> None:
     note("process", "start")
 
 
-def load(url: str, options: dict[str, Any], broken: str | None = None) -> Loaded:
+def load(url: str, options: dict[str, Any], broken: str | None = None, modules: Any = ()) -> Loaded:
     import msgspec
 
     if broken and Path(broken).exists():
@@ -273,7 +273,7 @@ def load(url: str, options: dict[str, Any], broken: str | None = None) -> Loaded
         broker_url=url,
         result_url=url,
         settings={"broker_url": "redis://user:hidden@host/0", "task_default_queue": "q"},
-        modules=(__file__,),
+        modules=tuple(modules),
     )
     return Loaded(manifest=manifest, runtime=lambda: make_runtime(url, resolved))
 

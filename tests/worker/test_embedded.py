@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_a_lost_lease_is_replaced_and_late_results_thrown_away(place: Place) -> 
     bench.wait_event("start", "a")
     before = worker.station.lease
     # what a reaper does when the lease has run out
-    bench.broker._queues.end(bench.broker._queues.holders[before.consumer.incarnation], None)
+    asyncio.run(bench.broker.abandon(before.consumer.incarnation, running=[task_id]))
     rest = bench.send_many("work", [(f"t{n}",) for n in range(5)])
     gate.touch()
     place.probe.wait("lease_lost")
@@ -108,7 +109,6 @@ def test_a_lost_lease_is_replaced_and_late_results_thrown_away(place: Place) -> 
     assert bench.count("start", "a") == 2  # the first run's outcome was refused
     assert worker.station.lease is not before
     assert before.lost
-    assert worker.station.slot.counters()["lost"] + before.lost >= 1
 
 
 def test_nothing_starts_past_the_lease(place: Place) -> None:
@@ -123,7 +123,7 @@ def test_nothing_starts_past_the_lease(place: Place) -> None:
     bench.wait_event("start", "first")
     station = worker.station
     old = station.lease
-    bench.broker._queues.end(bench.broker._queues.holders[old.consumer.incarnation], None)
+    asyncio.run(bench.broker.abandon(old.consumer.incarnation, running=()))
     station.slot.lease_until = 0.0
     gate.touch()
     place.probe.wait("lease_lost")

@@ -65,6 +65,7 @@ class Bench:
         self.url = url
         self.broker = links.broker
         self.results = links.results
+        self.control = links.control
         self.ledger_path = folder / "ledger"
         self._submitter = Submitter(Codec(), SYSTEM_CLOCK, "test")
         self._workers: list[Worker] = []
@@ -125,7 +126,7 @@ class Bench:
 
     # -- who does it ---------------------------------------------------------------------------------------------
 
-    def start(self, *, wait: bool = True, broken: Path | None = None, **options: Any) -> Worker:
+    def start(self, *, wait: bool = True, broken: Path | None = None, modules: Any = (), **options: Any) -> Worker:
         """Start a worker with `options` (WorkerOptions) and wait until it is ready."""
         resolved = {
             "node": f"w{len(self._workers)}@test",
@@ -136,7 +137,12 @@ class Bench:
             "async_slots": 10,
             **options,
         }
-        arguments = {"url": self.url, "options": resolved, "broken": None if broken is None else str(broken)}
+        arguments = {
+            "url": self.url,
+            "options": resolved,
+            "broken": None if broken is None else str(broken),
+            "modules": modules,
+        }
         log = self.folder / f"log{len(self._workers)}"
         before = self.count("worker", "ready")
         with log.open("wb") as stream:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.engine.casualties import Crashed, HardLimit, Terminated
 from celeriac.engine.settle import Settler
-from celeriac.errors import BrokerUnavailableError, LeaseLostError, WorkerError
+from celeriac.errors import BrokerUnavailableError, CeleriacError, LeaseLostError, WorkerError
 from celeriac.model import new_incarnation
 from celeriac.worker import exits, slots
 from celeriac.worker.backoff import Backoff
@@ -121,7 +121,12 @@ class Supervisor:
         sys.stderr.flush()
         self.queues = list(self.options.queues)
         self.wanted = self.options.processes
-        oversight = self._connect(self.manifest)
+        try:
+            oversight = self._connect(self.manifest)
+        except CeleriacError as exc:
+            sys.stderr.write(f"the worker cannot be set up: {exc}\n")
+            await nursery.close()
+            return exits.CONFIG
         self.links: Links = oversight.links
         self.broker: Broker = oversight.links.broker
         self._casualties: Casualties = oversight.casualties
@@ -207,8 +212,8 @@ class Supervisor:
     def _on_stop_signal(self, number: int) -> None:
         self._signals += 1
         cold = number == signal.SIGQUIT or self._signals > 1
-        if not hasattr(self, "options"):  # still importing: there is nothing to finish
-            raise SystemExit(exits.FORCED)
+        if not hasattr(self, "slots"):  # still importing: there is nothing to finish
+            os._exit(exits.FORCED)
         _log.warning(
             "%s: %s",
             signal.Signals(number).name,
