@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -118,7 +119,7 @@ class EmbeddedWorker:
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self._signals:
-            raise SystemExit(exits.FORCED)
+            os._exit(exits.FORCED)  # an exception would be taken for the task's own
         self._signals += 1
         self.interrupt()
 
