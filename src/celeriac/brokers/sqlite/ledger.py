@@ -37,6 +37,10 @@ _CONTENT_BYTES = 64 << 20
 """About how many bytes of messages one claim may bring into memory."""
 
 
+class Locked(Exception):
+    """Another connection holds the lock; nothing was done."""
+
+
 class Ledger:
     """One incarnation in the database: its lease, what it holds, how that ends.
 
@@ -64,6 +68,11 @@ class Ledger:
         self._unread: tuple[int, list[str]] | None = None
         """A claim that was made and whose messages could not be read yet."""
         self._mean_bytes = 0.0
+        self.written = 0
+        """A measure of what was written to the log since the last checkpoint."""
+        self.is_hasty = False
+        """Raise Locked at once instead of waiting: the event loop's thread is calling."""
+        self._checkpoints_itself = database.durability == "full"
         self.untold: list[Delivery] = []
         """What a claim took and its caller has not received yet."""
         self.next_due: float | None = None
@@ -271,10 +280,17 @@ class Ledger:
             self._room.ring_results()
         if queues:
             self._room.ring(mask_of(set(queues)), 1 + len(queues) // 64)
-        if self._link is not None:
+        self.written += 8 + len(outcomes)
+        if self._checkpoints_itself and self._link is not None:
             self._database.keep_wal_small(self._link)
 
     # -- the rest
+
+    def checkpoint(self) -> None:
+        """Keep the log small, for a consumer whose commits do not."""
+        self.written = 0
+        if self._link is not None:
+            self._database.checkpoint(self._link)
 
     def cancelled(self, ids: Collection[TaskId]) -> list[Cancellation]:
         """As `Consumer.cancelled`."""
@@ -315,7 +331,18 @@ class Ledger:
                 link = self._link = self._database.connect()
                 for name in ("claiming", "claim_trigger", "settlement", "settle_trigger"):
                     link.execute(SQL[name])
-            return self._database.retry(work, link)
+                if not self._checkpoints_itself:
+                    link.execute("PRAGMA wal_autocheckpoint = 0")
+            if not self.is_hasty:
+                return self._database.retry(work, link)
+            try:
+                return work(link)
+            except sqlite3.OperationalError as exc:
+                if link.in_transaction:
+                    link.execute("ROLLBACK")
+                if faults.is_busy(exc):
+                    raise Locked from None
+                raise
         except (sqlite3.IntegrityError, sqlite3.DataError):
             raise  # a rule of ours said no
         except sqlite3.Error as exc:

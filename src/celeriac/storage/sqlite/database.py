@@ -190,16 +190,25 @@ class Database:
     def keep_wal_small(self, connection: sqlite3.Connection) -> None:
         """Call after commits; every 64th time it looks at the log and, where it has grown too far, cuts it back."""
         self._wal_looks += 1
-        if self._wal_looks & 63 or self.wal_bytes() < _WAL_BYTES:
-            return
+        if not self._wal_looks & 63 and self.wal_bytes() > _WAL_BYTES:
+            self.checkpoint(connection)
+
+    def checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Bring the log's contents into the database, and cut the log back where it is large. Blocks; never raises."""
         lock = os.open(self.wake_directory, os.O_RDONLY)
         try:
             # one process at a time: two checkpoints at once are what the WAL-reset race of old versions needs
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.wal_bytes() <= _WAL_BYTES:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                return
+            # under steady load a passive one never ends with an empty log: this one keeps writers out for a moment
+            connection.execute("PRAGMA busy_timeout = 500")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except (OSError, sqlite3.OperationalError):
+        except (OSError, sqlite3.Error):
             return  # somebody else is at it, or a reader is in the way: next time
         finally:
+            connection.execute("PRAGMA busy_timeout = 0")
             os.close(lock)
 
     def wal_bytes(self) -> int:

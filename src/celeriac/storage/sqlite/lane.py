@@ -22,6 +22,7 @@ class Lane:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._open_calls = 0
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -30,8 +31,14 @@ class Lane:
         future be cancelled.
         """
         future: asyncio.Future[T] = self._loop.create_future()
+        self._open_calls += 1
         self._calls.put((future, work, args))
         return future
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs or waits here, so that the event loop's thread may use what the lane uses."""
+        return self._open_calls == 0
 
     def stop(self) -> None:
         """Let the thread end once it has done what it was asked for so far. Safe to call twice."""
@@ -40,25 +47,24 @@ class Lane:
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
             future, work, args = call
-            if future.cancelled():
-                continue
             error: BaseException | None = None
             result = None
             try:
-                result = work(*args)
+                if not future.cancelled():
+                    result = work(*args)
             except BaseException as exc:
                 error = exc
             try:
-                self._loop.call_soon_threadsafe(_resolve, future, result, error)
+                self._loop.call_soon_threadsafe(self._resolve, future, result, error)
             except RuntimeError:  # the loop was closed: nobody waits any more
                 pass
             del call, future, work, args, result, error  # what a call returned must not live until the next one
 
-
-def _resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+    def _resolve(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._open_calls -= 1
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)

@@ -72,11 +72,9 @@ def migrate(connection: sqlite3.Connection, path: str, wanted: Sequence[str]) ->
 def _split(script: str) -> list[str]:
     """Statements one by one: `executescript` would commit the transaction around them."""
     statements, statement = [], ""
-    for line in script.splitlines(keepends=True):
-        statement += line
+    for piece in script.split(";"):
+        statement += piece + ";"
         if sqlite3.complete_statement(statement):
             statements.append(statement)
             statement = ""
-    if statement.strip():
-        statements.append(statement)
     return statements
