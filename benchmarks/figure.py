@@ -78,7 +78,7 @@ class Reading:
     base: float | None = None
     beside: str = ""
     trouble: str = ""
-    """Why there is no value, or no base."""
+    """Why a contestant has no run, or fewer than it should."""
 
     @property
     def ratio(self) -> float | None:
@@ -108,18 +108,12 @@ def medians(runs: Mapping[str, Sequence[Values]]) -> Medians:
 
 
 def read(figure: Figure, found: Medians, troubles: Mapping[str, str]) -> Reading:
-    """Take a figure from the medians; `troubles` says for contestants why they are missing."""
-    missing = [name for name in (*figure.needs, *figure.compares) if name not in found]
-    trouble = "; ".join(dict.fromkeys(f"{name}: {troubles.get(name, 'did not run')}" for name in missing))
-    if any(name in missing for name in figure.needs):
-        return Reading(figure=figure, trouble=trouble)
+    """Take a figure from the medians; `troubles` says of contestants why they stopped."""
+    concerned = (*figure.needs, *figure.compares) if figure.base is not None else figure.needs
+    trouble = "; ".join(f"{name}: {troubles[name]}" for name in concerned if name in troubles)
     base = None
-    if figure.base is not None and not any(name in missing for name in figure.compares):
+    if figure.base is not None and all(name in found for name in figure.compares):
         base = figure.base(found)
-    return Reading(
-        figure=figure,
-        value=figure.value(found),
-        base=base,
-        beside=figure.beside(found),
-        trouble=trouble if figure.base is not None else "",
-    )
+    if not all(name in found for name in figure.needs):
+        return Reading(figure=figure, base=base, trouble=trouble)
+    return Reading(figure=figure, value=figure.value(found), base=base, beside=figure.beside(found), trouble=trouble)

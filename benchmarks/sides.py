@@ -62,7 +62,8 @@ class Side(ABC):
             command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=_PRODUCE_WITHIN_S
         )
         if done.returncode:
-            raise ProgramError(f"the producer of {self.module} ({task}, {mode}) failed:\n{done.stderr[-1500:]}")
+            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise ProgramError(f"the producer of {self.module} ({task}, {mode}) failed: {last}\n{done.stderr[-1500:]}")
         measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return measured
 
