@@ -126,7 +126,7 @@ class LastInFirstOut(MemoryBroker):
         return await super().abandon(incarnation, running=running)
 
 
-class OnePriority(MemoryBroker):
+class PrioritiesUpsideDown(MemoryBroker):
     """Has its levels upside down."""
 
     def publish(self, messages, /):
@@ -164,7 +164,7 @@ PLANTED = (
     PublishesTwice,
     ReapsTheLiving,
     LastInFirstOut,
-    OnePriority,
+    PrioritiesUpsideDown,
     HandsOutEarly,
     ForgetsThePlaceOfTheDead,
 )

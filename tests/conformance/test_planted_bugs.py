@@ -14,7 +14,7 @@ from celeriac.results.memory import MemoryResultStore
 from celeriac.testing.conformance import check_broker_model
 
 FIXED = settings(
-    max_examples=100,
+    max_examples=150,
     stateful_step_count=50,
     derandomize=True,
     database=None,

@@ -108,6 +108,12 @@ class BrokerMachine(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
 
+    def run_living(self, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return self.run(work)
+        except LeaseLostError as exc:
+            raise AssertionError("a living incarnation was told that its lease is lost") from exc
+
     # -- what is drawn ----------------------------------------------------------------------------------------
 
     def fresh(self, queue: str, *, priority: int = 0, delay_s: float = 0.0, task_id: str = "") -> Outgoing:
@@ -189,10 +195,14 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def publish_again(self, data: st.DataObject) -> None:
         """After an unknown outcome, say: the id may be live, held, dead, finished, or gone without a result."""
-        known = [*self.live, *self.dead, *self.stored]
-        known = [each for each in known if each not in self.marked]
-        if known:
-            message = self.fresh(data.draw(st.sampled_from(QUEUES)), task_id=data.draw(st.sampled_from(known)))
+        kinds = [
+            known
+            for group in (self.live, self.dead, self.stored)
+            if (known := sorted(task_id for task_id in group if task_id not in self.marked))
+        ]
+        if kinds:
+            task_id = data.draw(st.sampled_from(data.draw(st.sampled_from(kinds))))
+            message = self.fresh(data.draw(st.sampled_from(QUEUES)), task_id=task_id)
             self.broker.publish([message, message])
             self.add(message)
 
@@ -202,7 +212,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.claim_for(self.pick(data, self.living), limit)
 
     def claim_for(self, worker: Worker, limit: int) -> None:
-        got: list[Delivery] = list(self.run(worker.consumer.claim(limit=limit, wait_s=0)))
+        got: list[Delivery] = list(self.run_living(worker.consumer.claim(limit=limit, wait_s=0)))
         due = {
             task_id: task
             for task_id, task in self.live.items()
@@ -392,7 +402,7 @@ class BrokerMachine(RuleBasedStateMachine):
         worker = self.pick(data, self.holding)
         heir = self.pick(data, [each for each in self.living if each is not worker])
         wanted = [task_id for task_id in sorted(self.live) if data.draw(st.booleans())]
-        adopted = self.run(heir.consumer.adopt(worker.consumer.incarnation, wanted))
+        adopted = self.run_living(heir.consumer.adopt(worker.consumer.incarnation, wanted))
         assert sorted(each.id for each in adopted) == [task_id for task_id in wanted if task_id in worker.held]
         for delivery in adopted:
             task = self.live[delivery.id]
@@ -431,6 +441,7 @@ class BrokerMachine(RuleBasedStateMachine):
         task_id = data.draw(st.sampled_from(sorted(self.dead)))
         (letter,) = self.broker.dead_letters(ids=[task_id])
         assert letter.deliveries == self.dead[task_id]
+        self.broker.publish([self.fresh(letter.queue, task_id=task_id)])  # dropped, as the next invariant sees
         if not revive:
             assert self.broker.drop_dead([task_id]) == 1
             del self.dead[task_id]
@@ -464,6 +475,13 @@ class BrokerMachine(RuleBasedStateMachine):
             assert its.deliveries == task.deliveries, f"{task_id} counts {its.deliveries}, not {task.deliveries}"
             assert its.body == task.message.body
         assert all(shown[task_id].state == "dead" for task_id in self.dead)
+        if self.broker.traits.ordering == "fifo":
+            lanes: dict[tuple[str, int], list[int]] = {}
+            for its in peeked:
+                if its.state == "ready" and (place := self.live[its.id].place) is not None:
+                    lanes.setdefault((its.queue, its.priority), []).append(place)
+            for lane, places in lanes.items():
+                assert places == sorted(places), f"in {lane}, the next to run stand in the order {places}"
 
     @invariant()
     def results_are_those_of_holders(self) -> None:
