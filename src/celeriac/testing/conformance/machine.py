@@ -165,12 +165,18 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """A fleet at work: two consumers, each with something in hand, and something left for both."""
+        """A fleet at work: two consumers, each with something in hand, something left for both, and one dead letter."""
         self.open_consumer(("a", "b"))
         self.open_consumer(("b", "a"))
         self.publish([(queue, priority, 0.0) for queue in QUEUES for priority in (0, 0, 0, 5)])
         for worker in self.workers:
             self.claim_for(worker, 2)
+        worker = self.workers[0]
+        _, delivery = worker.held.popitem()
+        worker.stale.append(delivery)
+        burial = Bury(delivery=delivery, reason="model")
+        assert list(self.run(worker.consumer.settle([burial]))) == [Settled.OK]
+        self.apply(burial)
 
     @precondition(lambda self: len(self.living) < 4)
     @rule(queues=st.sampled_from([("a",), ("b",), ("a", "b"), ("b", "a")]))
@@ -441,7 +447,8 @@ class BrokerMachine(RuleBasedStateMachine):
         task_id = data.draw(st.sampled_from(sorted(self.dead)))
         (letter,) = self.broker.dead_letters(ids=[task_id])
         assert letter.deliveries == self.dead[task_id]
-        self.broker.publish([self.fresh(letter.queue, task_id=task_id)])  # dropped, as the next invariant sees
+        self.broker.publish([self.fresh(letter.queue, task_id=task_id)])
+        self.nothing_is_lost_or_invented()  # that one was dropped
         if not revive:
             assert self.broker.drop_dead([task_id]) == 1
             del self.dead[task_id]
