@@ -6,12 +6,14 @@ import os
 import socket
 import sys
 import threading
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
+import msgspec
+
 from celeriac.app.adapters import open_broker, open_control, open_results
 from celeriac.app.control import Control
+from celeriac.app.once import once
 from celeriac.app.options import check_options
 from celeriac.app.publisher import Publisher
 from celeriac.app.result import AsyncResult as Handle
@@ -19,9 +21,9 @@ from celeriac.app.result import EagerResult, no_results
 from celeriac.app.routing import Router
 from celeriac.app.settings import Conf
 from celeriac.app.task import AsyncTask, Task, make_task
-from celeriac.canvas import Links, Signature
+from celeriac.canvas import Links, Signature, signatures
 from celeriac.clock import SYSTEM_CLOCK
-from celeriac.codec import Codec, Limits, ResultMeta, decode_exception
+from celeriac.codec import Codec, Limits, ResultMeta, decode_exception, encode_exception
 from celeriac.engine.attempt import current_attempt
 from celeriac.engine.executor import Executor
 from celeriac.engine.outcomes import ResultWriter
@@ -49,6 +51,8 @@ S = TypeVar("S")
 _NO_OPTIONS: dict[str, Any] = {}
 _ROUND_TRIP = 1000
 """Messages per publish of `delay_many`."""
+_MOST_CHILDREN = 1000
+"""Of a task's children, this many are remembered: they travel in its result."""
 
 
 class _Plans(dict[str, "Plan"]):
@@ -115,7 +119,7 @@ class Celeriac:
         if include:
             settings["include"] = tuple(include)
         self.conf = Conf(**settings)
-        self._autodiscover: list[tuple[Sequence[str], str | None]] = []
+        self._autodiscover: list[tuple[tuple[str, ...], str | None]] = []
 
     def __repr__(self) -> str:
         return f"<Celeriac {self.main}: {len(self.tasks)} tasks>"
@@ -161,7 +165,7 @@ class Celeriac:
         """Where messages are kept."""
         return self.settings.broker_url
 
-    @cached_property
+    @once
     def codec(self) -> Codec:
         """Encodes and decodes this application's messages."""
         conf = self.settings
@@ -174,29 +178,29 @@ class Celeriac:
             clock=self.clock,
         )
 
-    @cached_property
+    @once
     def router(self) -> Router:
         """Finds the queue of a message."""
         return Router(self.settings)
 
-    @cached_property
+    @once
     def broker(self) -> Broker:
         """The broker adapter."""
         conf = self.conf.freeze("the application has opened its broker")
         return open_broker(self.broker_url, conf, self.clock)
 
-    @cached_property
+    @once
     def results(self) -> ResultStore | None:
         """The result store; None where results are disabled."""
         conf = self.conf.freeze("the application has opened its result store")
         return open_results(conf.result_backend or self.broker_url, conf, self.clock)
 
-    @cached_property
+    @once
     def control_channel(self) -> ControlChannel:
         """Reaches the workers that share the broker."""
         return open_control(self.broker_url, self.settings, self.clock)
 
-    @cached_property
+    @once
     def control(self) -> Control:
         """Commands to workers and queues."""
         return Control(self)
@@ -206,25 +210,31 @@ class Celeriac:
         """Whether the broker stores results itself, in the transaction that acknowledges."""
         return self.results is not None and self.broker.traits.stores_results and self.results.url == self.broker.url
 
-    @cached_property
+    @once
     def submitter(self) -> Submitter:
         """Builds this process's messages."""
         return Submitter(self.codec, self.clock, f"gen{os.getpid()}@{socket.gethostname()}")
 
-    @cached_property
+    @once
     def _publisher(self) -> Publisher:
         conf = self.settings
         return Publisher(
             self.broker,
+            self.codec,
             self.clock,
             middleware=self.middleware,
             retry=conf.task_publish_retry,
             retry_policy=conf.task_publish_retry_policy,
+            timeout_s=conf.task_publish_timeout,
         )
 
-    @cached_property
+    @once
     def _always_eager(self) -> bool:
-        return bool(self.settings.task_always_eager)
+        return self.settings.task_always_eager
+
+    @once
+    def _inherits_priority(self) -> bool:
+        return self.settings.task_inherit_parent_priority
 
     def links(self, submitter: Submitter) -> Links:
         """What follows a task, with messages built by `submitter`."""
@@ -233,7 +243,10 @@ class Celeriac:
     def _route(
         self, options: Mapping[str, Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        return self.router.route(options, name, args, kwargs, self.tasks.get(name))
+        task = self.tasks.get(name)
+        if task is not None:
+            options = {**task.call_defaults, **options}
+        return self.router.route(options, name, args, kwargs, task)
 
     def result_writer(self, node: str | None) -> ResultWriter:
         """Encodes the results of tasks run by `node`."""
@@ -243,7 +256,7 @@ class Celeriac:
             self.clock,
             node=node,
             expires_s=conf.result_expires,
-            failure_expires_s=_first(conf.result_failure_expires, conf.result_expires),
+            failure_expires_s=_first(conf.result_failure_expires, conf.result_expires) or None,  # 0 keeps them
             extended=conf.result_extended,
         )
 
@@ -356,15 +369,16 @@ class Celeriac:
     def _register(self, task: Task[P, R]) -> Task[P, R]:
         with self._lock:
             known = self.tasks.get(task.name)
-            if known is not None:
-                where, there = (f"{type(one).__module__}.{type(one).__name__}" for one in (task, known))
-                if where != there:
-                    raise AlreadyRegistered(
-                        f"task name {task.name!r} is taken by {there}; give {where} another with @app.task(name=…)"
-                    )
-                return known
+            # the same function again takes its place: a module reloaded, a notebook's cell run once more, a script
+            # that is imported by its name as well
+            if known is not None and not _is_redefined(known, task):
+                where, there = (f"{type(one).__module__}.{type(one).__qualname__}" for one in (task, known))
+                raise AlreadyRegistered(
+                    f"task name {task.name!r} is taken by {there}; give {where} another with @app.task(name=…)"
+                )
             task.bind(self)
             self.tasks[task.name] = task
+            self.plans.pop(task.name, None)
         return task
 
     def gen_task_name(self, name: str, module: str) -> str:
@@ -390,20 +404,24 @@ class Celeriac:
     ) -> Handle[Any]:
         """Send a task by name, whether or not its code is here; options as of `apply_async`."""
         check_options(options, name)
+        task = self.tasks.get(name)
+        if task is not None:
+            options = {**task.call_defaults, **options}
         if self._always_eager:
             return self._apply(self._task(name), args or (), kwargs or {}, options, None)
-        message = self._message(name, args or (), kwargs or {}, options, self.tasks.get(name))
-        return self._publish_one(message, options)
+        return self._publish_one(self._message(name, args or (), kwargs or {}, options, task), options)
 
     async def asend_task(
         self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Handle[Any]:
         """As `send_task`, without blocking the event loop."""
         check_options(options, name)
+        task = self.tasks.get(name)
+        if task is not None:
+            options = {**task.call_defaults, **options}
         if self._always_eager:
             return await self._aapply(self._task(name), args or (), kwargs or {}, options)
-        message = self._message(name, args or (), kwargs or {}, options, self.tasks.get(name))
-        return await self._apublish_one(message, options)
+        return await self._apublish_one(self._message(name, args or (), kwargs or {}, options, task), options)
 
     def signature(
         self,
@@ -464,6 +482,8 @@ class Celeriac:
         return sent
 
     def _batches(self, task: Task[Any, Any], calls: Iterable[Any], options: dict[str, Any]) -> Iterable[list[Outgoing]]:
+        if options.get("task_id") is not None:
+            raise TypeError(f"task {task.name!r}: task_id={options['task_id']!r} is one id, for many calls")
         batch: list[Outgoing] = []
         check = task.parameters.check if task.typing else None
         for call in calls:
@@ -493,7 +513,8 @@ class Celeriac:
         if parent is not None and trail and parent.plan.trail:
             if parent.children is None:
                 parent.children = []
-            parent.children.append(message.id)
+            if len(parent.children) < _MOST_CHILDREN:
+                parent.children.append(message.id)
         return Handle(message.id, self)
 
     def _message(
@@ -504,15 +525,16 @@ class Celeriac:
         options: dict[str, Any],
         task: Task[Any, Any] | None,
     ) -> Outgoing:
-        where = self.router.route(options, name, args, kwargs, task)
         parent = current_attempt.get()
-        if not options:  # the hot path: everything is a default
+        if parent is not None and self._inherits_priority and options.get("priority") is None:
+            options = {**options, "priority": parent.delivery_info["priority"]}
+        where = self.router.route(options, name, args, kwargs, task)
+        if len(where) == 1:  # the hot path: neither caller nor route says more than the queue
             return self.submitter.build(
                 name,
                 args,
                 kwargs,
                 queue=where["queue"],
-                priority=where.get("priority"),
                 parent=parent,
                 names=() if task is None else task.parameters.names,
             )
@@ -521,13 +543,13 @@ class Celeriac:
         embed = EMPTY_EMBED
         if links or errors or chain or chord:
             embed = Embed(
-                callbacks=_listed(links), errbacks=_listed(errors), chain=list(chain) if chain else None, chord=chord
+                callbacks=signatures("link", links),
+                errbacks=signatures("link_error", errors),
+                chain=list(chain) if chain else None,
+                chord=chord,
             )
         hard, soft = get("time_limit"), get("soft_time_limit")
         headers = get("headers")
-        priority = get("priority")
-        if priority is None and parent is not None and self.settings.task_inherit_parent_priority:
-            priority = parent.delivery.priority if parent.delivery is not None else None
         return self.submitter.build(
             name,
             args,
@@ -535,7 +557,7 @@ class Celeriac:
             queue=where["queue"],
             parent=parent,
             task_id=get("task_id"),
-            priority=priority,
+            priority=get("priority"),
             countdown=get("countdown"),
             eta=get("eta"),
             expires=get("expires"),
@@ -547,6 +569,7 @@ class Celeriac:
             headers=dict(headers) if headers else None,
             ignore_result=get("ignore_result"),
             shadow=get("shadow"),
+            retries=get("retries"),
             root_id=get("root_id"),
             parent_id=get("parent_id"),
             group=get("group_id"),
@@ -571,15 +594,19 @@ class Celeriac:
 
         if task.typing:
             task.parameters.check(args, kwargs)
-        later = ("countdown", "eta")
+        later = ("countdown", "eta", "expires")
         message = self._message(
             task.name, args, kwargs, {key: value for key, value in options.items() if key not in later}, task
         )
-        store = self.results if self.settings.task_store_eager_result else None
-        executor = self.executor(f"eager@{socket.gethostname()}", results=store, fused=True)
+        # results are encoded even where they are not stored: what fails on a worker should fail here
+        executor = self.executor(f"eager@{socket.gethostname()}", results=self.results, fused=True)
         (state, value, traceback), results = run_eagerly(executor, message)
-        if store is not None and results:
-            store.put(results)
+        if (
+            results
+            and self.results is not None
+            and _first(task.store_eager_result, self.settings.task_store_eager_result)
+        ):
+            self.results.put(results)
         if throw is None:
             throw = self.settings.task_eager_propagates
         if throw and state in PROPAGATE_STATES and isinstance(value, BaseException):
@@ -617,23 +644,23 @@ class Celeriac:
         return Handle(task_id, self, parent)
 
     def _state(self, attempt: Attempt, task_id: str, state: str, meta: Any) -> StoredResult:
+        if isinstance(meta, BaseException):
+            meta = encode_exception(meta)
         written = self.result_writer(attempt.hostname).write(attempt, state, meta, None)
         if task_id == attempt.id:
             return written
-        import msgspec
-
         payload = self.codec.encode_result(ResultMeta(task_id=task_id, status=state, result=meta))
         return msgspec.structs.replace(written, id=task_id, payload=payload)
 
     def _update_state(self, attempt: Attempt, task_id: str, state: str, meta: Any) -> None:
-        if attempt.called_directly or attempt.is_eager:
+        if attempt.called_directly or attempt.is_eager or self.results is None:
             return
-        self._result_store().put([self._state(attempt, task_id, state, meta)])
+        self.results.put([self._state(attempt, task_id, state, meta)])
 
     async def _aupdate_state(self, attempt: Attempt, task_id: str, state: str, meta: Any) -> None:
-        if attempt.called_directly or attempt.is_eager:
+        if attempt.called_directly or attempt.is_eager or self.results is None:
             return
-        await self._result_store().aput([self._state(attempt, task_id, state, meta)])
+        await self.results.aput([self._state(attempt, task_id, state, meta)])
 
 
 class _Decorator:
@@ -664,11 +691,13 @@ def _arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
     return (call,), _NO_OPTIONS
 
 
+def _is_redefined(known: Task[Any, Any], task: Task[Any, Any]) -> bool:
+    """Whether two tasks come from one place in the source."""
+    one, other = type(known), type(task)
+    if one.__qualname__ != other.__qualname__:
+        return False
+    return one.__module__ == other.__module__ or known.source_file == task.source_file is not None
+
+
 def _first(own: Any, default: Any) -> Any:
     return default if own is None else own
-
-
-def _listed(links: Any) -> list[dict[str, Any]] | None:
-    if not links:
-        return None
-    return [dict(links)] if isinstance(links, dict) else [dict(link) for link in links]

@@ -62,7 +62,7 @@ class Control:
                     payload=self._app.codec.encode_result(
                         ResultMeta(task_id=one, status=REVOKED, result=error, date_done=iso_from_epoch(now))
                     ),
-                    expires_at=None if expires_s is None else now + expires_s,
+                    expires_at=now + expires_s if expires_s else None,
                 )
                 for one in ids
             ]

@@ -6,7 +6,8 @@ Arguments go through the codec, retries run at once (nothing waits), callbacks a
 from __future__ import annotations
 
 import asyncio
-import threading
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from celeriac.engine.attempt import Attempt
@@ -79,8 +80,6 @@ def _run_coroutine(executor: Executor, attempt: Attempt) -> Outcome:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(executor.arun(attempt))
-    outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(asyncio.run(executor.arun(attempt))))
-    thread.start()
-    thread.join()
-    return outcomes[0]
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(context.run, asyncio.run, executor.arun(attempt)).result()

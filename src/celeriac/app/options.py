@@ -34,6 +34,8 @@ class CallOptions(TypedDict, total=False):
     retry: bool | None
     """False: do not try again when the broker is not reached."""
     retry_policy: Mapping[str, Any] | None
+    retries: int | None
+    """How many retries it counts as having made: to try the last attempt in a test."""
     ignore_result: bool | None
     shadow: str | None
     """Another name for logs and monitors."""

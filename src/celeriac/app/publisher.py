@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from celeriac.engine import signals
-from celeriac.errors import BrokerUnavailableError, EnqueueUnknownError
-from celeriac.model import Headers
+from celeriac.errors import BrokerUnavailableError, EncodeError, EnqueueUnknownError
+from celeriac.model import Embed, Headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from celeriac.clock import Clock
+    from celeriac.codec import Codec
     from celeriac.engine.middleware import Middleware
     from celeriac.interfaces import Broker
     from celeriac.model import Outgoing
@@ -28,26 +30,32 @@ class Publisher:
     def __init__(
         self,
         broker: Broker,
+        codec: Codec,
         clock: Clock,
         *,
         middleware: Sequence[Middleware],
         retry: bool,
         retry_policy: Mapping[str, Any],
+        timeout_s: float,
     ) -> None:
         """Wire it.
 
         Args:
             broker: Where messages go.
+            codec: Shows receivers of signals what is in a message.
             clock: Waits between tries.
             middleware: Outermost first.
             retry: Whether to try again when the broker is not reached.
             retry_policy: Celery's: `max_retries`, `interval_start`, `interval_step`, `interval_max` (seconds).
+            timeout_s: No try begins later than this after the first.
         """
         self._broker = broker
+        self._codec = codec
         self._clock = clock
         self._middleware = tuple(middleware)
         self._retry = retry
         self._policy = dict(retry_policy)
+        self._timeout_s = timeout_s
         self._plain = not self._middleware
 
     def publish(
@@ -85,7 +93,7 @@ class Publisher:
             await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
             return
         if signals.before_task_publish:
-            messages = _announce(messages)
+            messages = [self._announced(message) for message in messages]
         pauses = self._pauses(retry, retry_policy)
         while True:
             try:
@@ -97,11 +105,11 @@ class Publisher:
                     raise
                 await self._clock.sleep(pause)
         if signals.after_task_publish:
-            _confirm(messages)
+            self._confirm(messages)
 
     def _send(self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None) -> None:
         if signals.before_task_publish:
-            messages = _announce(messages)
+            messages = [self._announced(message) for message in messages]
         try:
             self._broker.publish(messages)
         except (BrokerUnavailableError, EnqueueUnknownError):
@@ -115,7 +123,7 @@ class Publisher:
             else:
                 raise
         if signals.after_task_publish:
-            _confirm(messages)
+            self._confirm(messages)
 
     def _pauses(self, retry: bool | None, policy: Mapping[str, Any] | None) -> Iterator[float]:
         if not (self._retry if retry is None else retry):
@@ -124,21 +132,25 @@ class Publisher:
         most = merged.get("max_retries", 3)
         pause = float(merged.get("interval_start", 0) or 0)
         done = 0
-        while most is None or done < most:
+        until = self._clock.monotonic() + self._timeout_s
+        while (most is None or done < most) and self._clock.monotonic() + pause < until:
             yield pause
             done += 1
             pause = min(pause + float(merged.get("interval_step", 0.2)), float(merged.get("interval_max", 1)))
 
+    def _announced(self, message: Outgoing) -> Outgoing:
+        """Send `before_task_publish`. What a receiver changes in `headers` or `body` goes out, as users of Celery rely
+        on.
 
-def _announce(messages: Sequence[Outgoing]) -> list[Outgoing]:
-    """Send `before_task_publish`; what a receiver changes in `headers` goes out, as users of Celery rely on."""
-    out: list[Outgoing] = []
-    for message in messages:
-        headers = _flat_headers(message)
-        before = dict(headers)
+        Raises:
+            EncodeError: What it changed has no wire form.
+        """
+        head = msgspec.json.decode(message.headers, type=Headers)
+        headers, body = _flat(head), self._shown(head, message)
+        before = copy.deepcopy((headers, body))
         signals.before_task_publish.send(
             message.task,
-            body=message.body,
+            body=body,
             exchange="",
             routing_key=message.queue,
             headers=headers,
@@ -146,23 +158,52 @@ def _announce(messages: Sequence[Outgoing]) -> list[Outgoing]:
             declare=[],
             retry_policy=None,
         )
-        if headers != before:
+        if headers != before[0]:
             own = {name: value for name, value in headers.items() if name in _HEADER_FIELDS}
-            own["headers"] = {name: value for name, value in headers.items() if name not in _HEADER_FIELDS}
-            message = msgspec.structs.replace(message, headers=msgspec.json.encode(own))
-        out.append(message)
-    return out
+            users = {name: value for name, value in headers.items() if name not in _HEADER_FIELDS}
+            # a header of the user's that has a protocol header's name was not shown, and stays as it is
+            users |= {name: value for name, value in head.headers.items() if name in _HEADER_FIELDS}
+            try:
+                head = msgspec.convert({**own, "headers": users}, Headers)
+            except msgspec.ValidationError as exc:
+                raise EncodeError(
+                    f"task {message.task!r}: before_task_publish left headers that do not fit: {exc}"
+                ) from exc
+        encoded = message.body
+        if body != before[1]:
+            args, kwargs, embed = body
+            new = self._codec.encode_body(
+                args,
+                kwargs,
+                msgspec.convert(embed, Embed),
+                task=message.task,
+                serializer=head.content_type,
+                compression=head.compression or "",
+            )
+            encoded = new.body
+            head = msgspec.structs.replace(head, compression=new.compression)
+        elif headers == before[0]:
+            return message
+        return msgspec.structs.replace(message, headers=self._codec.encode_headers(head), body=encoded)
+
+    def _confirm(self, messages: Sequence[Outgoing]) -> None:
+        for message in messages:
+            head = msgspec.json.decode(message.headers, type=Headers)
+            signals.after_task_publish.send(
+                message.task,
+                body=self._shown(head, message),
+                exchange="",
+                routing_key=message.queue,
+                headers=_flat(head),
+            )
+
+    def _shown(self, head: Headers, message: Outgoing) -> tuple[Any, Any, dict[str, Any]]:
+        """A body as Celery shows it: `(args, kwargs, embed)`."""
+        call = self._codec.decode_body(head, message.body)
+        return call.args, call.kwargs, msgspec.structs.asdict(call.embed)
 
 
-def _confirm(messages: Sequence[Outgoing]) -> None:
-    for message in messages:
-        signals.after_task_publish.send(
-            message.task, body=message.body, exchange="", routing_key=message.queue, headers=_flat_headers(message)
-        )
-
-
-def _flat_headers(message: Outgoing) -> dict[str, Any]:
+def _flat(head: Headers) -> dict[str, Any]:
     """Protocol headers and the user's own side by side, as Celery shows them."""
-    headers: dict[str, Any] = msgspec.json.decode(message.headers)
-    headers.update(headers.pop("headers", {}))
-    return headers
+    headers: dict[str, Any] = msgspec.to_builtins(head)
+    return {**headers.pop("headers", {}), **headers}

@@ -72,6 +72,8 @@ class AsyncResult(Generic[R]):
         propagate: bool = True,
         *,
         interval: float | None = None,
+        no_ack: bool = True,
+        follow_parents: bool = True,
         callback: Callable[[str, Any], None] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> R:
@@ -80,7 +82,9 @@ class AsyncResult(Generic[R]):
         Args:
             timeout: Seconds; None waits as long as it takes.
             propagate: Raise the task's exception; False returns it.
-            interval: Accepted for Celery's sake; nothing is polled.
+            interval: Accepted for Celery's sake, like the next two; nothing is polled.
+            no_ack: Not used.
+            follow_parents: Not used.
             callback: Called with (id, value) before returning.
             disable_sync_subtasks: False allows this call inside a task.
 
@@ -93,20 +97,14 @@ class AsyncResult(Generic[R]):
         """
         if disable_sync_subtasks:
             self._refuse_inside_task()
-        meta = self._final
-        if meta is None:
+        if self._final is None:
             store = self._app._result_store()
-            clock = self._app.clock
-            deadline = None if timeout is None else clock.monotonic() + timeout
-            while True:
-                left_s = _FOREVER_S if deadline is None else deadline - clock.monotonic()
-                stored = store.wait((self.id,), timeout_s=max(0.0, left_s)).get(self.id)
-                if stored is not None:
-                    meta = self._final = self._app.codec.decode_result(stored.payload)
-                    break
-                if deadline is not None and clock.monotonic() >= deadline:
+            wait_s = _FOREVER_S if timeout is None else max(0.0, timeout)
+            while (stored := store.wait((self.id,), timeout_s=wait_s).get(self.id)) is None:
+                if timeout is not None:
                     raise self._timeout(timeout)
-        return cast("R", self._deliver(meta, propagate, callback))
+            self._final = self._app.codec.decode_result(stored.payload)
+        return cast("R", self._deliver(self._final, propagate, callback))
 
     wait = get
 
@@ -121,25 +119,19 @@ class AsyncResult(Generic[R]):
         """As `get`, as a coroutine. Inside a task it is allowed: while it waits, the worker runs other tasks."""
         if disable_sync_subtasks:
             self._refuse_inside_task()
-        meta = self._final
-        if meta is None:
+        if self._final is None:
             store = self._app._result_store()
-            clock = self._app.clock
-            deadline = None if timeout is None else clock.monotonic() + timeout
-            while True:
-                left_s = _FOREVER_S if deadline is None else deadline - clock.monotonic()
-                stored = (await store.await_final((self.id,), timeout_s=max(0.0, left_s))).get(self.id)
-                if stored is not None:
-                    meta = self._final = self._app.codec.decode_result(stored.payload)
-                    break
-                if deadline is not None and clock.monotonic() >= deadline:
+            wait_s = _FOREVER_S if timeout is None else max(0.0, timeout)
+            while (stored := (await store.await_final((self.id,), timeout_s=wait_s)).get(self.id)) is None:
+                if timeout is not None:
                     raise self._timeout(timeout)
-        return cast("R", self._deliver(meta, propagate, callback))
+            self._final = self._app.codec.decode_result(stored.payload)
+        return cast("R", self._deliver(self._final, propagate, callback))
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.aget().__await__()
 
-    def _timeout(self, timeout: float | None) -> ResultTimeout:
+    def _timeout(self, timeout: float) -> ResultTimeout:
         return ResultTimeout(
             f"task {self.id} had no final result after {timeout:g} s; its state is {self.state}. "
             "Does a worker consume its queue?"
@@ -304,18 +296,36 @@ class EagerResult(AsyncResult[R]):
     def __repr__(self) -> str:
         return f"<EagerResult: {self.id}>"
 
-    def get(self, timeout: float | None = None, propagate: bool = True, **options: Any) -> R:
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        *,
+        callback: Callable[[str, Any], None] | None = None,
+        **options: Any,
+    ) -> R:
+        """What the task returned, or its exception raised; nothing is waited for."""
+        value = self._value
         if self._state in PROPAGATE_STATES:
-            exc = self._value if isinstance(self._value, BaseException) else TaskError(self._value)
+            value = value if isinstance(value, BaseException) else TaskError(value, task_id=self.id)
             if propagate:
-                raise exc
-            return exc  # type: ignore[return-value]
-        return self._value  # type: ignore[no-any-return]
+                raise value
+        if callback is not None:
+            callback(self.id, value)
+        return cast("R", value)
 
     wait = get
 
     async def aget(self, timeout: float | None = None, propagate: bool = True, **options: Any) -> R:  # noqa: ASYNC109
+        """As `get`."""
+        return self.get(timeout, propagate, **options)
+
+    def maybe_throw(self, propagate: bool = True) -> Any:
+        """As `get`."""
         return self.get(propagate=propagate)
+
+    def _meta(self) -> ResultMeta | None:
+        return None  # nothing is stored: what only a store knows is None
 
     def exists(self) -> bool:
         return True

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
+import msgspec
+
+from celeriac.app.annotations import annotate
 from celeriac.app.options import CallOptions, check_options
-from celeriac.canvas import Signature
+from celeriac.canvas import Signature, signatures
 from celeriac.codec import Parameters
 from celeriac.engine.attempt import Attempt, current_attempt
 from celeriac.engine.casualties import TaskFacts
 from celeriac.engine.plan import Hooks, Plan
 from celeriac.errors import ConfigError, MaxRetriesExceededError, Retry
-from celeriac.model import Headers
+from celeriac.model import EMPTY_EMBED, Headers
 from celeriac.model import Retry as RetryPolicy
 
 if TYPE_CHECKING:
@@ -26,6 +30,19 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_KEPT_BY_NAME = ("priority", "expires", "headers", "ignore_result", "shadow")
+_OF_A_RETRY = (
+    *_KEPT_BY_NAME,
+    "queue",
+    "exchange",
+    "routing_key",
+    "time_limit",
+    "soft_time_limit",
+    "link",
+    "link_error",
+)
+_CALL_DEFAULTS = ("queue", "exchange", "routing_key", "priority", "expires", "serializer", "compression")
+_PROPERTIES = (property, cached_property)
 _HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 
 
@@ -62,6 +79,8 @@ class Task(Generic[P, R]):
     """False: a task whose process died is failed, not run again."""
     acks_on_failure: bool | None = None
     """False: a task that fails becomes a dead letter."""
+    acks_on_failure_or_timeout: bool | None = None
+    """Celery's older name for this one and the next together."""
     acks_on_timeout: bool | None = None
     """The same for one that is killed at its hard time limit."""
     max_deliveries: int | None = None
@@ -76,6 +95,7 @@ class Task(Generic[P, R]):
     routing_key: str | None = None
     serializer: str | None = None
     compression: str | None = None
+    store_eager_result: bool | None = None
     send_events: bool = True
     trail: bool = True
     typing: bool = True
@@ -84,8 +104,7 @@ class Task(Generic[P, R]):
 
     _app: Celeriac
     parameters: Parameters
-    _plan: Plan | None = None
-    _defaults: dict[str, Any]
+    _annotated: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -133,11 +152,11 @@ class Task(Generic[P, R]):
             EncodeError: An argument has no wire form; the message names it.
             BrokerError: See `interfaces.Broker.publish`.
         """
-        return self._app._send(self, args, kwargs, self._defaults)
+        return self._app._send(self, args, kwargs, self.call_defaults)
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """As `delay`, without blocking the event loop."""
-        return await self._app._asend(self, args, kwargs, self._defaults)
+        return await self._app._asend(self, args, kwargs, self.call_defaults)
 
     def apply_async(
         self,
@@ -171,11 +190,11 @@ class Task(Generic[P, R]):
         Returns:
             Handles, in order. All messages of one round trip are stored, or none.
         """
-        return self._app._send_many(self, calls, self._defaults)
+        return self._app._send_many(self, calls, self.call_defaults)
 
     async def adelay_many(self, calls: Iterable[Any]) -> list[AsyncResult[R]]:
         """As `delay_many`, without blocking the event loop."""
-        return await self._app._asend_many(self, calls, self._defaults)
+        return await self._app._asend_many(self, calls, self.call_defaults)
 
     def apply(
         self,
@@ -185,8 +204,16 @@ class Task(Generic[P, R]):
         throw: bool | None = None,
         **options: Any,
     ) -> EagerResult[R]:
-        """Run the task here and now, through the codec and with its retries, hooks and callbacks, without a broker."""
-        return self._app._apply(self, args or (), kwargs or {}, {**self._defaults, **options}, throw)
+        """Run the task here and now, through the codec and with its retries, hooks and callbacks, without a broker.
+
+        Args:
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            throw: Raise the task's exception; None: as `task_eager_propagates` says.
+            options: As of `apply_async`; `retries` says how many retries it counts as having made.
+        """
+        check_options(options, self.name)
+        return self._app._apply(self, args or (), kwargs or {}, {**self.call_defaults, **options}, throw)
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """A signature of this task with these arguments."""
@@ -221,6 +248,7 @@ class Task(Generic[P, R]):
         if attempt is not None and attempt.plan.task is self:
             return attempt
         direct = Attempt(None, Headers(task=self.name, id=""), self.plan, None)
+        direct.id = None  # type: ignore[assignment] # as in Celery: how tasks tell that they were called as functions
         direct.called_directly = True
         return direct
 
@@ -245,20 +273,19 @@ class Task(Generic[P, R]):
             eta: When, as a moment.
             countdown: When, in seconds from now; else the task's retry policy or `default_retry_delay` decides.
             max_retries: Overrides the task's.
-            options: `queue`, `priority`, `time_limit`, `soft_time_limit`, `headers`, `ignore_result`, `shadow`.
+            options: `queue`, `routing_key`, `exchange`, `priority`, `expires`, `time_limit`, `soft_time_limit`,
+                `headers`, `ignore_result`, `shadow`, `link`, `link_error`: in place of the message's own.
 
         Raises:
             Retry: Unless `throw` is false.
             MaxRetriesExceededError: No retries left and no `exc`.
+            BaseException: `exc`, when no retries are left or the task was called as a function.
+            TypeError: An option is unknown, or a retry cannot change it.
         """
         attempt = self.request
         if attempt.called_directly:
-            import sys
-
-            current = exc or sys.exc_info()[1]
-            if current is not None:
-                raise current
-            raise MaxRetriesExceededError(f"task {self.name!r} was called as a function; there is no message to retry")
+            raise exc or Retry(f"task {self.name!r} was called as a function; there is no message to send again")
+        changes = self._changes(options)
         policy = self.plan.retry
         if max_retries is None:
             max_retries = policy.max_retries if self.retry_policy is not None and policy else self.max_retries
@@ -272,22 +299,36 @@ class Task(Generic[P, R]):
         if when is None and self.retry_policy is None:
             when = self.default_retry_delay
         asked = Retry(exc=exc, when=when)
-        changes: dict[str, Any] = {}
         if args is not None:
             changes["args"] = list(args)
         if kwargs is not None:
             changes["kwargs"] = dict(kwargs)
-        limits = options.pop("time_limit", None), options.pop("soft_time_limit", None)
-        if limits != (None, None):
-            changes["timelimit"] = limits
-        for name in ("queue", "priority", "headers", "ignore_result", "shadow"):
-            if (value := options.pop(name, None)) is not None:
-                changes[name] = value
-        check_options(options, self.name)
+        if "link" in options or "link_error" in options:
+            embed = attempt.embed or EMPTY_EMBED
+            changes["embed"] = msgspec.structs.replace(
+                embed,
+                callbacks=signatures("link", options["link"]) if "link" in options else embed.callbacks,
+                errbacks=signatures("link_error", options["link_error"]) if "link_error" in options else embed.errbacks,
+            )
         asked.changes = changes  # type: ignore[attr-defined]
         if throw:
             raise asked
         return asked
+
+    def _changes(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What options of a retry change in its message, as `Submitter.again` takes it."""
+        check_options(options, self.name)
+        for name in options:
+            if name not in _OF_A_RETRY:
+                raise TypeError(f"task {self.name!r}: a retry keeps its message's {name}; it may change {_OF_A_RETRY}")
+        changes = {name: options[name] for name in _KEPT_BY_NAME if options.get(name) is not None}
+        where = {name: options[name] for name in ("queue", "exchange", "routing_key") if options.get(name) is not None}
+        if where:
+            changes["queue"] = self._app.router.route(where, self.name, (), {}, self)["queue"]
+        limits = options.get("time_limit"), options.get("soft_time_limit")
+        if limits != (None, None):
+            changes["timelimit"] = limits
+        return changes
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
         """Store a state of your own, such as progress: `self.update_state(state="PROGRESS", meta={"done": 5})`."""
@@ -306,27 +347,50 @@ class Task(Generic[P, R]):
     # -- registration --------------------------------------------------------------------------------------------
 
     def bind(self, app: Celeriac) -> None:
-        """Attach it to an application: work out its signature and options. Called once by the application."""
+        """Attach it to an application. Called once by the application."""
         self._app = app
         self.parameters = Parameters.of(self.run, bind=False)
-        defaults = {
-            "queue": self.queue,
-            "exchange": self.exchange,
-            "routing_key": self.routing_key,
-            "priority": self.priority,
-            "expires": self.expires,
-            "serializer": self.serializer,
-            "compression": self.compression,
-        }
-        self._defaults = {name: value for name, value in defaults.items() if value is not None}
+
+    @classmethod
+    def check_option(cls, name: str, where: str) -> None:
+        """Refuse what `@app.task` and `task_annotations` cannot set.
+
+        Raises:
+            ConfigError: It is not an attribute of a task; the message names the nearest one.
+        """
+        known = [one for one in dir(cls) if not one.startswith("_") and _is_option(cls, one)]
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, [*known, "bind", "base", "retry", "pydantic"], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where}: option {name!r} is unknown{hint}")
 
     @property
+    def source_file(self) -> str | None:
+        """The file that defines its body, where that is known."""
+        code = getattr(inspect.unwrap(self.run), "__code__", None)
+        return None if code is None else str(code.co_filename)
+
+    @cached_property
+    def call_defaults(self) -> dict[str, Any]:
+        """Options of every call; worked out at first use, when the settings are final."""
+        self._annotate()
+        defaults = {name: getattr(self, name) for name in _CALL_DEFAULTS}
+        return {name: value for name, value in defaults.items() if value is not None}
+
+    @cached_property
     def plan(self) -> Plan:
         """How a worker runs it; worked out at first use, when the settings are final."""
-        plan = self._plan
-        if plan is None:
-            plan = self._plan = self._make_plan()
-        return plan
+        self._annotate()
+        return self._make_plan()
+
+    def _annotate(self) -> None:
+        if not self._annotated:
+            self._annotated = True
+            annotations = self._app.settings.task_annotations
+            if annotations is not None:
+                annotate(self, annotations)
 
     @property
     def is_async(self) -> bool:
@@ -349,16 +413,23 @@ class Task(Generic[P, R]):
             ignore_result=plan.ignore_result,
             store_errors_even_if_ignored=plan.store_errors_even_if_ignored,
             rerun_when_lost=plan.rerun_when_lost,
-            acks_on_timeout=_first(
-                self.acks_on_timeout, _first(conf.task_acks_on_timeout, conf.task_acks_on_failure_or_timeout)
-            ),
+            acks_on_timeout=self._acks(self.acks_on_timeout, conf.task_acks_on_timeout),
             max_deliveries=plan.max_deliveries,
         )
+
+    def _acks(self, own: bool | None, setting: bool | None) -> bool:
+        both = _first(
+            self.acks_on_failure_or_timeout, _first(setting, self._app.settings.task_acks_on_failure_or_timeout)
+        )
+        return bool(_first(own, both))
 
     def _make_plan(self) -> Plan:
         conf = self._app.settings
         overridden = type(self).__call__ is not Task.__call__
-        hooks = {name: getattr(self, name) for name in _HOOKS if getattr(type(self), name) is not getattr(Task, name)}
+        hooks = {name: getattr(self, name) for name in _HOOKS}
+        hooks = {
+            name: hook for name, hook in hooks.items() if getattr(hook, "__func__", hook) is not getattr(Task, name)
+        }
         return Plan(
             name=self.name,
             task=self,
@@ -366,6 +437,10 @@ class Task(Generic[P, R]):
             is_async=self.is_async,
             rebuild=self.parameters.rebuild,
             retry=self._effective_retry(),
+            max_retries=self.max_retries if self.retry_policy is None else self.retry_policy.max_retries,
+            retry_changes=self._changes(
+                {name: value for name, value in self.retry_kwargs.items() if name not in ("max_retries", "countdown")}
+            ),
             throws=tuple(self.throws),
             ignore_result=_first(self.ignore_result, conf.task_ignore_result),
             store_errors_even_if_ignored=_first(
@@ -376,9 +451,7 @@ class Task(Generic[P, R]):
             soft_limit_s=_first(self.soft_time_limit, conf.task_soft_time_limit),
             hard_limit_s=_first(self.time_limit, conf.task_time_limit),
             rerun_when_lost=self.rerun_when_lost,
-            acks_on_failure=_first(
-                self.acks_on_failure, _first(conf.task_acks_on_failure, conf.task_acks_on_failure_or_timeout)
-            ),
+            acks_on_failure=self._acks(self.acks_on_failure, conf.task_acks_on_failure),
             max_deliveries=_first(self.max_deliveries, conf.task_max_deliveries),
             hooks=Hooks(**hooks) if hooks else None,
         )
@@ -391,14 +464,14 @@ class Task(Generic[P, R]):
         most = self.retry_kwargs.get("max_retries", self.max_retries)
         attempts = None if most is None else int(most) + 1
         if self.retry_backoff:
-            factor = 1.0 if self.retry_backoff is True else float(self.retry_backoff)
+            factor = min(1.0 if self.retry_backoff is True else float(self.retry_backoff), self.retry_backoff_max)
             return RetryPolicy(
                 attempts=attempts,
                 on=tuple(self.autoretry_for),
                 never=tuple(self.dont_autoretry_for),
                 backoff="exponential",
                 delay=factor,
-                max_delay=max(self.retry_backoff_max, factor),
+                max_delay=self.retry_backoff_max,
                 jitter=self.retry_jitter,
             )
         delay = float(self.retry_kwargs.get("countdown", self.default_retry_delay))
@@ -414,11 +487,11 @@ class Task(Generic[P, R]):
 
     def _with(self, options: Mapping[str, Any]) -> dict[str, Any]:
         check_options(options, self.name)
-        return {**self._defaults, **options}
+        return {**self.call_defaults, **options}
 
     def _signature_options(self) -> dict[str, Any]:
         """Call defaults that travel with a signature, so that a worker without this code routes it alike."""
-        return dict(self._defaults)
+        return dict(self.call_defaults)
 
 
 class AsyncTask(Task[P, R]):
@@ -480,25 +553,24 @@ def make_task(
     is_async = inspect.iscoroutinefunction(function)
     parent = base or (AsyncTask if is_async else Task)
     for name in attributes:
-        if not hasattr(parent, name) or name.startswith("_"):
-            import difflib
-
-            known = sorted(
-                name for name in dir(parent) if not name.startswith("_") and not callable(getattr(parent, name))
-            )
-            near = difflib.get_close_matches(name, [*known, "bind", "base", "name", "retry", "pydantic"], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"@task option {name!r} on {function.__qualname__} is unknown{hint}")
+        parent.check_option(name, f"@task on {getattr(function, '__qualname__', function)}")
     body = function if bind else staticmethod(function)
     namespace: dict[str, Any] = {
         "run": body,
         "abstract": False,
         "__doc__": function.__doc__,
         "__module__": function.__module__,
+        "__qualname__": getattr(function, "__qualname__", function.__name__),
         **attributes,
     }
     task: Task[Any, Any] = type(function.__name__, (parent,), namespace)()
     return task
+
+
+def _is_option(cls: type[Task[Any, Any]], name: str) -> bool:
+    """Hooks, plain attributes, and whatever a base class of the user's has."""
+    value = getattr(cls, name)
+    return name in _HOOKS or not hasattr(Task, name) or not (callable(value) or isinstance(value, _PROPERTIES))
 
 
 def _first(own: Any, default: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from celeriac.canvas.signature import signatures
 from celeriac.model import EMPTY_EMBED, Embed
 
 if TYPE_CHECKING:
@@ -67,9 +68,15 @@ class Links:
         embed = EMPTY_EMBED
         links, errors, chord = options.get("link"), options.get("link_error"), options.get("chord")
         if links or errors or chain or chord:
-            embed = Embed(callbacks=_listed(links), errbacks=_listed(errors), chain=chain or None, chord=chord)
+            embed = Embed(
+                callbacks=signatures("link", links),
+                errbacks=signatures("link_error", errors),
+                chain=chain or None,
+                chord=chord,
+            )
         where = self._route(options, name, args, kwargs)
         hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+        more: dict[str, Any] = {key: options.get(key) for key in _HEADER_OPTIONS}
         return self._submitter.build(
             name,
             args,
@@ -87,11 +94,5 @@ class Links:
             group=options.get("group_id"),
             headers=options.get("headers"),
             timelimit=None if hard is None and soft is None else (hard, soft),
-            **{key: options.get(key) for key in _HEADER_OPTIONS},
+            **more,
         )
-
-
-def _listed(links: Any) -> list[dict[str, Any]] | None:
-    if not links:
-        return None
-    return [dict(links)] if isinstance(links, dict) else [dict(link) for link in links]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -113,14 +114,19 @@ class Signature(dict[str, Any]):
         return self
 
     def link(self, callback: Signature) -> Signature:
-        """Call `callback` with the result when this succeeds; returns `callback`."""
-        self["options"].setdefault("link", []).append(callback)
+        """Call `callback` with the result when this succeeds; returns `callback`. Linking it again changes nothing."""
+        self._add("link", callback)
         return callback
 
     def link_error(self, errback: Signature) -> Signature:
-        """Call `errback` when this fails for good; returns `errback`."""
-        self["options"].setdefault("link_error", []).append(errback)
+        """Call `errback` when this fails for good; returns `errback`. Linking it again changes nothing."""
+        self._add("link_error", errback)
         return errback
+
+    def _add(self, option: str, signature: Signature) -> None:
+        known = signatures(option, self["options"].get(option)) or []
+        if signature not in known:
+            self["options"][option] = [*known, signature]  # a new list: clones share the old one
 
     def on_error(self, errback: Signature) -> Signature:
         """As `link_error`; returns itself."""
@@ -143,9 +149,27 @@ class Signature(dict[str, Any]):
         whole = self.clone(args, kwargs, **options)
         return await self._sender().asend_task(whole["task"], whole["args"], whole["kwargs"], **whole["options"])
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Signature:
+        return Signature(copy.deepcopy(dict(self), memo), app=self._app)  # the application is not a part of it
+
     def _sender(self) -> Sender:
         if self._app is None:
             raise RuntimeError(
                 f"signature {self!r} belongs to no application: make it with app.signature(…) or task.s(…)"
             )
         return self._app
+
+
+def signatures(option: str, given: Any) -> list[dict[str, Any]] | None:
+    """What a `link` or `link_error` holds, as a list of decoded signatures: it may be one, several, or nothing.
+
+    Raises:
+        TypeError: It is something else; the message names the option.
+    """
+    if not given:
+        return None
+    found = [given] if isinstance(given, dict) or not isinstance(given, (list, tuple)) else given
+    for one in found:
+        if not isinstance(one, dict) or not isinstance(one.get("task"), str):
+            raise TypeError(f"{option}={one!r}: give a signature such as task.s(…), or a list of them")
+    return [dict(one) for one in found]

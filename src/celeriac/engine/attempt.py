@@ -21,6 +21,7 @@ class Attempt:
 
     __slots__ = (
         "args",
+        "began",
         "called_directly",
         "children",
         "delivery",
@@ -52,6 +53,7 @@ class Attempt:
         self.kwargs: dict[str, Any] = {}
         self.embed: Embed | None = None
         self.children: list[Any] | None = None
+        self.began = False  # its start has been announced, so its end will be
         self.is_eager = False
         self.called_directly = False
         self.ending: tuple[str, Any, str | None] | None = None  # (state, value, traceback), of an eager run only
@@ -186,6 +188,7 @@ class Attempt:
         if self.delivery is None:
             return {"is_eager": self.is_eager, "exchange": None, "routing_key": None, "priority": None}
         return {
+            "is_eager": self.is_eager,
             "exchange": "",
             "routing_key": self.delivery.queue,
             "priority": self.delivery.priority,
@@ -219,8 +222,17 @@ class Attempt:
     def kwargsrepr(self) -> str:
         return self.message_headers.kwargsrepr or repr(self.kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        """A header of the user's own as if it were a field, as in Celery."""
+        if name in type(self).__slots__ or name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self.message_headers.headers[name]
+        except KeyError:
+            raise AttributeError(f"{self!r} has neither a field nor a header {name!r}") from None
+
     def get(self, key: str, default: Any = None) -> Any:
-        """Celery's `request.get`: a field by name, or a default."""
+        """Celery's `request.get`: a field or a header of the user's own by name, or a default."""
         return getattr(self, key, default)
 
 

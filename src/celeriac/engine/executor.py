@@ -8,31 +8,35 @@ does becomes an outcome.
 from __future__ import annotations
 
 import asyncio
+import os
 import traceback as tracebacks
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from celeriac.clock import ENTROPY
-from celeriac.codec import epoch_from_iso
+from celeriac.codec import decode_exception, epoch_from_iso
 from celeriac.engine import report, signals
 from celeriac.engine.attempt import Attempt, current_attempt
 from celeriac.engine.outcomes import ErrorInfo
 from celeriac.engine.plan import Plan
 from celeriac.errors import (
+    BrokerError,
     CodecError,
     ContentDisallowed,
     EncodeError,
     Ignore,
+    MaxRetriesExceededError,
     NotRegistered,
     Reject,
     Retry,
     Snooze,
     SoftTimeLimitExceeded,
+    TaskError,
     TaskRevokedError,
     WorkerLostError,
 )
 from celeriac.model import Bury, Done, Headers, Later, Release
-from celeriac.model.states import FAILURE, IGNORED, REJECTED, REVOKED, SUCCESS, is_final
+from celeriac.model.states import FAILURE, IGNORED, REJECTED, REVOKED, STARTED, SUCCESS, is_final
 from celeriac.model.states import RETRY as RETRY_STATE
 
 if TYPE_CHECKING:
@@ -104,37 +108,9 @@ class Executor:
         attempt = Attempt(delivery, headers, plan, self._node)
         if headers.expires is not None and epoch_from_iso(headers.expires) <= self._clock.time():
             return self._revoked(attempt, "expired", expired=True)
-        if delivery.deliveries > 1:
-            stopped = self._redelivered(attempt, plan)
-            if stopped is not None:
-                return stopped
         if signals.task_received:
             signals.task_received.send(self._node, request=attempt)
         return attempt
-
-    def _redelivered(self, attempt: Attempt, plan: Plan) -> Outcome | None:
-        delivery = attempt.delivery
-        assert delivery is not None
-        if not plan.rerun_when_lost:
-            exc: BaseException = WorkerLostError(
-                "the worker was lost after it had taken this task, which may not run twice (acks_late=False or "
-                "reject_on_worker_lost=False)",
-                task_id=attempt.id,
-            )
-            return self._dead_on_arrival(attempt, exc)
-        if delivery.deliveries > plan.max_deliveries:
-            reason = f"handed out {delivery.deliveries - 1} times and never finished: the worker was lost each time"
-            exc = WorkerLostError(reason, task_id=attempt.id)
-            report.buried(attempt.id, attempt.name, reason)
-            return Bury(delivery=delivery, reason=reason, result=self._failure_result(attempt, exc, None))
-        return None
-
-    def _dead_on_arrival(self, attempt: Attempt, exc: BaseException) -> Outcome:
-        try:
-            self._decode(attempt)
-        except CodecError as error:
-            return self._undecodable_body(attempt, error)
-        return self._failed(attempt, exc, None)
 
     def _undecodable(self, delivery: Delivery, exc: CodecError) -> Outcome:
         task_id, name = self._codec.salvage(delivery.headers)
@@ -177,6 +153,41 @@ class Executor:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
         return Bury(delivery=delivery, reason=reason, result=self._failure_result(attempt, exc, None))
 
+    def _redelivered(self, attempt: Attempt) -> Outcome | None:
+        """Why a task that has been handed out before does not run again; None: it does.
+
+        Looked at when it is about to run, where the look into the result store may block.
+        """
+        delivery = attempt.delivery
+        assert delivery is not None
+        if not self._fused:
+            try:
+                stored = self._finished_before(attempt)
+            except BrokerError as exc:  # then it runs twice, as it may; where it may not, it is failed below
+                report.log.warning("%s[%s]: whether it finished before is unknown: %s", attempt.name, attempt.id, exc)
+                stored = None
+            if stored is not None:
+                return self._repeat_successors(attempt, stored)
+        plan = attempt.plan
+        if not plan.rerun_when_lost:
+            lost = WorkerLostError(
+                "the worker was lost after it had taken this task, which may not run twice (acks_late=False or "
+                "reject_on_worker_lost=False)",
+                task_id=attempt.id,
+            )
+            return self._failed(attempt, lost, None)
+        if delivery.deliveries > plan.max_deliveries:
+            reason = (
+                f"handed out {delivery.deliveries - 1} times and never finished: each time its worker was lost, or it "
+                "gave itself back"
+            )
+            lost = WorkerLostError(reason, task_id=attempt.id)
+            report.buried(attempt.id, attempt.name, reason)
+            successors = self._after_failure(attempt, lost)
+            result = self._failure_result(attempt, lost, None, successors)
+            return Bury(delivery=delivery, reason=reason, result=result, successors=successors)
+        return None
+
     # -- run -----------------------------------------------------------------------------------------------------
 
     def run(self, attempt: Attempt) -> Outcome:
@@ -190,12 +201,12 @@ class Executor:
             except CodecError as exc:
                 return self._undecodable_body(attempt, exc)
             try:
-                if (delivery := attempt.delivery) is not None and delivery.deliveries > 1 and not self._fused:
-                    stored = self._finished_before(attempt)
-                    if stored is not None:
-                        return self._repeat_successors(attempt, stored)
-                if plan.track_started and self._results is not None and not attempt.ignore_result:
-                    self._results.put([self._started_result(attempt)])
+                if (delivery := attempt.delivery) is not None and delivery.deliveries > 1:
+                    ended = self._redelivered(attempt)
+                    if ended is not None:
+                        return ended
+                if plan.track_started and not attempt.is_eager and not attempt.ignore_result:
+                    self._track_start(attempt)
                 args, kwargs = self._prepare(attempt, plan)
                 if self._middleware:
                     value = self._through_middleware(attempt, args, kwargs)
@@ -204,6 +215,10 @@ class Executor:
             except BaseException as exc:
                 return self._raised(attempt, exc)
             return self._returned(attempt, value)
+        except SoftTimeLimitExceeded:  # it met the executor between two lines of its own: whoever set the limit knows
+            raise
+        except BaseException as exc:
+            return self._broken(attempt, exc)
         finally:
             current_attempt.reset(token)
 
@@ -218,12 +233,12 @@ class Executor:
             except CodecError as exc:
                 return self._undecodable_body(attempt, exc)
             try:
-                if (delivery := attempt.delivery) is not None and delivery.deliveries > 1 and not self._fused:
-                    stored = await asyncio.to_thread(self._finished_before, attempt)
-                    if stored is not None:
-                        return self._repeat_successors(attempt, stored)
-                if plan.track_started and self._results is not None and not attempt.ignore_result:
-                    await self._results.aput([self._started_result(attempt)])
+                if (delivery := attempt.delivery) is not None and delivery.deliveries > 1:
+                    ended = await asyncio.to_thread(self._redelivered, attempt)
+                    if ended is not None:
+                        return ended
+                if plan.track_started and not attempt.is_eager and not attempt.ignore_result:
+                    await asyncio.to_thread(self._track_start, attempt)
                 args, kwargs = self._prepare(attempt, plan)
                 if self._middleware:
                     awaitable = self._through_async_middleware(attempt, args, kwargs)
@@ -233,6 +248,8 @@ class Executor:
             except BaseException as exc:
                 return self._raised(attempt, exc)
             return self._returned(attempt, value)
+        except BaseException as exc:
+            return self._broken(attempt, exc)
         finally:
             current_attempt.reset(token)
 
@@ -240,6 +257,7 @@ class Executor:
         args, kwargs = attempt.args, attempt.kwargs
         if plan.rebuild is not None:
             args, kwargs = attempt.args, attempt.kwargs = plan.rebuild(args, kwargs)
+        attempt.began = True
         if signals.task_prerun:
             signals.task_prerun.send(plan.task, task_id=attempt.id, task=plan.task, args=args, kwargs=kwargs)
         if plan.hooks is not None and plan.hooks.before_start is not None:
@@ -260,10 +278,14 @@ class Executor:
             call = lambda run=middleware.arun, inner=call: run(attempt, inner)  # type: ignore[misc]  # noqa: E731
         return call()
 
-    def _started_result(self, attempt: Attempt) -> StoredResult:
-        import os
-
-        return self._writer.write(attempt, "STARTED", {"pid": os.getpid(), "hostname": self._node}, None)
+    def _track_start(self, attempt: Attempt) -> None:
+        if self._results is None:
+            return
+        started = self._writer.write(attempt, STARTED, {"pid": os.getpid(), "hostname": self._node}, None)
+        try:
+            self._results.put([started])
+        except BrokerError as exc:  # nobody sees that it runs, but it can
+            report.log.warning("%s[%s]: its start cannot be stored: %s", attempt.name, attempt.id, exc)
 
     def _finished_before(self, attempt: Attempt) -> StoredResult | None:
         """A final result that an earlier delivery stored before its worker was lost (separate result store only)."""
@@ -273,12 +295,16 @@ class Executor:
         return stored if stored is not None and is_final(stored.state) else None
 
     def _repeat_successors(self, attempt: Attempt, stored: StoredResult) -> Outcome:
-        assert attempt.delivery is not None
-        successors: Sequence[Outgoing] = ()
+        delivery = attempt.delivery
+        assert delivery is not None
+        meta = self._codec.decode_result(stored.payload)
         if stored.state == SUCCESS:
-            value = self._codec.decode_result(stored.payload).result
-            successors = self._continuation.after_success(attempt, value)
-        return Done(delivery=attempt.delivery, successors=tuple(successors))
+            return Done(delivery=delivery, successors=tuple(self._continuation.after_success(attempt, meta.result)))
+        successors = self._after_failure(attempt, decode_exception(meta.result, task_id=attempt.id))
+        if stored.state == FAILURE and not attempt.plan.acks_on_failure:
+            reason = "failed, and acks_on_failure is off"
+            return Bury(delivery=delivery, reason=reason, detail=meta.traceback, successors=successors)
+        return Done(delivery=delivery, successors=successors)
 
     # -- classify ------------------------------------------------------------------------------------------------
 
@@ -313,12 +339,28 @@ class Executor:
         return Done(delivery=attempt.delivery, result=result, successors=tuple(successors))  # type: ignore[arg-type]
 
     def _raised(self, attempt: Attempt, exc: BaseException) -> Outcome:
+        try:
+            return self._classify(attempt, exc)
+        except Exception as fault:  # of an exception whose `__str__`, `__repr__` or `args` raise
+            raised = f"{type(exc).__qualname__}, and describing it raised {type(fault).__qualname__}"
+            return self._failed(attempt, TaskError(f"the task raised {raised}", task_id=attempt.id), None)
+
+    def _broken(self, attempt: Attempt, exc: BaseException) -> Outcome:
+        """Something of the user's beside the task itself (a hook) raised what nobody catches, such as SystemExit."""
+        delivery = attempt.delivery
+        if delivery is None or attempt.is_eager:
+            raise exc
+        report.log.error("%s[%s] could not be brought to an end", attempt.name, attempt.id, exc_info=exc)
+        return Done(delivery=delivery, result=self._failure_result(attempt, exc, _format(exc)))
+
+    def _classify(self, attempt: Attempt, exc: BaseException) -> Outcome:
         """An exception left the task: which of the ways to end is it?"""
         delivery = attempt.delivery
         assert delivery is not None
         if attempt.stop_reason == "terminated":
             return self._revoked(attempt, "terminated", terminated=True)
         if attempt.stop_reason == "shutdown" and isinstance(exc, asyncio.CancelledError):
+            self._after(attempt, RETRY_STATE, None, None)
             return Release(delivery=delivery, spent=True)
         if isinstance(exc, asyncio.CancelledError) and attempt.stop_reason == "soft_limit":
             exc = SoftTimeLimitExceeded(attempt.soft_limit_s)
@@ -332,6 +374,7 @@ class Executor:
             return Done(delivery=delivery)
         if isinstance(exc, Snooze):
             report.snoozed(attempt, exc.delay_s)
+            self._after(attempt, RETRY_STATE, exc, None)
             message = self._submitter.again(
                 attempt, not_before=self._clock.time() + exc.delay_s, retries=attempt.retries
             )
@@ -342,19 +385,33 @@ class Executor:
                 signals.task_rejected.send(self._node, message=delivery, exc=exc)
             self._after(attempt, REJECTED, exc, None)
             if exc.requeue:
-                return Release(delivery=delivery, spent=True)
+                if attempt.plan.rerun_when_lost:
+                    return Release(delivery=delivery, spent=True)
+                # handed out a second time, an at-most-once task would be taken for lost: it is a new message
+                message = self._submitter.again(attempt, not_before=None, retries=attempt.retries)
+                return Later(delivery=delivery, message=message)
+            if attempt.is_eager:
+                attempt.ending = (REJECTED, None, None)
             return Bury(delivery=delivery, reason=f"rejected by the task: {exc.reason}", detail=_format(exc))
         policy = attempt.plan.retry
-        if policy is not None and policy.wants(exc) and not isinstance(exc, EncodeError):
+        # what does not fit the signature or has no wire form will not next time either
+        if policy is not None and attempt.began and policy.wants(exc) and not isinstance(exc, _FINAL):
             retries = attempt.retries
             if policy.max_retries is None or retries < policy.max_retries:
                 delay_s = policy.delay_before(retries + 1, ENTROPY)
-                return self._again(attempt, exc, delay_s, {})
+                return self._again(attempt, exc, delay_s, attempt.plan.retry_changes)
         return self._failed(attempt, exc, _format(exc))
 
     def _retry(self, attempt: Attempt, asked: Retry) -> Outcome:
         when = asked.when
-        changes: Mapping[str, Any] = getattr(asked, "changes", {})
+        changes: Mapping[str, Any] | None = getattr(asked, "changes", None)
+        if changes is None:  # raised by hand, so nobody has looked at the limit yet
+            changes = {}
+            most = attempt.plan.max_retries
+            if most is not None and attempt.retries >= most:
+                reason = f"task {attempt.name}[{attempt.id}] has used its {most} retries"
+                exc = asked.exc or MaxRetriesExceededError(reason, task_id=attempt.id)
+                return self._failed(attempt, exc, _format(asked.exc or asked))
         now = self._clock.time()
         if when is None:
             policy = attempt.plan.retry
@@ -395,16 +452,10 @@ class Executor:
         delivery = attempt.delivery
         assert delivery is not None
         expected = isinstance(exc, plan.throws)
-        text = traceback or f"{type(exc).__name__}: {exc}\n"
+        text = traceback or f"{report.describe(exc)}\n"
         started_at = attempt.started_at
         report.failed(attempt, exc, text, self._monotonic() - started_at if started_at else 0.0, expected=expected)
-        successors: Sequence[Outgoing] = ()
-        embed = attempt.embed
-        if embed is not None and (embed.errbacks or embed.chain or embed.chord):
-            try:
-                successors = self._continuation.after_failure(attempt, exc)
-            except Exception:
-                report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
+        successors = self._after_failure(attempt, exc)
         result = self._failure_result(attempt, exc, text, successors)
         info = ErrorInfo(exc, text)
         if signals.task_failure:
@@ -424,9 +475,19 @@ class Executor:
         if attempt.is_eager:
             attempt.ending = (FAILURE, exc, text)
         if not plan.acks_on_failure:
-            reason = f"failed, and acks_on_failure is off: {type(exc).__name__}: {exc}"
-            return Bury(delivery=delivery, reason=reason, detail=text, result=result, successors=tuple(successors))
-        return Done(delivery=delivery, result=result, successors=tuple(successors))
+            reason = f"failed, and acks_on_failure is off: {report.describe(exc)}"
+            return Bury(delivery=delivery, reason=reason, detail=text, result=result, successors=successors)
+        return Done(delivery=delivery, result=result, successors=successors)
+
+    def _after_failure(self, attempt: Attempt, exc: BaseException) -> tuple[Outgoing, ...]:
+        embed = attempt.embed
+        if embed is None or not (embed.errbacks or embed.chain or embed.chord):
+            return ()
+        try:
+            return tuple(self._continuation.after_failure(attempt, exc))
+        except Exception:
+            report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
+            return ()
 
     def _failure_result(
         self, attempt: Attempt, exc: BaseException, traceback: str | None, successors: Sequence[Outgoing] = ()
@@ -465,22 +526,25 @@ class Executor:
         result = None
         if self._results is not None and not attempt.ignore_result:
             result = self._writer.revoked(attempt, exc)
-        successors: Sequence[Outgoing] = ()
-        try:
-            if attempt.embed is None:
+        if attempt.embed is None:
+            try:
                 self._decode(attempt)
-            if attempt.embed is not None and (attempt.embed.errbacks or attempt.embed.chain or attempt.embed.chord):
-                successors = self._continuation.after_failure(attempt, exc)
-        except Exception:
-            report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
+            except CodecError as error:
+                report.log.warning(
+                    "%s[%s]: nobody is told, its body is unreadable: %s", attempt.name, attempt.id, error
+                )
+        successors = self._after_failure(attempt, exc)
         self._after(attempt, REVOKED, exc, None)
         if attempt.is_eager:
             attempt.ending = (REVOKED, exc, None)
-        return Done(delivery=delivery, result=result, successors=tuple(successors))
+        return Done(delivery=delivery, result=result, successors=successors)
 
     # -- report --------------------------------------------------------------------------------------------------
 
     def _after(self, attempt: Attempt, state: str, value: Any, info: ErrorInfo | None) -> None:
+        """The counterpart of `_prepare`: whoever was told of the start, and nobody else, is told of the end."""
+        if not attempt.began:
+            return
         hooks = attempt.plan.hooks
         if hooks is not None and hooks.after_return is not None:
             _guard(attempt, hooks.after_return, state, value, attempt.id, attempt.args, attempt.kwargs, info)
@@ -542,7 +606,7 @@ def _guard(attempt: Attempt, hook: Callable[..., None], *arguments: Any) -> None
     """Call a hook of the user's; what it raises is logged and does not change the outcome."""
     try:
         hook(*arguments)
-    except Exception:
+    except (Exception, SystemExit):
         report.log.exception("%s[%s]: its hook %s raised", attempt.name, attempt.id, getattr(hook, "__name__", hook))
 
 
@@ -558,5 +622,7 @@ def _never(*args: Any, **kwargs: Any) -> Any:
     raise NotRegistered("a task that is not registered cannot be called")
 
 
+_FINAL = (EncodeError, MaxRetriesExceededError)
+"""Not retried by any policy."""
 _UNKNOWN = Plan(name="?", task="?", call=_never)
 """Stands in for the plan of a task this worker does not know, so that its end can be recorded."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from celeriac.model import Retry
 
@@ -35,6 +35,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Turns decoded arguments back into the types of the signature; None when there is nothing to do."""
     retry: Retry | None = None
     """Automatic retries; None: only `self.retry()`."""
+    max_retries: int | None = 3
+    """Of a `Retry` that the task raises by hand."""
+    retry_changes: Mapping[str, Any] = {}
+    """What automatic retries change in the message, as `Submitter.again` takes it."""
     throws: tuple[type[BaseException], ...] = ()
     """Expected failures: logged without a traceback."""
     ignore_result: bool = False

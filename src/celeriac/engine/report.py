@@ -31,14 +31,13 @@ def succeeded(attempt: Attempt, runtime_s: float) -> None:
 def failed(attempt: Attempt, exc: BaseException, traceback: str, runtime_s: float, *, expected: bool) -> None:
     log.log(
         logging.INFO if expected else logging.ERROR,
-        "%s[%s] failed after %s: %s: %s%s",
+        "%s[%s] failed after %s: %s%s",
         attempt.task_name,
         attempt.id,
         duration(runtime_s),
-        type(exc).__name__,
-        exc,
+        describe(exc),
         "" if expected else "\n" + traceback.rstrip(),
-        extra=_fields(attempt, "failed", exception=repr(exc), runtime=round(runtime_s, 6)),
+        extra=_fields(attempt, "failed", exception=describe(exc), runtime=round(runtime_s, 6)),
     )
 
 
@@ -49,7 +48,7 @@ def retried(attempt: Attempt, exc: BaseException | None, delay_s: float, retries
         attempt.id,
         duration(delay_s),
         retries,
-        "" if exc is None or isinstance(exc, Retry) else f": {type(exc).__name__}: {exc}",
+        "" if exc is None or isinstance(exc, Retry) else f": {describe(exc)}",
         extra=_fields(attempt, "retried", delay=round(delay_s, 6), retries=retries),
     )
 
@@ -92,6 +91,16 @@ def buried(task_id: str | None, name: str | None, reason: str) -> None:
         reason,
         extra={"task": {"event": "buried", "id": task_id, "name": name, "reason": reason}},
     )
+
+
+def describe(exc: BaseException) -> str:
+    """`ValueError: what it says`, also of an exception that cannot say it."""
+    name = type(exc).__name__
+    try:
+        text = str(exc)
+    except Exception as fault:
+        return f"{name} (its text raised {type(fault).__name__})"
+    return f"{name}: {text}" if text else name
 
 
 def duration(seconds: float) -> str:

@@ -50,7 +50,9 @@ class Signal:
         """
         if receiver is None:
             return lambda function: self.connect(function, sender=sender, weak=weak, dispatch_uid=dispatch_uid)
-        key = dispatch_uid if dispatch_uid is not None else (id(receiver), id(sender) if sender is not None else None)
+        key = (
+            dispatch_uid if dispatch_uid is not None else (_identity(receiver), None if sender is None else id(sender))
+        )
         reference: Any
         if not weak:
             reference = receiver
@@ -68,7 +70,7 @@ class Signal:
         self._receivers = [
             row
             for row in self._receivers
-            if not (row[0] == dispatch_uid if dispatch_uid is not None else _resolve(row[2]) is receiver)
+            if not (row[0] == dispatch_uid if dispatch_uid is not None else _resolve(row[2]) == receiver)
         ]
         return len(self._receivers) < before
 
@@ -84,6 +86,12 @@ class Signal:
                 receiver(sender=sender, signal=self, **arguments)
             except Exception:
                 _log.exception("receiver %r of signal %s raised", receiver, self.name)
+
+
+def _identity(receiver: Any) -> tuple[int, int]:
+    """The same for every access to one bound method, which makes a new object each time."""
+    owner = getattr(receiver, "__self__", None)
+    return (id(receiver), 0) if owner is None else (id(owner), id(getattr(receiver, "__func__", receiver)))
 
 
 def _resolve(reference: Any) -> Any:
