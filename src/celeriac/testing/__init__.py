@@ -1,9 +1,59 @@
-"""What tests of and with celeriac use: a clock moved by hand, faults on purpose, conformance suites for adapters.
+"""What tests of and with celeriac use: an application in memory, a worker for a test, a clock moved by hand, faults
+on purpose, conformance suites for adapters.
 
-Nothing here imports pytest; `celeriac.testing.conformance` does.
+Nothing here imports pytest; `celeriac.testing.conformance` and `celeriac.testing.pytest_plugin` do. Names are imported
+when they are first used: pytest imports this package in every project where celeriac is installed.
 """
 
-from celeriac.testing.clocks import ManualClock
-from celeriac.testing.faults import Fault, FaultyBroker, FaultyConsumer, Plan, Script, SeededPlan
+from __future__ import annotations
 
-__all__ = ["Fault", "FaultyBroker", "FaultyConsumer", "ManualClock", "Plan", "Script", "SeededPlan"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celeriac.testing.clocks import ManualClock
+    from celeriac.testing.embedded import RunningWorker
+    from celeriac.testing.faults import Fault, FaultyBroker, FaultyConsumer, Plan, Script, SeededPlan
+    from celeriac.testing.memory import in_memory
+    from celeriac.testing.messages import SentMessage, SentMessages, watch
+
+_HOME = {
+    "Fault": "faults",
+    "FaultyBroker": "faults",
+    "FaultyConsumer": "faults",
+    "ManualClock": "clocks",
+    "Plan": "faults",
+    "RunningWorker": "embedded",
+    "Script": "faults",
+    "SeededPlan": "faults",
+    "SentMessage": "messages",
+    "SentMessages": "messages",
+    "in_memory": "memory",
+    "watch": "messages",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'celeriac.testing' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"celeriac.testing.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+__all__ = [
+    "Fault",
+    "FaultyBroker",
+    "FaultyConsumer",
+    "ManualClock",
+    "Plan",
+    "RunningWorker",
+    "Script",
+    "SeededPlan",
+    "SentMessage",
+    "SentMessages",
+    "in_memory",
+    "watch",
+]
