@@ -67,8 +67,6 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> tuple[int
 
 def test_a_worker_from_start_to_end(celeriac: Command, app: Celeriac, start: Callable[..., Any]) -> None:
     worker = start("-A", "shop", "worker", "-c", "1", "-n", "w1@%h", "-Q", "celery,images", "-E", "--without-gossip")
-    eventually("a ping", lambda: app.control.ping(timeout=0.2))
-
     run = celeriac("-A", "shop", "call", "shop.add", "-a", "[2, 2]", "--timeout", "30")
     assert (run.code, run.out) == (0, "4\n"), run
     run = celeriac("-A", "shop", "call", "shop.fail", "-a", '["ouch"]', "--timeout", "30", "--traceback")
@@ -76,7 +74,7 @@ def test_a_worker_from_start_to_end(celeriac: Command, app: Celeriac, start: Cal
     assert "ValueError: ouch" in run.err
     assert 'shop.py", line' in run.err
 
-    (node,) = celeriac("-A", "shop", "inspect", "ping", "--json").json
+    (node,) = eventually("a ping", lambda: celeriac("-A", "shop", "inspect", "ping", "--json").json)
     assert node.startswith("w1@")
     assert f"{node}: OK" in celeriac("-A", "shop", "status").out
     assert celeriac("-A", "shop", "inspect", "registered", "--json").json[node] == [
@@ -104,6 +102,7 @@ def test_a_worker_from_start_to_end(celeriac: Command, app: Celeriac, start: Cal
 
 def test_a_worker_is_told_to_shut_down(celeriac: Command, app: Celeriac, start: Callable[..., Any]) -> None:
     worker = start("-q", "-A", "shop", "worker", "-P", "gevent", "-c", "3")
+    assert celeriac("-A", "shop", "call", "shop.add", "-a", "[2, 2]", "--timeout", "30").code == 0
     eventually("a ping", lambda: app.control.ping(timeout=0.2))
     (stats,) = celeriac("-A", "shop", "inspect", "stats", "--json").json.values()
     assert "threads" in stats["pool"]["implementation"]
@@ -119,7 +118,7 @@ def test_a_worker_purges_and_logs_json(
 ) -> None:
     app.send_task("shop.shout", ("purged",))
     worker = start("-A", "shop", "worker", "-c", "1", "--purge", "--json-logs", "-f", "worker.log", "-l", "debug")
-    eventually("a ping", lambda: app.control.ping(timeout=0.2))
+    eventually("the purge", lambda: not app.broker.depth(["celery"])["celery"].ready)
     assert celeriac("-A", "shop", "call", "shop.add", "-a", "[1, 1]", "--timeout", "30").out == "2\n"
     worker.send_signal(signal.SIGTERM)
     assert finish(worker)[0] == 0
@@ -172,6 +171,7 @@ def test_the_demo_ends_in_order_when_interrupted(start: Callable[..., Any], temp
         return None
 
     with eventually("its database", running) as watcher:
+        eventually("its modules", lambda: any(each.ready > 100 for each in watcher.broker.depth().values()))
         (reply,) = eventually("its worker", lambda: watcher.control.inspect(timeout=0.2).stats()).values()
     demo.send_signal(signal.SIGINT)
     code, _, err = finish(demo)

@@ -9,15 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import WorkerError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from celeriac import Celeriac
-
-_START_S = 30.0
 _STOP_S = 10.0
 
 
@@ -38,7 +34,6 @@ class Fleet:
             sys.executable, "-m", "celeriac", "-A", app_text, "-b", broker, "worker",
             "-Q", queue, "-P", "processes", "-c", str(processes), "-n", node, "-l", "WARNING", "--grace", "5",
         ]  # fmt: skip
-        self._node = node
         self._directory = directory
         self._log = directory / "worker.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,19 +72,6 @@ class Fleet:
             except ProcessLookupError:
                 pass
             process.wait()
-
-    def wait_ready(self, app: Celeriac) -> None:
-        """Wait until the worker answers.
-
-        Raises:
-            WorkerError: It ended, or does not answer.
-        """
-        deadline = SYSTEM_CLOCK.monotonic() + _START_S
-        while not app.control.ping([self._node], timeout=0.25):
-            self.check()
-            if SYSTEM_CLOCK.monotonic() > deadline:
-                raise WorkerError(f"the worker did not answer within {_START_S:g} s{self._said()}")
-            SYSTEM_CLOCK.pause(0.02)  # `ping` returns at once while no worker is known
 
     def check(self) -> None:
         """Make sure that it runs.
