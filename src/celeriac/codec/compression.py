@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import zlib
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final
 
@@ -49,6 +48,8 @@ def mime_of(name: str | None) -> str | None:
         return None
     mime = _NAMES.get(name, name)
     if mime not in _CODECS:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, _NAMES, 1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_NAMES)}"
         raise ConfigError(f"compression {name!r} is unknown{hint}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final
 
 import msgspec
@@ -504,6 +503,8 @@ def _content_type(name: str, setting: str) -> str:
     refused = _REFUSED_TYPES.get(name, name)
     if refused in _REFUSED:
         raise ConfigError(f"{setting}: {refused!r} is refused: {_REFUSED[refused]}; use 'json' or 'msgpack'")
+    from difflib import get_close_matches
+
     near = get_close_matches(str(name), _TYPES, 1)
     raise ConfigError(f"{setting}: {name!r} is unknown; " + (f"did you mean {near[0]!r}?" if near else "use 'json'"))
 
