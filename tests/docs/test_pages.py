@@ -53,6 +53,12 @@ def test_command_that_is_mentioned_exists(where: str, command: str, monkeypatch:
         pytest.fail(f"{where}: {command}\n{exc.format_message()}")
 
 
+_ANSWERED = (
+    click.exceptions.Exit,  # --help, --version
+    getattr(click.exceptions, "NoArgsIsHelpError", click.exceptions.Exit),  # a group without a command, from click 8.2
+)
+
+
 def _parse(arguments: list[str]) -> None:
     """As `celeriac` itself, without calling anything."""
     command: click.Command = root
@@ -60,11 +66,13 @@ def _parse(arguments: list[str]) -> None:
     while True:
         try:
             context = command.make_context(name, arguments, parent=parent)
-        except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError):
-            return  # --help, --version, or a group without a command
+        except _ANSWERED:
+            return
         if not isinstance(command, click.Group):
             return
-        found, below, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+        state = vars(context)
+        first = state.get("_protected_args") or state.get("protected_args", [])  # click 8.2 renamed it
+        found, below, arguments = command.resolve_command(context, [*first, *context.args])
         assert found is not None
         assert below is not None
         name, command, parent = found, below, context
@@ -147,6 +155,29 @@ def test_signals_are_sent_as_the_page_says() -> None:
     names = re.compile(r"`([a-z_]+)`")
     assert [name for name in names.findall(promised) if f"{name}.send(" not in source] == []
     assert [name for name in names.findall(silent) if f"{name}.send(" in source] == []
+
+
+def test_the_api_page_names_what_is_public_and_nothing_else() -> None:
+    import celeriac
+    from celeriac import AsyncResult, Celeriac, Task
+    from celeriac.app.options import KNOWN
+
+    text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Za-z_]+)", text))
+    assert {name for name in celeriac.__all__ if not name.startswith("_")} <= named
+    top = set(re.findall(r"`([A-Za-z_]+)", text.partition("\n## ")[0].partition("|---|---|")[2]))
+    assert top - {"task", "app", "self", "task_queues"} <= set(celeriac.__all__)
+    options = re.findall(r"`(\w+)`", text.partition("Options of a call:")[2].partition(". An unknown")[0])
+    assert set(options) <= KNOWN
+    options = re.findall(r"`(\w+)`", text.partition("where they make sense, and")[2].partition(".\n")[0])
+    assert [name for name in options if not hasattr(Task, name)] == []
+    application = text.partition("## The application")[2].partition("## A task")[0]
+    assert [
+        name for name in re.findall(r"app\.(\w+)", application) if name != "conf" and not hasattr(Celeriac, name)
+    ] == []
+    result = text.partition("## A result")[2].partition("## Other")[0]
+    names = re.findall(r"`(\w+)(?:\(|`)", result)
+    assert [name for name in names if not hasattr(AsyncResult, name) and name != "result_extended"] == []
 
 
 def test_no_page_names_a_path_of_some_machine() -> None:
