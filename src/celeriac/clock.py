@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC if hasattr(time, "CLOCK_MONOTONIC") else None)
+_BOOTTIME: int = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", -1))
 
 
 class Clock(Protocol):
@@ -43,7 +43,7 @@ class SystemClock:
     def time(self) -> float:
         return time.time()
 
-    if _BOOTTIME is not None:
+    if _BOOTTIME >= 0:
 
         def monotonic(self) -> float:
             return time.clock_gettime(_BOOTTIME)

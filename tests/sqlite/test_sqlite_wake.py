@@ -133,7 +133,7 @@ def test_without_proc_a_short_directory_stands_in(tmp_path, monkeypatch):
     folder = tmp_path / ("d" * 100)
     folder.mkdir()
     (tmp_path / "t").mkdir()
-    monkeypatch.setattr("celeriac.storage.sqlite.wake.tempfile.gettempdir", lambda: str(tmp_path / "t"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
     rooms = [WakeRoom(str(folder)), WakeRoom(str(folder))]
     addresses = {room.address("c0") for room in rooms}
     assert len(addresses) == 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from celeriac._version import __version__
 from celeriac.app.adapters import open_broker, open_control, open_results
 from celeriac.app.application import Celeriac
 from celeriac.app.finder import find_app
@@ -76,7 +77,16 @@ def run_worker(app: str, overrides: WorkerOverrides) -> int:
     loader = Loader(
         target="celeriac.app.runtime:load", arguments={"app": app, "overrides": msgspec.to_builtins(overrides)}
     )
-    return Supervisor(loader, oversee).run()
+    _warm_up()
+    return Supervisor(loader, oversee, version=__version__).run()
+
+
+def _warm_up() -> None:
+    """Import what supervisor and processes both need, so that they share its memory: the engine that is the default."""
+    import celeriac.brokers.sqlite
+    import celeriac.results.sqlite
+    import celeriac.worker.logging
+    import celeriac.worker.process  # noqa: F401
 
 
 def _run_solo(app: str, overrides: WorkerOverrides) -> int:
@@ -119,7 +129,7 @@ def load(app: str, overrides: Mapping[str, Any]) -> Loaded:
         options=options,
         tasks=tuple(task.facts() for task in found.tasks.values()),
         broker_url=found.broker_url,
-        result_url=found.settings.result_backend,
+        result_url=None if found.results is None else found.settings.result_backend or found.broker_url,
         settings=_plain_settings(found),
         modules=_own_files(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import os
@@ -10,11 +11,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import WorkerError
+from celeriac.worker.forkserver import serve
 from celeriac.worker.runtime import Loader, Manifest
 from celeriac.worker.wire import Wire
 
@@ -134,12 +138,74 @@ class Child:
         return self._wire.is_closed
 
 
+class Server:
+    """The process of a fork server, and our end of the line to it."""
+
+    def __init__(self, pid: int, sock: socket.socket) -> None:
+        self.pid = pid
+        self.sock = sock
+
+    @classmethod
+    def fork(cls) -> Server | None:
+        """Fork one from this process, which must not have imported the application; None where that is not safe.
+
+        It shares what this process has imported so far, which is most of what it needs: with two pool processes that
+        is a third of a worker's memory. Only while this process has one thread and no event loop.
+        """
+        if not hasattr(os, "fork") or threading.active_count() > 1:
+            return None
+        gc.collect()
+        gc.freeze()  # or the collectors of both would write to, and so copy, every page they share
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            serve(theirs)
+        theirs.close()
+        return cls(pid, ours)
+
+    @classmethod
+    def spawn(cls) -> Server:
+        """Start one as a fresh interpreter."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celeriac.worker.forkserver", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        process.returncode = 0  # it is waited for here; else Popen would warn that it still runs
+        return cls(process.pid, ours)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end; whether it has ended. Blocks."""
+        deadline = SYSTEM_CLOCK.monotonic() + timeout_s
+        while True:
+            try:
+                if os.waitpid(self.pid, os.WNOHANG)[0]:
+                    return True
+            except ChildProcessError:
+                return True
+            if SYSTEM_CLOCK.monotonic() >= deadline:
+                return False
+            SYSTEM_CLOCK.pause(0.01)
+
+    def kill(self) -> None:
+        """End it at once, and wait for that."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.wait(5.0)
+
+
 class Nursery:
     """A fork server and the children it has made."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, server: Server | None = None) -> None:
+        """Wire it; `server` is one that runs already, else `start` starts one."""
         self._loader = loader
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server = server
         self._wire: Wire | None = None
         self._manifest: asyncio.Future[Manifest] = asyncio.get_running_loop().create_future()
         self._children: dict[int, Child] = {}
@@ -150,7 +216,7 @@ class Nursery:
 
     @property
     def pid(self) -> int:
-        return 0 if self._process is None else self._process.pid
+        return 0 if self._server is None else self._server.pid
 
     async def start(self) -> Manifest:
         """Start it and wait until the application is imported.
@@ -158,13 +224,9 @@ class Nursery:
         Raises:
             LoadError: The import failed.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - milliseconds, before anything else runs here
-                [sys.executable, "-m", "celeriac.worker.forkserver", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
+        if self._server is None:
+            self._server = Server.spawn()
+        ours = self._server.sock
         self._wire = Wire(ours)
         self._wire.send({"target": self._loader.target, "arguments": self._loader.arguments, "path": sys.path})
         ours.setblocking(False)
@@ -195,13 +257,10 @@ class Nursery:
     async def close(self) -> None:
         """Wait for its end for a second, then make sure."""
         self.stop()
-        if self._process is None:
+        if self._server is None:
             return
-        try:
-            await asyncio.to_thread(self._process.wait, 1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+        if not await asyncio.to_thread(self._server.wait, 1.0):
+            await asyncio.to_thread(self._server.kill)
         self._hang_up()
 
     def _hang_up(self) -> None:

@@ -5,7 +5,8 @@ a state that nobody will ever leave; it runs no task, so it does not crash; and 
 code. (multiprocessing has a fork server too, which cannot be told what to import, hand its result back, or report the
 end of a child.)
 
-Run as `python -m celeriac.worker.forkserver <descriptor>`.
+The first one of a worker is forked from the supervisor, with which it shares the memory of this package; those of a
+restart are fresh interpreters, run as `python -m celeriac.worker.forkserver <descriptor>`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import socket
 import sys
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celeriac.worker import exits
 from celeriac.worker.wire import Wire
@@ -104,9 +105,7 @@ class ForkServer:
                         continue
                     for message in self._wire.receive():
                         if message["what"] == "fork":
-                            code = self._fork(message, loaded, run_child, (reader, writer), selector)
-                            if code is not None:
-                                return code
+                            self._fork(message, loaded, run_child, (reader, writer), selector)
                         elif message["what"] == "map":
                             from celeriac.worker.slots import SlotMap
 
@@ -127,7 +126,7 @@ class ForkServer:
         run_child: Callable[..., int],
         pipe: tuple[int, int],
         selector: selectors.BaseSelector,
-    ) -> int | None:
+    ) -> None:
         channel = self._wire.fds.pop(0)
         assert self._map is not None
         try:
@@ -135,12 +134,12 @@ class ForkServer:
         except OSError as exc:
             os.close(channel)
             self._send({"what": "unforked", "slot": message["slot"], "message": str(exc)})
-            return None
+            return
         if pid:
             os.close(channel)
             self._children[pid] = message["slot"]
             self._send({"what": "forked", "slot": message["slot"], "pid": pid})
-            return None
+            return
         code = exits.FAILED
         try:
             signal.set_wakeup_fd(-1)
@@ -154,7 +153,6 @@ class ForkServer:
             traceback.print_exc()
         finally:
             leave(code)
-        return code
 
     def _reap(self) -> None:
         while self._children:
@@ -175,7 +173,7 @@ class ForkServer:
             self._wire.is_closed = True
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """End this process without the clean-up that belongs to the one it was forked from."""
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -185,10 +183,24 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
+def serve(sock: socket.socket) -> NoReturn:
+    """Be a fork server on this socket, and end the process with it."""
+    code = exits.FAILED
+    try:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)  # the terminal's input is the supervisor's
+        os.close(nothing)
+        code = ForkServer(sock).run()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
 def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(sock.fileno(), False)
-    leave(ForkServer(sock).run())
+    serve(sock)
 
 
 if __name__ == "__main__":

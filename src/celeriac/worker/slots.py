@@ -14,7 +14,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 from typing import Final
 
 import msgspec
@@ -74,6 +73,8 @@ class SlotMap:
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("celeriac-slots")
         else:
+            import tempfile
+
             handle, path = tempfile.mkstemp(prefix="celeriac-slots-")
             os.unlink(path)  # noqa: PTH108 - a descriptor is all that is wanted
             fd = handle

@@ -23,7 +23,7 @@ from celeriac.errors import BrokerUnavailableError, CeleriacError, LeaseLostErro
 from celeriac.model import new_incarnation
 from celeriac.worker import exits, slots
 from celeriac.worker.backoff import Backoff
-from celeriac.worker.children import Child, LoadError, Nursery
+from celeriac.worker.children import Child, LoadError, Nursery, Server
 from celeriac.worker.lease import Lease, safe_until
 from celeriac.worker.logging import banner, configure, stream_fd
 from celeriac.worker.slots import SlotMap
@@ -82,6 +82,7 @@ class Supervisor:
         self._clock = clock
         self._on_ready = on_ready
         self._code = exits.OK
+        self._first_server: Server | None = None
         self._children: dict[int, Child] = {}
         self._nurseries: list[Nursery] = []
         self._jobs: set[asyncio.Task[None]] = set()
@@ -100,6 +101,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Work until stopped by a signal or a command; the exit code (`exits`). Call it in the main thread."""
+        self._first_server = Server.fork()  # before there is a loop or a thread
         with asyncio.Runner() as runner:
             return runner.run(self._run())
 
@@ -107,7 +109,7 @@ class Supervisor:
         self._stopped = asyncio.Event()
         self.started_at = self._clock.monotonic()
         self._install_signals()
-        nursery = Nursery(self._loader)
+        nursery = Nursery(self._loader, self._first_server)
         try:
             self.manifest = await nursery.start()
         except LoadError as exc:

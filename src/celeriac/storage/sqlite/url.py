@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal, cast, get_args
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -103,6 +102,8 @@ def _truth(url: str, value: str | None) -> bool | None:
 
 def _nothing_left(url: str, options: dict[str, str]) -> dict[str, None]:
     for name in options:
+        from difflib import get_close_matches
+
         near = get_close_matches(name, _OPTIONS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_OPTIONS)}"
         raise ConfigError(f"{url!r} has an unknown option {name!r}; {hint}")

@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import mmap
 import os
 import socket
-import tempfile
 import threading
 import zlib
 from pathlib import Path
@@ -279,6 +277,9 @@ def _unlink(path: str) -> None:
 
 def _short_directory(directory: str) -> str:
     """Where there is no /proc: a directory under the temporary one that every process derives from the long one."""
+    import hashlib
+    import tempfile
+
     facts = os.stat(directory)  # noqa: PTH116
     key = hashlib.sha256(f"{facts.st_dev}:{facts.st_ino}".encode()).hexdigest()[:16]
     short = f"{tempfile.gettempdir()}/celeriac-{os.geteuid()}-{key}"

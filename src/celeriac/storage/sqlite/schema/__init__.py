@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import pkgutil
 import sqlite3
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from celeriac.errors import StorageError
@@ -12,13 +11,13 @@ from celeriac.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_STEP = re.compile(r"(\d{4})_\w+\.sql")
+_STEPS = ("0001_begin.sql",)
+"""Oldest first. A step that was released is never changed; a change is another step."""
 
 
 def steps() -> list[str]:
     """The SQL of every step, oldest first; step n is element n - 1."""
-    found = {int(match[1]): entry for entry in files(__name__).iterdir() if (match := _STEP.fullmatch(entry.name))}
-    return [found[number].read_text("utf-8") for number in range(1, len(found) + 1)]
+    return [(pkgutil.get_data(__name__, step) or b"").decode() for step in _STEPS]
 
 
 def version_of(connection: sqlite3.Connection) -> int | None:
