@@ -10,6 +10,7 @@ import pytest
 from sqlite_stage import consume, eventually, outgoing
 
 from celeriac.brokers.sqlite import SqliteBroker, SqliteControl
+from celeriac.brokers.sqlite.control import SqliteControlServer
 from celeriac.model import Cancellation, Done, StoredResult
 from celeriac.results.sqlite import SqliteResultStore
 from celeriac.storage.sqlite import FALLBACK_S, WakeRoom, mask_of
@@ -126,6 +127,20 @@ async def test_a_very_long_path(tmp_path):
     await consumer.close()
     for each in (broker, other, store):
         each.close()
+
+
+async def test_a_caller_that_comes_while_a_worker_begins_to_listen_does_no_harm(url, monkeypatch):
+    begin = SqliteControlServer.start
+
+    async def start_slowly(self, listener):
+        assert await asyncio.to_thread(SqliteControl(url).call, "ping", timeout_s=10) == {}  # bound, not listening
+        await begin(self, listener)
+
+    monkeypatch.setattr(SqliteControlServer, "start", start_slowly)
+    server = await SqliteControl(url).serve("w1", _echo)
+    assert await asyncio.to_thread(SqliteControl(url).call, "ping", timeout_s=10) == {"w1": ["ping", {}]}
+    await server.close()
+    assert await asyncio.to_thread(SqliteControl(url).call, "ping", timeout_s=10) == {}
 
 
 def test_without_proc_a_short_directory_stands_in(tmp_path, monkeypatch):

@@ -74,15 +74,19 @@ class SqliteControl:
     ) -> SqliteControlServer:
         room = self._open_room()
         name = f"{_PREFIX}{ENTROPY.getrandbits(64):016x}"
+        # Between bind and listen a caller is refused, and takes the name for a dead worker's and removes it: so it gets
+        # the name that callers look for when it listens.
+        early = f".{name}"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            listener.bind(room.address(name))
+            listener.bind(room.address(early))
             listener.setblocking(False)
             server = SqliteControlServer(room, name, node, handler)
             await server.start(listener)
+            room.rename(early, name)
         except BaseException:
             listener.close()
-            room.unlink(name)
+            room.unlink(early)
             raise
         return server
 
@@ -154,7 +158,7 @@ class SqliteControlServer:
         self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self, listener: socket.socket) -> None:
-        """Begin to answer on a bound socket."""
+        """Listen, and begin to answer, on a bound socket."""
         self._server = await asyncio.start_unix_server(self._accept, sock=listener, limit=_MOST_BYTES)
 
     async def close(self) -> None:

@@ -184,6 +184,11 @@ class WakeRoom:
         """Names of the sockets whose name starts so."""
         return [name for name in os.listdir(self._socket_root()) if name.startswith(prefix)]  # noqa: PTH208
 
+    def rename(self, old: str, new: str) -> None:
+        """Give a socket another name, in one step; it goes on as it was."""
+        root = self._socket_root()
+        os.rename(f"{root}/{old}", f"{root}/{new}")  # noqa: PTH104
+
     def unlink(self, name: str) -> None:
         """Remove a socket's name; fine when it is gone."""
         _unlink(f"{self._socket_root()}/{name}")
