@@ -7,7 +7,6 @@ hard limits or to survive a crash: that takes a supervisor.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import WorkerError
 from celeriac.probe import Probe
 from celeriac.worker import exits
+from celeriac.worker.janitor import keep_clean
 from celeriac.worker.loop import new_loop
 from celeriac.worker.runners import MainRunner, ThreadRunner
 from celeriac.worker.slots import SlotMap
@@ -187,15 +187,18 @@ class EmbeddedWorker:
     async def _serve(self, runtime: Runtime) -> None:
         station = self.station
         station.on_ready = self._ready.set
-        reaping = asyncio.get_running_loop().create_task(self._reap(runtime))
+        loop = asyncio.get_running_loop()
+        chores = [loop.create_task(self._reap(runtime))]
+        if runtime.links.results is not None:
+            chores.append(loop.create_task(keep_clean(runtime.links.results, self._clock)))
         try:
             self._all_ended = await station.serve()
             if not self._all_ended:
                 await station.give_up()
         finally:
-            reaping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reaping
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
 
     async def _reap(self, runtime: Runtime) -> None:
         while True:

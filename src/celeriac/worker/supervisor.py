@@ -24,6 +24,7 @@ from celeriac.model import new_incarnation
 from celeriac.worker import exits, slots
 from celeriac.worker.backoff import Backoff
 from celeriac.worker.children import Child, LoadError, Nursery, Server
+from celeriac.worker.janitor import keep_clean
 from celeriac.worker.lease import Lease, safe_until
 from celeriac.worker.logging import banner, configure, stream_fd
 from celeriac.worker.slots import SlotMap
@@ -168,6 +169,8 @@ class Supervisor:
             loops["beat"] = self._beat()
         if self.links.control is not None:
             loops["control"] = self._serve_control()
+        if self.links.results is not None:
+            loops["janitor"] = keep_clean(self.links.results, self._clock)
         if self.options.autoreload:
             from celeriac.worker.reload import watch
 
@@ -339,6 +342,8 @@ class Supervisor:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def _spawn(self) -> None:
+        if self._is_stopping:
+            return
         index = next((one for one in range(self.slots.slots) if one not in self._children), None)
         if index is None:
             raise WorkerError("all slots are taken")

@@ -190,7 +190,12 @@ class Settings:
         "Where messages are kept; the default is a file in the working directory.",
         celery="None (amqp://)",
     )
-    broker_transport_options = _is(Table(), FrozenDict(), "Options of the broker's adapter, by its own names.")
+    broker_transport_options = _is(
+        Table(),
+        FrozenDict(),
+        "Options of the broker's adapter, by its own names.",
+        later="the engines that exist take their options in the URL",
+    )
     broker_connection_timeout = _is(Seconds(0.001), 4.0, "To connect to a broker server.", later=_SERVERS)
     broker_connection_retry = _is(Flag(), True, "Connect again when a connection is lost.", later=_SERVERS)
     broker_connection_retry_on_startup = _is(
@@ -226,7 +231,12 @@ class Settings:
     task_reject_on_worker_lost = _is(
         Flag(), None, "Run a task again whose process died; None: yes, up to `task_max_deliveries`.", celery="None (no)"
     )
-    task_retry_on_worker_lost = _is(Flag(), False, "Count such a run as a retry of the task's own policy.")
+    task_retry_on_worker_lost = _is(
+        Flag(),
+        False,
+        "Count such a run as a retry of the task's own policy.",
+        later="a task whose process died runs again anyway, up to task_max_deliveries",
+    )
     task_max_deliveries = _is(
         Whole(1), 5, "A message handed out more often without an end becomes a dead letter.", ours=True
     )
@@ -238,7 +248,9 @@ class Settings:
     task_eager_propagates = _is(Flag(), False, "Tasks run eagerly raise instead of returning a failed result.")
     task_store_eager_result = _is(Flag(), False, "Store results of tasks run eagerly.")
     task_annotations = _is(Annotations(), None, "Task options set from outside, by task name; `*` is every task.")
-    task_repr_maxlevels = _is(Whole(1), 3, "How deep arguments are shown in listings.")
+    task_repr_maxlevels = _is(
+        Whole(1), 3, "How deep arguments are shown in listings.", later="arguments are shown whole, when somebody looks"
+    )
     task_allow_error_cb_on_chord_header = _is(
         Flag(), False, "A chord's error callback also goes to its header.", later=_CANVAS
     )
@@ -246,7 +258,7 @@ class Settings:
     # tasks: messages
     task_serializer = _is(_SERIALIZERS, "json", "How arguments are written.")
     task_compression = _is(_COMPRESSIONS, None, "How bodies are compressed; None: not.")
-    task_protocol = _is(Whole(2, 2), 2, "Version of the message protocol; celeriac writes 2 and reads 1 and 2.")
+    task_protocol = _is(Whole(2, 2), 2, "Version of the message protocol: the only one that is written and read.")
     task_publish_retry = _is(Flag(), True, "Publish again when the broker was not reached.")
     task_publish_retry_policy = _is(
         Table(),
@@ -289,7 +301,12 @@ class Settings:
         "Where results are kept; None: with the broker; `disabled://`: nowhere.",
         celery="None (nowhere)",
     )
-    result_backend_transport_options = _is(Table(), FrozenDict(), "Options of the result store's adapter.")
+    result_backend_transport_options = _is(
+        Table(),
+        FrozenDict(),
+        "Options of the result store's adapter.",
+        later="the engines that exist take their options in the URL",
+    )
     result_expires = _is(Seconds(), 86400.0, "Age at which results are deleted; None or 0: never.")
     result_failure_expires = _is(Seconds(), None, "The same for failures; None: as `result_expires`.")
     result_chord_expires = _is(Seconds(), None, "The same for chord counters.", later=_CANVAS)
@@ -349,13 +366,39 @@ class Settings:
     worker_log_json = _is(Flag(), False, "Log one JSON object per line.", ours=True)
     worker_log_tasks = _is(Flag(), True, "Log a line when a task has ended.", ours=True)
     worker_log_color = _is(Flag(), None, "Colours; None: on a terminal.")
-    worker_log_format = _is(Text(), None, "Format of log lines; None: celeriac's own.", celery="a format")
-    worker_log_datefmt = _is(Text(), None, "Format of times in log lines.")
-    worker_task_log_format = _is(Text(), None, "Format of lines logged by tasks; None: as others.", celery="a format")
-    worker_task_log_datefmt = _is(Text(), None, "Format of times in them.")
+    worker_log_format = _is(
+        Text(),
+        None,
+        "Format of log lines; None: celeriac's own.",
+        celery="a format",
+        later="not built yet in this version; worker_log_json gives lines for programs",
+    )
+    worker_log_datefmt = _is(
+        Text(),
+        None,
+        "Format of times in log lines.",
+        later="not built yet in this version; worker_log_json gives lines for programs",
+    )
+    worker_task_log_format = _is(
+        Text(),
+        None,
+        "Format of lines logged by tasks; None: as others.",
+        celery="a format",
+        later="not built yet in this version; worker_log_json gives lines for programs",
+    )
+    worker_task_log_datefmt = _is(
+        Text(),
+        None,
+        "Format of times in them.",
+        later="not built yet in this version; worker_log_json gives lines for programs",
+    )
     worker_logfile = _is(Text(), None, "File that logs go to; None: standard error.")
-    worker_redirect_stdouts = _is(Flag(), True, "What tasks print goes to the log.")
-    worker_redirect_stdouts_level = _is(_LEVELS, "WARNING", "The level it gets.")
+    worker_redirect_stdouts = _is(
+        Flag(), True, "What tasks print goes to the log.", later="what tasks print goes to the worker's own output"
+    )
+    worker_redirect_stdouts_level = _is(
+        _LEVELS, "WARNING", "The level it gets.", later="what tasks print goes to the worker's own output"
+    )
 
     # sqlite
     sqlite_durability = _is(
