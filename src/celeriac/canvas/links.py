@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from celeriac.model import Outgoing
 
 _NAMESPACE = uuid.UUID("5b3c7c0e-6f43-5c0a-9a0b-0f4c0c7d1f5e")
-_HEADER_OPTIONS = ("group_index", "ignore_result", "reply_to", "shadow", "stamps", "stamped_headers")
+_HEADER_OPTIONS = ("group_index", "ignore_result", "reply_to", "retries", "shadow", "stamps", "stamped_headers")
 
 
 class Links:

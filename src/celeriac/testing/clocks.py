@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ManualClock:
@@ -24,6 +28,9 @@ class ManualClock:
         self._sleepers: list[tuple[float, int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._count = 0
         self._paused = 0
+        self.on_move: list[Callable[[], None]] = []
+        """Called after each `advance` and `step`, in the thread that moved the clock: for those who look at the time
+        and then sleep, between which a clock moved by another thread would go unnoticed."""
 
     def time(self) -> float:
         return self._time
@@ -81,11 +88,17 @@ class ManualClock:
                     loop.call_soon_threadsafe(_wake, woken)
                 except RuntimeError:
                     pass  # its loop was closed while it slept
+        self._moved()
 
     def step(self, seconds: float) -> None:
         """Set the wall clock forward or back, as an administrator does; the monotonic clock and sleepers stay."""
         with self._changed:
             self._time += seconds
+        self._moved()
+
+    def _moved(self) -> None:
+        for tell in list(self.on_move):
+            tell()
 
     @property
     def sleepers(self) -> int:

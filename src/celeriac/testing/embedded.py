@@ -9,6 +9,7 @@ import msgspec
 from celeriac.app.runtime import WorkerOverrides, make_runtime, worker_options
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.probe import Probe
+from celeriac.testing.clocks import ManualClock
 from celeriac.worker.embedded import EmbeddedWorker
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class RunningWorker:
     def start(self) -> None:
         """Start to work; returns when it claims."""
         self.worker.start()
+        if isinstance(self.app.clock, ManualClock):
+            self.app.clock.on_move.append(self._look)
 
     def drain(self, *, timeout_s: float = 10.0) -> None:
         """Wait until everything that is due has ended, what it has sent included.
@@ -95,13 +98,27 @@ class RunningWorker:
             self.drain(timeout_s=timeout_s)
         except TimeoutError as exc:
             late = str(exc)
-        ended = self.worker.stop(grace_s=0.0)
+        ended = self._end(grace_s=0.0)
         if late or not ended:
             raise AssertionError(late or "a task did not end when the worker was stopped")
         dead = [letter for letter in self.app.broker.dead_letters(limit=1000) if letter.id not in self._dead_seen]
         if dead:
             listed = "; ".join(f"{letter.task}[{letter.id}]: {letter.reason}" for letter in dead)
             raise AssertionError(f"buried, and the test has not looked at dead_letters(): {listed}")
+
+    def _end(self, *, grace_s: float) -> bool:
+        if isinstance(self.app.clock, ManualClock) and self._look in self.app.clock.on_move:
+            self.app.clock.on_move.remove(self._look)
+        return self.worker.stop(grace_s=grace_s)
+
+    def _look(self) -> None:
+        """The clock was moved: claim anew, for more is due. A claim may have read the time just before."""
+        station = self.worker.station
+        if station._loop is not None:
+            try:
+                station._loop.call_soon_threadsafe(lambda: station.lease.consumer.interrupt())
+            except RuntimeError:
+                pass  # its loop has failed and is closed; `stop` says so
 
     def _left(self) -> list[str]:
         broker = self.app.broker
@@ -122,7 +139,7 @@ class RunningWorker:
         if exc is None:
             self.stop()
         else:  # the test has failed already; what it leaves behind says nothing
-            self.worker.stop(grace_s=1.0)
+            self._end(grace_s=1.0)
 
 
 def _queues(app: Celeriac) -> list[str]:
