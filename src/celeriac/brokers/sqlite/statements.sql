@@ -68,22 +68,27 @@ CREATE TEMP VIEW settlement AS SELECT NULL AS owner, NULL AS now, NULL AS expect
     NULL AS results, NULL AS payloads, NULL AS successors, NULL AS contents;
 
 -- name: settle_trigger
+-- json_extract rather than the shorter ->>, which needs SQLite 3.38.
 CREATE TEMP TRIGGER settle INSTEAD OF INSERT ON settlement
 BEGIN
     DELETE FROM message
     WHERE (seq, claim) IN (SELECT value >> 20, value & 1048575 FROM json_each(NEW.tags)) AND owner = NEW.owner;
     SELECT raise(ROLLBACK, 'lease lost') WHERE changes() <> NEW.expected;
     INSERT INTO result (id, state, expires_at, payload)
-    SELECT value ->> 0, value ->> 1, value ->> 2, substr(NEW.payloads, value ->> 3, value ->> 4)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+           substr(NEW.payloads, json_extract(value, '$[3]'), json_extract(value, '$[4]'))
     FROM json_each(NEW.results) WHERE true
     /*may_follow*/;
     INSERT INTO message (id, task, queue, priority, state, not_before, expires_at, enqueued_at, headers, body)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, NEW.now,
-           substr(NEW.contents, value ->> 7, value ->> 8),
-           substr(NEW.contents, (value ->> 7) + (value ->> 8), value ->> 9)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+           json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+           json_extract(value, '$[6]'), NEW.now,
+           substr(NEW.contents, json_extract(value, '$[7]'), json_extract(value, '$[8]')),
+           substr(NEW.contents, json_extract(value, '$[7]') + json_extract(value, '$[8]'), json_extract(value, '$[9]'))
     FROM json_each(NEW.successors)
-    WHERE NOT EXISTS (SELECT 1 FROM cancellation c WHERE c.id = value ->> 0 AND c.until > NEW.now)
-      AND NOT EXISTS (SELECT 1 FROM result r WHERE r.id = value ->> 0 AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
+    WHERE NOT EXISTS (SELECT 1 FROM cancellation c WHERE c.id = json_extract(value, '$[0]') AND c.until > NEW.now)
+      AND NOT EXISTS (SELECT 1 FROM result r WHERE r.id = json_extract(value, '$[0]')
+                      AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
                       AND (r.expires_at IS NULL OR r.expires_at > NEW.now))
     ON CONFLICT (id) DO NOTHING;
 END;
