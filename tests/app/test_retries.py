@@ -206,6 +206,7 @@ def test_backoff(
         celeriac_clock.advance(delay)
 
 
+@pytest.mark.usefixtures("celeriac_clock")
 def test_jitter_draws_from_the_whole_delay(celeriac_app: Celeriac, celeriac_worker: RunningWorker) -> None:
     @celeriac_app.task(autoretry_for=(ValueError,), retry_backoff=100)
     def fail() -> None:
