@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from celeriac.interfaces import Broker, ResultStore
 
 ENGINES = ("memory", "sqlite")
+WAYS = (*ENGINES, "sqlite, full")
+"""An SQLite file that syncs each commit does its work in another thread."""
 
 
 def fresh_url(engine: str, folder: Path) -> str:
     """The URL of a store that nobody else uses."""
-    return f"memory://{new_task_id()}" if engine == "memory" else f"sqlite:///{folder / f'{new_task_id()}.db'}"
+    if engine == "memory":
+        return f"memory://{new_task_id()}"
+    return f"sqlite:///{folder / new_task_id()}.db{'?durability=full' if engine == 'sqlite, full' else ''}"
 
 
 def open_broker(url: str, clock: Clock) -> Broker:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from engines_under_test import ENGINES, fresh_url, open_broker, open_results, store_opener
+from engines_under_test import ENGINES, WAYS, fresh_url, open_broker, open_results, store_opener
 
 from celeriac.testing.conformance import BrokerSuite, check_broker_model
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", WAYS)
 class TestBrokers(BrokerSuite):
     @pytest.fixture
     def url(self, engine, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,14 @@ def test_pool_size_and_queues(bench: Bench, worker: Worker) -> None:
     assert bench.result(other)["status"] == "SUCCESS"
     assert call(bench, "cancel_consumer", queue="q") == {"ok": "no longer consuming from q"}
     assert [queue["name"] for queue in call(bench, "active_queues")] == ["q2"]
+
+
+def test_a_queue_more_just_before_the_end_does_not_hold_it_up(bench: Bench, worker: Worker) -> None:
+    assert call(bench, "add_consumer", queue="q2") == {"ok": "add consumer q2"}
+    began = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == exits.OK
+    assert time.monotonic() - began < 2.0, worker.log
 
 
 def test_shutdown(bench: Bench, worker: Worker) -> None:

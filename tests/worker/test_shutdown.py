@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from shop import make_links
 from workshop import Bench, wait_until
 
 from celeriac.worker import exits
@@ -86,6 +89,28 @@ def test_ctrl_c_reaches_the_whole_group_and_is_warm(bench: Bench) -> None:
     assert worker.wait() == exits.OK
     assert bench.result(running)["status"] == "SUCCESS"
     assert bench.count("start", "a") == 1
+
+
+@pytest.fixture
+def synced(tmp_path: Path, ledger: Path) -> Iterator[Bench]:
+    """As users have it: a file that syncs each commit, so that a first claim takes a moment."""
+    url = f"sqlite:///{tmp_path}/queue.db?durability=full"
+    bench = Bench(tmp_path, url, make_links(url))
+    yield bench
+    bench.close()
+
+
+@pytest.mark.parametrize("event", [None, ("process", "start"), ("worker", "ready")])
+def test_sigterm_before_a_process_claims_is_taken_at_once(synced: Bench, event: tuple[str, str] | None) -> None:
+    worker = synced.start(wait=False, processes=2)
+    if event is None:
+        wait_until(lambda: "celeriac test" in worker.log, "the banner, which comes before the first fork")
+    else:
+        synced.wait_event(*event)
+    began = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    worker.wait()
+    assert time.monotonic() - began < 2.0, worker.log
 
 
 def test_async_tasks_are_finished_too(bench: Bench) -> None:

@@ -223,7 +223,7 @@ class Consumer(Protocol):
         """Which of these ids are cancelled."""
 
     def interrupt(self) -> None:
-        """Make a waiting `claim` return now. Called on the loop."""
+        """Make a claim that waits, or is about to, return now. Called on the loop."""
 
     async def beat(self) -> None:
         """Renew the lease of this incarnation.

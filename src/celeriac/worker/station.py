@@ -188,7 +188,10 @@ class Station:
         )
         self._desk.attach(loop, self._on_done, self._on_full)
         self._limits.attach(loop, self.runners)
-        await self._open()
+        if not await self._open():
+            self.slot.state = GONE
+            self._dismiss()
+            return True
         self.slot.state = READY
         self.on_ready()
         self._probe.signal("ready")
@@ -210,8 +213,11 @@ class Station:
             for task in (stop, fetching, *others):
                 task.cancel()
             await asyncio.gather(stop, fetching, *others, return_exceptions=True)
-            for _ in self.runners:
-                self._desk.ready.put(None)
+            self._dismiss()
+
+    def _dismiss(self) -> None:
+        for _ in self.runners:
+            self._desk.ready.put(None)
 
     def stop(self, grace_s: float) -> None:
         """Stop claiming, give back what has not started, let what runs finish for `grace_s`. May be called again to
@@ -283,9 +289,10 @@ class Station:
 
     # -- the lease -----------------------------------------------------------------------------------------------
 
-    async def _open(self) -> None:
+    async def _open(self) -> bool:
+        """Take a new incarnation; False when told to stop before the broker was reached."""
         backoff = Backoff()
-        while True:
+        while not self._stop.is_set():
             before = self._clock.monotonic()
             incarnation = new_incarnation()
             try:
@@ -297,11 +304,24 @@ class Station:
                 delay_s = backoff.next()
                 _log.warning("cannot open a consumer (%s); trying again in %.1f s", exc, delay_s)
                 self.slot.progress = before
-                await self._clock.sleep(delay_s)
+                await self._pause(delay_s)
+        else:
+            return False
         self._lease = Lease(consumer)
         self._lease.halted = self._stop.is_set()
         self.slot.incarnation = incarnation
         self.slot.lease_until = self._lease_end(before)
+        return True
+
+    async def _pause(self, delay_s: float) -> None:
+        """Sleep, or less when told to stop."""
+        sleep = asyncio.ensure_future(self._clock.sleep(delay_s))
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait((sleep, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            stop.cancel()
 
     def _lease_end(self, before: float) -> float:
         if self._broker.traits.lease_kind == "connection":

@@ -419,12 +419,16 @@ class Supervisor:
             self._code = exits.FAILED
             self.stop(cold=True)
             return
+        await self._pause(min(10.0, 0.1 * 2.0**self._bad_starts))
+        await self._abandon(child, ())
+
+    async def _pause(self, delay_s: float) -> None:
+        """Sleep, or less when the worker stops."""
         try:
-            async with asyncio.timeout(min(10.0, 0.1 * 2.0**self._bad_starts)):
+            async with asyncio.timeout(delay_s):
                 await self._stopped.wait()
         except TimeoutError:
             pass
-        await self._abandon(child, ())
 
     async def _bury(self, child: Child, status: int | None) -> None:
         running = child.slot.running()
@@ -508,7 +512,7 @@ class Supervisor:
             except BrokerUnavailableError as exc:
                 delay_s = backoff.next()
                 _log.warning("cannot reach the broker (%s); trying again in %.1f s", exc, delay_s)
-                await self._clock.sleep(delay_s)
+                await self._pause(delay_s)
             else:
                 self._lease = Lease(consumer)
                 self._stamp = consumer.cancel_stamp

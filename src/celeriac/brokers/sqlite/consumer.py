@@ -98,18 +98,25 @@ class SqliteConsumer:
 
     async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
         self._check_open()
-        found: Sequence[Delivery] = await self._take(self._ledger.claim, limit)
-        if not found and wait_s > 0:
-            found = await self._claim_waiting(limit, wait_s)
+        found: Sequence[Delivery]
+        if wait_s > 0:
+            wait = _Wait()  # there from the beginning, or an interrupt during the first look would go unheard
+            self._waits.add(wait)
+            try:
+                found = await self._take(self._ledger.claim, limit)
+                if not found:
+                    found = await self._claim_waiting(limit, wait_s, wait)
+            finally:
+                self._waits.discard(wait)
+        else:
+            found = await self._take(self._ledger.claim, limit)
         self._probe.signal("claimed", len(found))
         return found
 
-    async def _claim_waiting(self, limit: int, wait_s: float) -> Sequence[Delivery]:
+    async def _claim_waiting(self, limit: int, wait_s: float, wait: _Wait) -> Sequence[Delivery]:
         loop, ledger, seat, clock = self._loop, self._ledger, self._seat, self._database.clock
         deadline = loop.time() + wait_s
         looks = 0
-        wait = _Wait()
-        self._waits.add(wait)
         try:
             while not self._is_closed:
                 wait.is_rung = False

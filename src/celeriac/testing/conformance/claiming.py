@@ -224,6 +224,16 @@ class ClaimingTests(BrokerStage):
                 broker.revive([message.id])
             assert ids_of(await within(asyncio.wait_for(waiting, None))) == [expected]
 
+    async def test_an_interrupt_right_after_the_start_of_a_claim_is_heard(
+        self, broker: Broker, consume: Consume
+    ) -> None:
+        consumer = await consume("q")
+        async with background(consumer.claim(limit=1, wait_s=LONG_S)) as claim:
+            consumer.interrupt()
+            done, _ = await asyncio.wait((claim,), timeout=DEADLINE_S)
+            assert done, "one interrupt ends a claim, however early in it"
+            assert not claim.result()
+
     async def test_an_interrupt_ends_a_waiting_claim(self, broker: Broker, consume: Consume) -> None:
         consumer = await consume("q")
         async with background(consumer.claim(limit=1, wait_s=LONG_S)) as waiting, asyncio.timeout(DEADLINE_S):
