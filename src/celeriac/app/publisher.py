@@ -71,7 +71,7 @@ class Publisher:
             return
 
         def innermost(out: Sequence[Outgoing]) -> None:
-            self._send(out, retry, retry_policy)
+            self._send(_known(out), retry, retry_policy)  # middleware may send the same again
 
         send = innermost
         for middleware in reversed(self._middleware):
@@ -92,7 +92,7 @@ class Publisher:
         if not self._plain:
             await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
             return
-        if signals.before_task_publish:
+        if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
         pauses = self._pauses(retry, retry_policy)
         while True:
@@ -104,15 +104,17 @@ class Publisher:
                 if pause is None:
                     raise
                 await self._clock.sleep(pause)
-        if signals.after_task_publish:
+                messages = _known(messages)
+        if signals.after_task_publish.receivers:
             self._confirm(messages)
 
     def _send(self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None) -> None:
-        if signals.before_task_publish:
+        if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
         try:
             self._broker.publish(messages)
         except (BrokerUnavailableError, EnqueueUnknownError):
+            messages = _known(messages)
             for pause in self._pauses(retry, retry_policy):
                 self._clock.pause(pause)
                 try:
@@ -122,7 +124,7 @@ class Publisher:
                     continue
             else:
                 raise
-        if signals.after_task_publish:
+        if signals.after_task_publish.receivers:
             self._confirm(messages)
 
     def _pauses(self, retry: bool | None, policy: Mapping[str, Any] | None) -> Iterator[float]:
@@ -207,3 +209,8 @@ def _flat(head: Headers) -> dict[str, Any]:
     """Protocol headers and the user's own side by side, as Celery shows them."""
     headers: dict[str, Any] = msgspec.to_builtins(head)
     return {**headers.pop("headers", {}), **headers}
+
+
+def _known(messages: Sequence[Outgoing]) -> list[Outgoing]:
+    """The messages as ones that the broker may have met before."""
+    return [msgspec.structs.replace(message, fresh=False) if message.fresh else message for message in messages]

@@ -108,7 +108,7 @@ class Executor:
         attempt = Attempt(delivery, headers, plan, self._node)
         if headers.expires is not None and epoch_from_iso(headers.expires) <= self._clock.time():
             return self._revoked(attempt, "expired", expired=True)
-        if signals.task_received:
+        if signals.task_received.receivers:
             signals.task_received.send(self._node, request=attempt)
         return attempt
 
@@ -120,7 +120,7 @@ class Executor:
         attempt = Attempt(None, Headers(task=name or "?", id=delivery.id), _UNKNOWN, self._node)
         if self._results is not None:
             result = self._writer.failure(attempt, exc, None)
-        if signals.task_rejected:
+        if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
         return Bury(delivery=delivery, reason=reason, result=result)
 
@@ -132,7 +132,7 @@ class Executor:
             task_id=headers.id,
         )
         report.buried(headers.id, headers.task, str(exc))
-        if signals.task_unknown:
+        if signals.task_unknown.receivers:
             signals.task_unknown.send(self._node, message=delivery, exc=exc, name=headers.task, id=headers.id)
         attempt = Attempt(delivery, headers, _UNKNOWN, self._node)
         return Bury(delivery=delivery, reason=str(exc), result=self._failure_result(attempt, exc, None))
@@ -149,7 +149,7 @@ class Executor:
         what = "its content type is refused" if isinstance(exc, ContentDisallowed) else "its body cannot be read"
         reason = f"{what}: {exc}"
         report.buried(attempt.id, attempt.name, reason)
-        if signals.task_rejected:
+        if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
         return Bury(delivery=delivery, reason=reason, result=self._failure_result(attempt, exc, None))
 
@@ -258,7 +258,7 @@ class Executor:
         if plan.rebuild is not None:
             args, kwargs = attempt.args, attempt.kwargs = plan.rebuild(args, kwargs)
         attempt.began = True
-        if signals.task_prerun:
+        if signals.task_prerun.receivers:
             signals.task_prerun.send(plan.task, task_id=attempt.id, task=plan.task, args=args, kwargs=kwargs)
         if plan.hooks is not None and plan.hooks.before_start is not None:
             plan.hooks.before_start(attempt.id, args, kwargs)
@@ -324,7 +324,7 @@ class Executor:
         except Exception as exc:
             return self._failed(attempt, exc, _format(exc))
         report.succeeded(attempt, runtime_s)
-        if signals.task_success:
+        if signals.task_success.receivers:
             signals.task_success.send(plan.task, result=value, runtime=runtime_s)
         hooks = plan.hooks
         if hooks is not None:
@@ -332,7 +332,7 @@ class Executor:
                 _guard(attempt, hooks.on_success, value, attempt.id, attempt.args, attempt.kwargs)
             if hooks.after_return is not None:
                 _guard(attempt, hooks.after_return, SUCCESS, value, attempt.id, attempt.args, attempt.kwargs, None)
-        if signals.task_postrun:
+        if signals.task_postrun.receivers:
             self._postrun(attempt, value, SUCCESS)
         if attempt.is_eager:
             attempt.ending = (SUCCESS, value, None)
@@ -381,7 +381,7 @@ class Executor:
             return Later(delivery=delivery, message=message)
         if isinstance(exc, Reject):
             report.rejected(attempt, exc.reason, requeue=exc.requeue)
-            if signals.task_rejected:
+            if signals.task_rejected.receivers:
                 signals.task_rejected.send(self._node, message=delivery, exc=exc)
             self._after(attempt, REJECTED, exc, None)
             if exc.requeue:
@@ -439,7 +439,7 @@ class Executor:
             result = self._writer.retry(attempt, exc, traceback)
         report.retried(attempt, exc, delay_s, retries)
         info = ErrorInfo(exc, traceback)
-        if signals.task_retry:
+        if signals.task_retry.receivers:
             signals.task_retry.send(attempt.plan.task, request=attempt, reason=exc, einfo=info)
         hooks = attempt.plan.hooks
         if hooks is not None and hooks.on_retry is not None:
@@ -458,7 +458,7 @@ class Executor:
         successors = self._after_failure(attempt, exc)
         result = self._failure_result(attempt, exc, text, successors)
         info = ErrorInfo(exc, text)
-        if signals.task_failure:
+        if signals.task_failure.receivers:
             signals.task_failure.send(
                 plan.task,
                 task_id=attempt.id,
@@ -519,7 +519,7 @@ class Executor:
         assert delivery is not None
         exc = TaskRevokedError(why, task_id=attempt.id)
         report.revoked(attempt, why)
-        if signals.task_revoked:
+        if signals.task_revoked.receivers:
             signals.task_revoked.send(
                 attempt.plan.task, request=attempt, terminated=terminated, signum=signum, expired=expired
             )
@@ -548,7 +548,7 @@ class Executor:
         hooks = attempt.plan.hooks
         if hooks is not None and hooks.after_return is not None:
             _guard(attempt, hooks.after_return, state, value, attempt.id, attempt.args, attempt.kwargs, info)
-        if signals.task_postrun:
+        if signals.task_postrun.receivers:
             self._postrun(attempt, value, state)
 
     def _postrun(self, attempt: Attempt, value: Any, state: str) -> None:

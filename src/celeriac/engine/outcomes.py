@@ -88,7 +88,8 @@ class ResultWriter:
         headers = attempt.message_headers
         sent = attempt.children
         children = [] if sent is None else [[[child, None], None] for child in sent]
-        children.extend([[successor.id, None], None] for successor in successors)
+        if successors:
+            children.extend([[successor.id, None], None] for successor in successors)
         final = state in (SUCCESS, FAILURE, REVOKED)
         if self._extended and attempt.delivery is not None:
             meta = ResultMeta(

@@ -135,6 +135,7 @@ class Submitter:
             priority=priority,
             not_before=not_before,
             expires_at=expires_at,
+            fresh=is_fresh,
         )
 
     def _encode(self, head: Headers) -> bytes:

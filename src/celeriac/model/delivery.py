@@ -22,6 +22,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     not_before: float | None = None
     """Wall-clock epoch seconds; None or the past: ready at once."""
     expires_at: float | None = None
+    fresh: bool = False
+    """The sender has just made this id and publishes it for the first time, so no store can know it: an adapter may
+    skip looking for a double. Never set on a repeat."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

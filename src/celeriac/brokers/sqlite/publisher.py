@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from celeriac.storage.sqlite import Database, WakeRoom
 
 _INSERT = SQL["insert"]
+_INSERT_FRESH = SQL["insert_fresh"]
 _ROWS_PER_CONSUMER = 64
 """A batch wakes one waiting consumer, and one more for each so many messages."""
 
@@ -24,11 +25,12 @@ _ROWS_PER_CONSUMER = 64
 class _Batch:
     """What goes into one transaction; `error` and `is_done` are set by whoever wrote it."""
 
-    __slots__ = ("error", "is_closed", "is_done", "queues", "rows")
+    __slots__ = ("error", "is_closed", "is_done", "is_fresh", "queues", "rows")
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.queues: set[str] = set()
+        self.is_fresh = True
         self.is_closed = False
         self.is_done = False
         self.error: Exception | None = None
@@ -64,6 +66,8 @@ class Publisher:
             batch.rows += rows
             for message in messages:
                 batch.queues.add(message.queue)
+                if not message.fresh:
+                    batch.is_fresh = False
         timeout_s = self._database.timeout_s
         if not self._pen.acquire(timeout=timeout_s):
             self._withdraw(batch, rows)
@@ -125,6 +129,7 @@ class Publisher:
     def _write(self, batch: _Batch) -> None:
         """Write a closed batch and mark it done; an error is kept for everybody who has a part in it."""
         rows = batch.rows
+        insert = _INSERT_FRESH if batch.is_fresh else _INSERT
         database = self._database
         connection = None
         try:
@@ -132,13 +137,13 @@ class Publisher:
             if len(rows) == 1:
                 row = rows[0]
                 try:
-                    connection.execute(_INSERT, row)
+                    connection.execute(insert, row)
                 except sqlite3.OperationalError as exc:
                     if not faults.is_busy(exc):
                         raise
-                    database.retry(lambda link: link.execute(_INSERT, row), connection)
+                    database.retry(lambda link: link.execute(insert, row), connection)
             else:
-                database.retry(transaction(lambda link: link.executemany(_INSERT, rows)), connection)
+                database.retry(transaction(lambda link: link.executemany(insert, rows)), connection)
             database.keep_wal_small(connection)
             database.give(connection)
         except Exception as exc:

@@ -9,6 +9,12 @@ WHERE NOT EXISTS (SELECT 1 FROM cancellation WHERE id = ?1 AND until > ?8)
                   AND (expires_at IS NULL OR expires_at > ?8))
 ON CONFLICT (id) DO NOTHING;
 
+-- name: insert_fresh
+-- The same for ids that were made a moment ago: looking for what cannot be there costs a tenth of a bulk publish.
+INSERT INTO message (id, task, queue, priority, state, not_before, expires_at, enqueued_at, headers, body)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+ON CONFLICT (id) DO NOTHING;
+
 -- name: claiming
 -- A claim is one INSERT into a view, whose trigger does it. One statement is one step of SQLite, so the write lock is
 -- never held while this thread waits for the interpreter, and it is atomic without BEGIN and COMMIT.
