@@ -55,6 +55,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
         ("shop_a.other", "other"),
         ("shop_a:create_app", "made"),
         ("shop_a:create_app()", "made"),
+        ("shop_a:create_once", "once"),
         (" shop_a ", "app"),
     ],
 )
@@ -62,7 +63,7 @@ def test_module_and_attribute(project: Project, text: str, name: str) -> None:
     project.write(
         "shop_a.py",
         HEAD + "app = App('app')\nother = App('other')\nclass holder:\n    inner = App('inner')\n"
-        "def create_app(): return App('made')\n",
+        "def create_app(): return App('made')\nimport functools\ncreate_once = functools.cache(lambda: App('once'))\n",
     )
     assert project.find(text).name == name
     assert sys.path[0] == str(project.folder)
@@ -104,6 +105,8 @@ def test_submodule_celery(project: Project) -> None:
         ("shop_x:ap", "'shop_x:ap': 'shop_x' has no attribute 'ap'; did you mean 'app'?"),
         ("shop_x:app.name.more", "has no attribute 'more'"),
         ("shop_x:three", "'shop_x:three' is of type int, not a App application"),
+        ("shop_x:three", "; is it shop_x:app?"),
+        ("shop_x:task", "'shop_x:task' is of type Task, not a App application; is it shop_x:app?"),
         ("shop_x:needs", "cannot be called without arguments"),
         ("shop_x:wrong()", "was called and returned an object of type int"),
         ("shop_xx", "there is no module 'shop_xx'"),
@@ -125,7 +128,8 @@ def test_submodule_celery(project: Project) -> None:
 def test_errors_say_what_was_tried_and_found(project: Project, text: str, says: str) -> None:
     project.write(
         "shop_x.py",
-        HEAD + "app = App('app')\nthree = 3\ndef needs(x): return App(x)\ndef wrong(): return 3\n",
+        HEAD + "app = App('app')\nthree = 3\ndef needs(x): return App(x)\ndef wrong(): return 3\n"
+        "class Task:\n    def __call__(self, a, b): raise AssertionError('called')\ntask = Task()\n",
     )
     project.write("shop_p/__init__.py")
     project.write("shop_two.py", HEAD + "one = App('1')\ntwo = App('2')\n")

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from importlib.util import find_spec
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from celeriac.errors import ConfigError
@@ -103,7 +103,8 @@ def _take(module: ModuleType, path: str, text: str, kind: type[T]) -> T:
         return _search(found, kind)
     if isinstance(found, kind):
         return found
-    if callable(found):
+    # an object whose class has a `__call__`, such as a task, is called for other reasons than to make an application
+    if callable(found) and not isinstance(type(found).__call__, FunctionType):
         try:
             made = found()
         except TypeError as exc:
@@ -116,7 +117,9 @@ def _take(module: ModuleType, path: str, text: str, kind: type[T]) -> T:
             f"{text!r} was called and returned an object of type {type(made).__name__}, "
             f"not a {kind.__name__} application"
         )
-    raise ConfigError(f"{text!r} is of type {type(found).__name__}, not a {kind.__name__} application")
+    right = [name for name, value in vars(module).items() if isinstance(value, kind)]
+    hint = f"; is it {module.__name__}:{right[0]}?" if right else ""
+    raise ConfigError(f"{text!r} is of type {type(found).__name__}, not a {kind.__name__} application{hint}")
 
 
 def _names(value: object) -> list[str]:
