@@ -128,10 +128,50 @@ def test_a_worker_purges_and_logs_json(
     assert not app.broker.peek()
 
 
-def test_a_worker_without_its_application_says_why(start: Callable[..., Any]) -> None:
-    code, _, err = finish(start("-A", "shpo", "worker"))
-    assert code != 0
-    assert "no module 'shpo'" in err.splitlines()[-1]
+@pytest.mark.parametrize("pool", [(), ("-P", "solo")])
+@pytest.mark.parametrize(
+    ("app", "code", "trace", "reason"),
+    [
+        ("shpo", None, (), "there is no module 'shpo' in "),
+        ("bad", "from celeriac import Celeriac\napp = Celeriac('bad', brokr='x')\n", (), "unknown setting brokr"),
+        ("bad:app", "def part():\n    1 / 0\npart()\n", ("line 3, in <module>", "line 2, in part"), "bad.py:2): ZeroD"),
+        ("bad:app", "def app():\n    return len(3)\n", ("line 2, in app",), "TypeError: object of type 'int'"),
+        ("shop:add", None, (), "'shop:add' is of type add, not a Celeriac application; is it shop:app?"),
+    ],
+)
+def test_a_worker_without_its_application_says_why(
+    start: Callable[..., Any],
+    place: Path,
+    app: str,
+    code: str | None,
+    trace: tuple[str, ...],
+    reason: str,
+    pool: tuple[str, ...],
+) -> None:
+    if code is not None:
+        (place / "bad.py").write_text(code)
+    exit_code, _, err = finish(start("-A", app, "worker", *pool))
+    assert exit_code == 78
+    *above, last = err.splitlines()
+    assert last.startswith("the application could not be loaded: ")
+    assert reason in last
+    assert [line.split('bad.py", ')[1] for line in above if "File" in line] == list(trace), err
+    assert trace or not above, err
+
+
+def test_a_pool_from_the_settings_is_used(start: Callable[..., Any], celeriac: Command, place: Path) -> None:
+    (place / "alone.py").write_text(
+        "import os\nfrom celeriac import Celeriac, signals\n"
+        "app = Celeriac('alone', broker='sqlite:///shop.db', worker_pool='solo')\n"
+        "signals.worker_init.connect(lambda **_: print('init', os.getpid(), flush=True))\n"
+        "@app.task\ndef who(): return os.getpid()\n"
+    )
+    worker = start("-A", "alone", "worker")
+    assert celeriac("-A", "alone", "call", "alone.who", "--timeout", "30").out == f"{worker.pid}\n"
+    worker.send_signal(signal.SIGTERM)
+    code, out, err = finish(worker)
+    assert (code, out) == (0, f"init {worker.pid}\n"), err
+    assert "pool     solo, " in err
 
 
 # -- the demo -----------------------------------------------------------------------------------------------------

@@ -66,9 +66,6 @@ def run_worker(app: str, overrides: WorkerOverrides) -> int:
 
     Returns:
         The exit code; see `worker.exits`.
-
-    Raises:
-        ConfigError: The application cannot be found or configured.
     """
     if overrides.pool == "solo":
         return _run_solo(app, overrides)
@@ -78,7 +75,10 @@ def run_worker(app: str, overrides: WorkerOverrides) -> int:
         target="celeriac.app.runtime:load", arguments={"app": app, "overrides": msgspec.to_builtins(overrides)}
     )
     _warm_up()
-    return Supervisor(loader, oversee, version=__version__).run()
+    supervisor = Supervisor(loader, oversee, version=__version__)
+    code = supervisor.run()
+    # Only the application's settings say `solo`, and only the fork server has read them.
+    return _run_solo(app, overrides) if supervisor.is_solo else code
 
 
 def _warm_up() -> None:
@@ -92,10 +92,16 @@ def _warm_up() -> None:
 def _run_solo(app: str, overrides: WorkerOverrides) -> int:
     from celeriac.worker import exits
     from celeriac.worker.embedded import EmbeddedWorker
-    from celeriac.worker.logging import configure
+    from celeriac.worker.failure import LoadError
+    from celeriac.worker.logging import banner, configure
 
-    loaded = load(app, msgspec.to_builtins(overrides))
+    try:
+        loaded = load(app, msgspec.to_builtins(msgspec.structs.replace(overrides, pool="solo")))
+    except Exception as exc:
+        sys.stderr.write(LoadError.of(exc).report + "\n")
+        return exits.CONFIG
     configure(loaded.manifest.options)
+    sys.stderr.write(banner(loaded.manifest, __version__) + "\n")
     EmbeddedWorker(loaded.runtime).run()
     return exits.OK
 
@@ -120,12 +126,24 @@ def load(app: str, overrides: Mapping[str, Any]) -> Loaded:
             f"the broker {found.broker.url} lives in one process, so worker processes cannot reach it; "
             "use a sqlite:/// URL, or --pool solo, or the embedded worker of celeriac.testing"
         )
+    if options.pool == "solo" and wanted.pool != "solo":
+        return _loaded(app, found, options)  # not to be run here: see `run_worker`
     if signals.celeryd_init:
         signals.celeryd_init.send(options.node, instance=None, conf=found.conf, options=overrides)
     if wanted.purge:
         found.broker.purge(options.queues)
+    loaded = _loaded(app, found, options)
+    if signals.celeryd_after_setup:
+        signals.celeryd_after_setup.send(options.node, instance=None, conf=found.conf)
+    if signals.worker_init:
+        signals.worker_init.send(options.node)
+    found.close()  # what was opened so far belongs to this process, not to those it forks
+    return loaded
+
+
+def _loaded(text: str, found: Celeriac, options: WorkerOptions) -> Loaded:
     manifest = Manifest(
-        app=app,
+        app=text,
         options=options,
         tasks=tuple(task.facts() for task in found.tasks.values()),
         broker_url=found.broker_url,
@@ -133,11 +151,6 @@ def load(app: str, overrides: Mapping[str, Any]) -> Loaded:
         settings=_plain_settings(found),
         modules=_own_files(),
     )
-    if signals.celeryd_after_setup:
-        signals.celeryd_after_setup.send(options.node, instance=None, conf=found.conf)
-    if signals.worker_init:
-        signals.worker_init.send(options.node)
-    found.close()  # what was opened so far belongs to this process, not to those it forks
     return Loaded(manifest=manifest, runtime=lambda: make_runtime(found, options))
 
 

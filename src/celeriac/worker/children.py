@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK
-from celeriac.errors import WorkerError
+from celeriac.worker.failure import LoadError
 from celeriac.worker.forkserver import serve
 from celeriac.worker.runtime import Loader, Manifest
 from celeriac.worker.wire import Wire
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("celeriac.worker")
 
 _tickets = itertools.count(1)
-
-
-class LoadError(WorkerError):
-    """The application could not be imported; `.traceback` is the fork server's."""
-
-    def __init__(self, message: str, traceback: str) -> None:
-        super().__init__(message)
-        self.traceback = traceback
 
 
 class Child:
@@ -288,18 +280,14 @@ class Nursery:
             elif what == "ready" and not self._manifest.done():
                 self._manifest.set_result(msgspec.convert(message["manifest"], Manifest))
             elif what == "error" and not self._manifest.done():
-                self._manifest.set_exception(
-                    LoadError(f"{message['type']}: {message['message']}", message["traceback"])
-                )
+                self._manifest.set_exception(LoadError(message["reason"], message["trace"]))
         if self._wire.is_closed:
             self._hang_up()
             self._gone()
 
     def _gone(self) -> None:
         if not self._manifest.done():
-            self._manifest.set_exception(
-                LoadError("the process that imports the application ended before it had finished", "")
-            )
+            self._manifest.set_exception(LoadError("the process that imports it ended before it had finished"))
         if not self.lost.done() and not self._is_stopping:
             self.lost.set_result(None)
         for child in [*self._forking.values()]:

@@ -23,6 +23,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celeriac.worker import exits
+from celeriac.worker.failure import LoadError
 from celeriac.worker.wire import Wire
 
 if TYPE_CHECKING:
@@ -73,14 +74,8 @@ class ForkServer:
 
             configure(manifest.options)
         except BaseException as exc:
-            self._send(
-                {
-                    "what": "error",
-                    "type": type(exc).__qualname__,
-                    "message": str(exc),
-                    "traceback": traceback.format_exc(),
-                }
-            )
+            error = LoadError.of(exc)
+            self._send({"what": "error", "reason": str(error), "trace": error.trace})
             return exits.CONFIG
         self._send({"what": "ready", "manifest": manifest})
         gc.collect()

@@ -163,7 +163,9 @@ def mask(url: str) -> str:
 def banner(manifest: Manifest, version: str) -> str:
     """What the worker says about itself when it starts."""
     options = manifest.options
-    if options.threads:
+    if options.pool == "solo":
+        pool = "solo"
+    elif options.threads:
         pool = f"{options.processes} x {options.threads} threads"
     else:
         pool = f"{options.processes} process{'' if options.processes == 1 else 'es'}"
@@ -174,7 +176,7 @@ def banner(manifest: Manifest, version: str) -> str:
         f"  app      {manifest.app}",
         f"  broker   {mask(manifest.broker_url)}",
         f"  results  {mask(manifest.result_url) if manifest.result_url else 'off'}",
-        f"  pool     {pool}, {options.async_slots} async slots each",
+        f"  pool     {pool}, {options.async_slots} async slots{'' if options.pool == 'solo' else ' each'}",
         f"  queues   {', '.join(options.queues)}",
         f"  tasks    {shown[0] if shown else 'none: was the module with the tasks imported?'}",
     ]

@@ -225,7 +225,10 @@ class Station:
         """
         loop = self._loop
         if loop is not None:
-            loop.call_soon_threadsafe(self._stop_soon, grace_s)
+            try:
+                loop.call_soon_threadsafe(self._stop_soon, grace_s)
+            except RuntimeError:
+                pass  # the loop is closed: it has stopped
 
     def _stop_soon(self, grace_s: float) -> None:
         self._deadline = min(self._deadline, self._clock.monotonic() + grace_s)
@@ -459,6 +462,9 @@ class Station:
         return self._desk.ready.qsize() == 0 or self._deadline < math.inf
 
     def _on_settled(self, count: int) -> None:
+        # A runner that empties the desk while a settlement is under way finds the wake-up flags still set and tells
+        # nobody, so the fetcher looks again after each settlement; without this it slept up to half a second.
+        self._fetcher.wake()
         options = self.options
         if self._left_to_run is not None:
             self._left_to_run -= count

@@ -23,7 +23,8 @@ from celeriac.errors import BrokerUnavailableError, CeleriacError, LeaseLostErro
 from celeriac.model import new_incarnation
 from celeriac.worker import exits, slots
 from celeriac.worker.backoff import Backoff
-from celeriac.worker.children import Child, LoadError, Nursery, Server
+from celeriac.worker.children import Child, Nursery, Server
+from celeriac.worker.failure import LoadError
 from celeriac.worker.janitor import keep_clean
 from celeriac.worker.lease import Lease, safe_until
 from celeriac.worker.logging import banner, configure, stream_fd
@@ -101,10 +102,18 @@ class Supervisor:
     # -- life ----------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Work until stopped by a signal or a command; the exit code (`exits`). Call it in the main thread."""
+        """Work until stopped by a signal or a command; the exit code (`exits`). Call it in the main thread.
+
+        An application whose settings say `solo` is only loaded; then `is_solo` is true, and nothing was started.
+        """
         self._first_server = Server.fork()  # before there is a loop or a thread
         with asyncio.Runner() as runner:
             return runner.run(self._run())
+
+    @property
+    def is_solo(self) -> bool:
+        """Whether the application, once it was loaded, asked to be run without processes."""
+        return hasattr(self, "options") and self.options.pool == "solo"
 
     async def _run(self) -> int:
         self._stopped = asyncio.Event()
@@ -114,11 +123,14 @@ class Supervisor:
         try:
             self.manifest = await nursery.start()
         except LoadError as exc:
-            sys.stderr.write(f"{exc.traceback}the application could not be loaded: {exc}\n")
+            sys.stderr.write(exc.report + "\n")
             await nursery.close()
             return exits.CONFIG
-        self._nurseries.append(nursery)
         self.options: WorkerOptions = self.manifest.options
+        if self.options.pool == "solo":
+            await nursery.close()
+            return exits.OK
+        self._nurseries.append(nursery)
         configure(self.options)
         sys.stderr.write(banner(self.manifest, self._version) + "\n")
         sys.stderr.flush()
@@ -249,7 +261,7 @@ class Supervisor:
         try:
             manifest = await nursery.start()
         except LoadError as exc:
-            _log.error("the application could not be imported, the old code goes on: %s\n%s", exc, exc.traceback)
+            _log.error("the old code goes on: %s", exc.report)
             await nursery.close()
             return
         finally:

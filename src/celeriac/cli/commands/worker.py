@@ -52,7 +52,11 @@ Examples:
 
 \b
 SIGTERM or Ctrl-C ends it when what runs has finished (--grace); a second one, or SIGQUIT, at once.
-Nothing is lost either way: what has not finished goes back to its queue.""",
+Nothing is lost either way: what has not finished goes back to its queue.
+
+\b
+Exit codes: 0 what ran was finished · 1 something was cut short and given back · 70 no process could start, or a part
+of the worker failed · 78 the application cannot be loaded, or is set up wrongly""",
 )
 @click.option(
     "-c",
