@@ -62,6 +62,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("CELERIAC_APP", raising=False)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)  # another folder's tests have one of that name
     known = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - known:
