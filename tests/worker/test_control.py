@@ -65,6 +65,13 @@ def test_what_it_does(bench: Bench, worker: Worker) -> None:
     [scheduled] = call(bench, "scheduled")
     assert scheduled["request"]["id"] == later
     assert scheduled["eta"]
+    ready = bench.send_many("work", [("ready",)], queue="unserved", priority=3)[0]
+    found = call(bench, "query_task", ids=[task_id, later, ready, "unknown"])
+    assert {one: where for one, (where, _) in found.items()} == {task_id: "active", later: "scheduled", ready: "ready"}
+    assert found[later][1] == scheduled
+    assert found[ready][1]["delivery_info"] == {
+        "exchange": "", "routing_key": "unserved", "priority": 3, "redelivered": False
+    }  # fmt: skip
     gate.touch()
     bench.result(task_id)
     stats = call(bench, "stats")

@@ -22,6 +22,7 @@ from celeriac.worker.logging import mask
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from celeriac.model import Peeked
     from celeriac.worker.children import Child
     from celeriac.worker.supervisor import Supervisor
 
@@ -116,11 +117,7 @@ class Control:
             peeked = await asyncio.to_thread(
                 self._worker.broker.peek, queue, state="delayed", limit=MOST_LISTED - len(found)
             )
-            for one in peeked:
-                headers = _headers(one.headers)
-                info = self._info(one.id, one.task, headers.get("argsrepr"), headers.get("kwargsrepr"), queue=one.queue)
-                info["delivery_info"]["priority"] = one.priority
-                found.append({"eta": headers.get("eta"), "priority": one.priority, "request": info})
+            found += [self._scheduled_info(one) for one in peeked]
         return found
 
     async def _registered(self, taskinfoitems: Sequence[str] = (), builtins: bool = False) -> Any:
@@ -139,8 +136,15 @@ class Control:
 
     async def _query_task(self, ids: Sequence[str] | str) -> Any:
         wanted = {ids} if isinstance(ids, str) else set(ids)
+        peeked = await asyncio.to_thread(self._worker.broker.peek, ids=wanted, limit=max(1, len(wanted)))
         running, waiting = await self._tasks()
-        found = {one["id"]: ["reserved", one] for one in waiting if one["id"] in wanted}
+        found: dict[str, Any] = {}
+        for one in peeked if wanted else ():
+            if one.state == "delayed":
+                found[one.id] = ["scheduled", self._scheduled_info(one)]
+            elif one.state == "ready":
+                found[one.id] = ["ready", self._peeked_info(one)]
+        found.update({one["id"]: ["reserved", one] for one in waiting if one["id"] in wanted})
         found.update({one["id"]: ["active", one] for one in running if one["id"] in wanted})
         return found
 
@@ -288,6 +292,15 @@ class Control:
             info["worker_pid"] = child.pid
             found.append(info)
         return found
+
+    def _scheduled_info(self, one: Peeked) -> dict[str, Any]:
+        return {"eta": _headers(one.headers).get("eta"), "priority": one.priority, "request": self._peeked_info(one)}
+
+    def _peeked_info(self, one: Peeked) -> dict[str, Any]:
+        headers = _headers(one.headers)
+        info = self._info(one.id, one.task, headers.get("argsrepr"), headers.get("kwargsrepr"), queue=one.queue)
+        info["delivery_info"]["priority"] = one.priority
+        return info
 
     def _info(
         self,
