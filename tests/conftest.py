@@ -1,12 +1,46 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures that every room's tests share, and the rule that a skipped test is a failed one in CI."""
 
 from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
 
 import pytest
 
 from celeriac.testing import ManualClock
 
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+DOES_NOT_APPLY = ("the engine's traits say", "the platform has no")
+"""Reasons of skips that no installation could mend."""
+
 
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
+
+
+def missed(reporter: TerminalReporter) -> list[str]:
+    """Tests that could have run and did not, each with its reason."""
+    found = []
+    for report in reporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if not reason.startswith(DOES_NOT_APPLY):
+            found.append(f"{report.nodeid}: {reason}")
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    if tests := missed(terminalreporter):
+        terminalreporter.section("not tested on this machine")
+        for test in tests:
+            terminalreporter.write_line(test)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CELERIAC_TESTS_FORBID_SKIPS") and reporter is not None and missed(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
