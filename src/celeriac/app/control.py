@@ -36,37 +36,40 @@ class Control:
         """
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
         broker = self._app.broker
-        answers = broker.cancel([Cancellation(id=one, terminate=terminate, signal=signal) for one in ids])
+        results = self._revoked(ids)
+        kept = results if self._app.fused else {}
+        answers = broker.cancel(
+            [Cancellation(id=one, terminate=terminate, signal=signal, result=kept.get(one)) for one in ids]
+        )
         outcome = dict(zip(ids, answers, strict=True))
         held = {peeked.id for peeked in broker.peek(ids=ids, state="held", limit=len(ids))}
         # a worker that holds one writes its result itself, for it may be running to a success
-        self._store_revoked([one for one in ids if one not in held])
+        if results and self._app.results is not None:
+            self._app.results.put([result for one, result in results.items() if one not in held])
         return outcome
 
     def terminate(self, task_id: str | Sequence[str], signal: str = "SIGTERM") -> dict[str, Cancelled]:
         """`revoke` with `terminate=True`."""
         return self.revoke(task_id, terminate=True, signal=signal)
 
-    def _store_revoked(self, ids: Sequence[str]) -> None:
-        store = self._app.results
-        if store is None or not ids:
-            return
+    def _revoked(self, ids: Sequence[str]) -> dict[str, StoredResult]:
+        """What becomes the result of each, if nothing else does."""
+        if self._app.results is None:
+            return {}
         now = self._app.clock.time()
         expires_s = self._app.settings.result_expires
         error = encode_exception(TaskRevokedError("revoked"))
-        store.put(
-            [
-                StoredResult(
-                    id=one,
-                    state=REVOKED,
-                    payload=self._app.codec.encode_result(
-                        ResultMeta(task_id=one, status=REVOKED, result=error, date_done=iso_from_epoch(now))
-                    ),
-                    expires_at=now + expires_s if expires_s else None,
-                )
-                for one in ids
-            ]
-        )
+        return {
+            one: StoredResult(
+                id=one,
+                state=REVOKED,
+                payload=self._app.codec.encode_result(
+                    ResultMeta(task_id=one, status=REVOKED, result=error, date_done=iso_from_epoch(now))
+                ),
+                expires_at=now + expires_s if expires_s else None,
+            )
+            for one in ids
+        }
 
     def purge(self, queues: Sequence[str] | None = None) -> int:
         """Delete the waiting messages of these queues (None: of all configured ones) for good; returns how many."""

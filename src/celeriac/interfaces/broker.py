@@ -148,7 +148,11 @@ class Broker(Protocol):
         """Durably forbid tasks to start. When this returns, none of them starts any more on any worker.
 
         Waiting messages are removed; held or unknown ids are marked for at least a day (an unknown id may still be
-        published). The caller stores the REVOKED result.
+        published). What is marked and held is handed out again when it comes back, or dropped; what is marked and
+        published later likewise.
+
+        Whenever the broker drops a message for an order with a `result`, now or later, it stores that result with it,
+        where the store may (`states.may_follow`). The caller stores the others: of ids that nobody may ever publish.
         """
 
     def dead_letters(
@@ -216,7 +220,8 @@ class Consumer(Protocol):
     def cancel_stamp(self) -> int:
         """Changes whenever something was cancelled anywhere. Reading it costs well under a microsecond, no I/O.
 
-        A worker that finds the stamp it saw when it last asked `cancelled` knows that nothing was cancelled since.
+        It changes, too, when a message is handed out that was cancelled before; a broker that drops these has no need
+        to. A worker that finds the stamp it saw when it last asked `cancelled` knows that nothing was cancelled since.
         """
 
     async def cancelled(self, ids: Collection[TaskId], /) -> Sequence[Cancellation]:

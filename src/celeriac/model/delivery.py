@@ -165,3 +165,5 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
     terminate: bool = False
     """Also stop it if it runs."""
     signal: str = "SIGTERM"
+    result: StoredResult | None = None
+    """What to store when the broker itself drops the message. Only for one that stores results; not read back."""

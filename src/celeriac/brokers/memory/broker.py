@@ -135,7 +135,7 @@ class MemoryBroker:
 
     def cancel(self, cancellations: Sequence[Cancellation], /) -> Sequence[Cancelled]:
         with self._space.lock:
-            return self._queues.cancel(cancellations, self._clock.time())
+            return self._queues.cancel(cancellations, self._clock.time(), self._space.results)
 
     def dead_letters(
         self, queue: str | None = None, /, *, ids: Collection[TaskId] = (), limit: int = 100

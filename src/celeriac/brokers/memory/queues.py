@@ -279,7 +279,7 @@ class Queues:
 
     # -- operators ------------------------------------------------------------------------------------------------
 
-    def cancel(self, cancellations: Sequence[Cancellation], now: float) -> list[Cancelled]:
+    def cancel(self, cancellations: Sequence[Cancellation], now: float, results: ResultTable) -> list[Cancelled]:
         """Remove what waits, mark all of them."""
         while self.marks:  # each is kept equally long, so the oldest stands first
             oldest = next(iter(self.marks))
@@ -293,6 +293,8 @@ class Queues:
             if entry is not None and entry.holder is None:
                 self._remove(entry)
                 answers.append(Cancelled.REMOVED)
+                if cancellation.result is not None:
+                    results.write(cancellation.result, now)
             else:
                 answers.append(Cancelled.MARKED)
             earlier = self.marks.pop(task_id, None)

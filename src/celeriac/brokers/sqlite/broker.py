@@ -141,8 +141,10 @@ class SqliteBroker:
 
     def _give_back(self, doing: str, work: Any) -> int:
         returned: int = self._database.run(doing, transaction(work))
+        room = self._room or self._open_room()
         if returned:
-            (self._room or self._open_room()).ring(_ALL_QUEUES, 1 + returned // 64)
+            room.ring(_ALL_QUEUES, 1 + returned // 64)
+        room.ring_results()  # of what was cancelled, perhaps
         self._probe.signal("gave back", returned)
         return returned
 
@@ -223,14 +225,20 @@ class SqliteBroker:
                 removed = link.execute(SQL["remove_waiting"], (each.id,)).fetchall()
                 # marked even when it is gone: its producer may publish it again after an unknown outcome
                 until = max([now, *(row[0] for row in removed if row[0] is not None)]) + _MARK_KEPT_S
-                link.execute(SQL["order_cancellation"], (each.id, int(each.terminate), each.signal, until))
+                then = each.result
+                kept = (None, None, None) if then is None else (then.state, then.payload, then.expires_at)
+                link.execute(SQL["order_cancellation"], (each.id, int(each.terminate), each.signal, until, *kept))
+                if removed:
+                    link.execute(SQL["store_revoked"], (each.id, now))
                 answers.append(Cancelled.REMOVED if removed else Cancelled.MARKED)
             return answers
 
         if not cancellations:
             return []
         answers = self._database.run("cancel in", transaction(order))
-        (self._room or self._open_room()).bump()  # after the commit: who sees the new stamp finds the order
+        room = self._room or self._open_room()
+        room.bump()  # after the commit: who sees the new stamp finds the order
+        room.ring_results()
         return answers
 
     def dead_letters(

@@ -234,9 +234,9 @@ class Ledger:
                 link.execute(SQL["bury"], (seq,))
                 link.execute(SQL["explain"], (seq, outcome.reason, outcome.detail, now))
             elif isinstance(outcome, Release):
-                if not link.execute(SQL["drop_if_cancelled"], (seq, now)).rowcount:
+                if not _drop_if_cancelled(link, seq, outcome.delivery.id, now):
                     link.execute(SQL["release"], (seq, 0 if outcome.spent else 1))
-            elif isinstance(outcome, Later) and not link.execute(SQL["drop_if_cancelled"], (seq, now)).rowcount:
+            elif isinstance(outcome, Later) and not _drop_if_cancelled(link, seq, outcome.delivery.id, now):
                 row = row_of(outcome.message, now)
                 link.execute(SQL["later"], (seq, *row[1:7], *row[8:]))
         if kept:
@@ -269,6 +269,7 @@ class Ledger:
         for outcome in outcomes:
             if isinstance(outcome, Release):
                 queues.append(outcome.delivery.queue)
+                has_final = True  # if it was cancelled
                 continue
             if isinstance(outcome, Later):
                 queues.append(outcome.message.queue)
@@ -314,6 +315,7 @@ class Ledger:
         try:
             if self._run("leave", transaction(end)):
                 self._room.ring(self.mask)
+            self._room.ring_results()  # of what was cancelled, perhaps
         finally:
             self._drop_link()
 
@@ -356,6 +358,14 @@ class Ledger:
             self._database.discard(link)
 
 
+def _drop_if_cancelled(link: sqlite3.Connection, seq: int, task_id: TaskId | str, now: float) -> bool:
+    """Whether a message that comes back was cancelled, and is gone."""
+    dropped = link.execute(SQL["drop_if_cancelled"], (seq, now)).rowcount > 0
+    if dropped:
+        link.execute(SQL["store_revoked"], (task_id, now))
+    return dropped
+
+
 def end_incarnation(link: sqlite3.Connection, handle: int, running: Collection[TaskId] | None, now: float) -> int:
     """Give back all that an incarnation holds, and forget it; returns how many messages went back.
 
@@ -365,7 +375,8 @@ def end_incarnation(link: sqlite3.Connection, handle: int, running: Collection[T
         running: Ids whose delivery stays counted; None: all of them do.
         now: Wall clock.
     """
-    link.execute(SQL["forget_cancelled"], (handle, now))
+    dropped = link.execute(SQL["forget_cancelled"], (handle, now)).fetchall()
+    link.executemany(SQL["store_revoked"], [(task_id, now) for (task_id,) in dropped])
     counted = None if running is None else msgspec.json.encode(list(running)).decode()
     returned = link.execute(SQL["give_back"], (handle, counted)).rowcount
     link.execute(SQL["leave"], (handle,))

@@ -137,13 +137,16 @@ class Publisher:
             if len(rows) == 1:
                 row = rows[0]
                 try:
-                    connection.execute(insert, row)
+                    count = connection.execute(insert, row).rowcount
                 except sqlite3.OperationalError as exc:
                     if not faults.is_busy(exc):
                         raise
-                    database.retry(lambda link: link.execute(insert, row), connection)
+                    count = database.retry(lambda link: link.execute(insert, row), connection).rowcount
             else:
-                database.retry(transaction(lambda link: link.executemany(insert, rows)), connection)
+                count = database.retry(transaction(lambda link: link.executemany(insert, rows)), connection).rowcount
+            if count < len(rows):  # what was dropped may have been cancelled
+                dropped = [(row[0], row[7]) for row in rows]
+                database.retry(transaction(lambda link: link.executemany(SQL["store_revoked"], dropped)), connection)
             database.keep_wal_small(connection)
             database.give(connection)
         except Exception as exc:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
     from celeriac.model import Outgoing, StoredResult
 
-SQL: Final = load(__package__ or "", "statements.sql", may_follow=MAY_FOLLOW.replace("/*now*/", "NEW.now"))
+SQL: Final = load(
+    __package__ or "",
+    "statements.sql",
+    may_follow=MAY_FOLLOW.replace("/*now*/", "NEW.now"),
+    may_follow_at=MAY_FOLLOW.replace("/*now*/", "?2"),
+)
 
 CLAIM_BITS: Final = 20
 CLAIM_MASK: Final = (1 << CLAIM_BITS) - 1

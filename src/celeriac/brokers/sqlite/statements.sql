@@ -97,6 +97,11 @@ BEGIN
                       AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
                       AND (r.expires_at IS NULL OR r.expires_at > NEW.now))
     ON CONFLICT (id) DO NOTHING;
+    INSERT INTO result (id, state, expires_at, payload)
+    SELECT c.id, c.state, c.expires_at, c.payload
+    FROM json_each(NEW.successors) s CROSS JOIN cancellation c ON c.id = json_extract(s.value, '$[0]')
+    WHERE c.until > NEW.now AND c.state IS NOT NULL AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = c.id)
+    /*may_follow*/;
 END;
 
 -- name: settle
@@ -146,7 +151,15 @@ SELECT handle, lease_s, expires, boot, pid_space, pid, pid_start, guardian, guar
 -- name: forget_cancelled
 -- What comes back and was cancelled meanwhile must not start again.
 DELETE FROM message
-WHERE state = 2 AND owner = ?1 AND EXISTS (SELECT 1 FROM cancellation c WHERE c.id = message.id AND c.until > ?2);
+WHERE state = 2 AND owner = ?1 AND EXISTS (SELECT 1 FROM cancellation c WHERE c.id = message.id AND c.until > ?2)
+RETURNING id;
+
+-- name: store_revoked
+-- After a message was dropped because it is cancelled: the result that came with the order.
+INSERT INTO result (id, state, expires_at, payload)
+SELECT id, state, expires_at, payload FROM cancellation
+WHERE id = ?1 AND until > ?2 AND state IS NOT NULL AND NOT EXISTS (SELECT 1 FROM message WHERE id = ?1)
+/*may_follow_at*/;
 
 -- name: give_back
 UPDATE message SET state = 0, owner = NULL, claim = NULL,
@@ -168,9 +181,11 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND until > ?2;
 
 -- name: order_cancellation
 -- An order to stop it is not taken back by one not to start it.
-INSERT INTO cancellation (id, terminate, signal, until) VALUES (?1, ?2, ?3, ?4)
+INSERT INTO cancellation (id, terminate, signal, until, state, payload, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (id) DO UPDATE SET until = max(until, excluded.until),
     terminate = max(terminate, excluded.terminate),
+    expires_at = iif(excluded.state IS NULL, expires_at, excluded.expires_at),
+    state = coalesce(excluded.state, state), payload = coalesce(excluded.payload, payload),
     signal = CASE WHEN terminate > excluded.terminate THEN signal ELSE excluded.signal END;
 
 -- name: remove_waiting

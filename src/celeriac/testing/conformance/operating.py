@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from celeriac.model import Bury, Cancellation, Cancelled, Done, QueueDepth, Release, Settled
+from celeriac.model import Bury, Cancellation, Cancelled, Done, Later, QueueDepth, Release, Settled
 from celeriac.testing.clocks import ManualClock
 from celeriac.testing.conformance.stage import (
     BrokerStage,
@@ -16,6 +16,7 @@ from celeriac.testing.conformance.stage import (
     eventually,
     ids_of,
     outgoing,
+    result_of,
     skip_unless,
     take,
     take_one,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celeriac.clock import Clock
-    from celeriac.interfaces import Broker
+    from celeriac.interfaces import Broker, ResultStore
     from celeriac.model import Outgoing
 
 
@@ -208,6 +209,57 @@ class OperatingTests(BrokerStage):
         for delivery in await take(consumer):  # an adapter may also drop it
             assert ids_of(await consumer.cancelled([delivery.id])) == [message.id]
             await eventually(lambda: consumer.cancel_stamp != asked_at, "the stamp changed with a marked delivery")
+
+    @pytest.mark.parametrize(
+        "when", ["waiting", "published later", "a successor", "given back", "put back", "abandoned", "closed"]
+    )
+    async def test_who_drops_what_is_cancelled_stores_its_result(
+        self, broker: Broker, results: ResultStore, consume: Consume, when: str
+    ) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        message, carrier = outgoing(), outgoing("carriers")
+        holder, consumer = await consume("q"), await consume("q", "carriers")
+        held = None
+        if when not in ("published later", "a successor"):
+            broker.publish([message])
+            if when != "waiting":
+                held = await take_one(holder)
+        revoked = result_of(message.id, "REVOKED", b'{"status":"REVOKED"}')
+        (answer,) = broker.cancel([Cancellation(id=message.id, result=revoked)])
+        assert answer is (Cancelled.REMOVED if when == "waiting" else Cancelled.MARKED)
+        if when == "published later":
+            broker.publish([message])
+        elif when == "a successor":
+            broker.publish([carrier])
+            await consumer.settle([Done(delivery=await take_one(consumer), successors=(message,))])
+        elif when == "given back":
+            assert held is not None
+            await holder.settle([Release(delivery=held)])
+        elif when == "put back":
+            assert held is not None
+            await holder.settle([Later(delivery=held, message=message)])
+        elif when == "abandoned":
+            await broker.abandon(holder.incarnation, running=())
+        elif when == "closed":
+            await holder.close()
+        if ids_of(await take(consumer)) != [message.id]:
+            assert results.get([message.id]) == {message.id: revoked}, "nobody else can know that it was dropped"
+
+    async def test_an_order_does_not_touch_what_is_held_or_final(
+        self, broker: Broker, results: ResultStore, consume: Consume
+    ) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        broker.publish([message := outgoing()])
+        consumer = await consume("q")
+        delivery = await take_one(consumer)
+        broker.cancel([Cancellation(id=message.id, result=result_of(message.id, "REVOKED"))])
+        broker.publish([message])
+        assert not results.get([message.id]), "it may be running to a success"
+        success = result_of(message.id)
+        assert await consumer.settle([Done(delivery=delivery, result=success)]) == [Settled.OK]
+        broker.publish([message])
+        assert not await take(consumer)
+        assert results.get([message.id]) == {message.id: success}
 
     async def test_to_cancel_twice_is_fine(self, broker: Broker, consume: Consume) -> None:
         skip_unless(broker.traits.cancel, "cancel")

@@ -67,6 +67,9 @@ CREATE TABLE cancellation (
     id        TEXT PRIMARY KEY,
     terminate INTEGER NOT NULL,
     signal    TEXT    NOT NULL,
-    until     REAL    NOT NULL         -- wall clock after which the order may be forgotten
+    until     REAL    NOT NULL,        -- wall clock after which the order may be forgotten
+    state     TEXT,                    -- of the result to store when the message is dropped; NULL: none
+    payload   BLOB,
+    expires_at REAL                    -- of that result
 ) WITHOUT ROWID;
 CREATE INDEX cancellation_until ON cancellation (until);
