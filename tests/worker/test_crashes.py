@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
+from shop import make_links
 from workshop import Bench, wait_until
 
 pytestmark = pytest.mark.processes
@@ -133,6 +136,34 @@ def test_the_supervisor_keeps_the_lease_of_a_blocked_interpreter(bench: Bench) -
     held = bench.send("hold_gil", "gil", 3.0)
     assert bench.result(held)["status"] == "SUCCESS"
     assert bench.count("start", "gil") == 1
+
+
+def test_it_says_once_who_blocks_an_interpreter(bench: Bench) -> None:
+    worker = bench.start(processes=1, lease_s=1.0)
+    held = bench.send("hold_gil", "gil", 2.0)
+    bench.send("work", "patient", 0.7)  # of its own process, which sleeps and so blocks nothing
+    assert bench.result(held)["status"] == "SUCCESS"
+    bench.wait_event("end", "patient")
+    said = [line for line in worker.log.splitlines() if "blocks the interpreter" in line]
+    assert len(said) == 1, worker.log
+    assert f"hold_gil[{held}] blocks the interpreter of process {bench.pids('start', 'gil')[0]} for 1 s" in said[0]
+
+
+def test_who_cleans_up_after_a_process_is_known_once_it_is_ready(tmp_path: Path, ledger: Path) -> None:
+    url = f"sqlite:///{tmp_path}/queue.db"
+    bench = Bench(tmp_path, url, make_links(url))
+    try:
+        worker = bench.start(processes=2, lease_s=3600.0)
+
+        def guardians() -> list[int]:
+            with contextlib.closing(sqlite3.connect(tmp_path / "queue.db")) as link:
+                return [
+                    row[0] for row in link.execute("SELECT guardian FROM incarnation WHERE pid <> ?", (worker.pid,))
+                ]
+
+        wait_until(lambda: guardians() == [worker.pid] * 2, "both to be guarded")
+    finally:
+        bench.close()
 
 
 def test_another_worker_takes_over_when_a_whole_worker_is_killed(bench: Bench) -> None:

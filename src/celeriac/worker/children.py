@@ -55,6 +55,8 @@ class Child:
         self.is_broken = False
         """Killed because it had stopped working, which is charged to what it ran like a crash."""
         self.suspect_since: float | None = None
+        self.blocked_by = 0
+        """The epoch of the task of which it was said that nothing else of the process gets a turn."""
         self.totals: dict[str, int] = {}
         self.ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         """Its wait status: the exit code, or the negated signal; None when nobody could tell."""

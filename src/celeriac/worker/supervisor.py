@@ -395,6 +395,8 @@ class Supervisor:
         if message["what"] == "ready":
             child.is_ready = True
             self._bad_starts = 0
+            if self.broker.traits.lease_kind == "incarnation":
+                self._start(self._beat_once())  # from now on the broker knows who cleans up after it
             if not self._was_ready:
                 self._was_ready = True
                 self._on_ready()
@@ -596,12 +598,24 @@ class Supervisor:
             self._look_after_nurseries()
 
     def _look_after(self, child: Child, running: Sequence[Running], now: float, slept: bool) -> None:
+        silent_s = now - child.slot.progress
+        if running and silent_s > self.options.lease_s / 2.0 and child.is_ready:
+            blocking = min(running, key=lambda one: (one.entry >= self._sync_entries, one.started))
+            if blocking.epoch != child.blocked_by and not slept:
+                child.blocked_by = blocking.epoch
+                _log.warning(
+                    "%s[%s] blocks the interpreter of process %d for %.0f s; its lease is kept",
+                    blocking.name,
+                    blocking.id,
+                    child.pid,
+                    silent_s,
+                )
         if child.is_hung_up:
             # Alive, and its channel closed: a task has closed descriptors that it did not open.
             reason = "has lost its descriptors"
             patience_s = TICK_S
-        elif child.is_ready and now - child.slot.progress > self.options.lease_s and not running:
-            reason = f"claims nothing and runs nothing since {now - child.slot.progress:.0f} s"
+        elif child.is_ready and silent_s > self.options.lease_s and not running:
+            reason = f"claims nothing and runs nothing since {silent_s:.0f} s"
             patience_s = 1.0  # a machine that just woke up is not a fault
         else:
             child.suspect_since = None
