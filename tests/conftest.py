@@ -42,5 +42,5 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CELERIAC_TESTS_FORBID_SKIPS") and reporter is not None and missed(reporter):
+    if os.environ.get("TESTS_FORBID_SKIPS") and reporter is not None and missed(reporter):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
