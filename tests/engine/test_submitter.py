@@ -68,7 +68,7 @@ _OPTIONS: dict[str, Any] = {
 @settings(deadline=None, max_examples=100)
 @given(
     options=st.fixed_dictionaries({}, optional=_OPTIONS),
-    args=st.lists(st.integers() | st.text(max_size=5), max_size=3),
+    args=st.lists(st.integers(-(2**63), 2**63 - 1) | st.text(max_size=5), max_size=3),
     callbacks=st.none() | st.lists(st.fixed_dictionaries({"task": st.text("ab", min_size=1)}), min_size=1, max_size=2),
     delay_s=st.none() | st.floats(1, 1e6),
     changed=st.booleans(),
