@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from celeriac import Celeriac
@@ -172,6 +173,91 @@ def test_a_pool_from_the_settings_is_used(start: Callable[..., Any], celeriac: C
     code, out, err = finish(worker)
     assert (code, out) == (0, f"init {worker.pid}\n"), err
     assert "pool     solo, " in err
+
+
+WATCH = """
+import os, threading, time
+from celeriac import Celeriac, signals
+
+app = Celeriac("watch", broker="sqlite:///shop.db", worker_lease=3.0, worker_reap_every=1.0)
+
+def note(*words):
+    with open("notes", "a") as file:
+        print(*words, os.getpid(), threading.current_thread().name, file=file)
+
+@app.task
+def beats():
+    return None
+
+@signals.worker_ready.connect
+def ready(sender, **_):
+    note("ready", sender)
+    threading.Thread(target=lambda: note("thread"), name="health").start()
+
+@signals.worker_ready.connect
+def broken(**_):
+    raise ValueError("a receiver that fails")
+
+@signals.heartbeat_sent.connect
+def beat(**_):
+    note("beat")
+
+@signals.worker_shutting_down.connect
+def shutting_down(sig, how, exitcode, **_):
+    note("shutting_down", sig, how, exitcode)
+
+@signals.worker_shutdown.connect
+def shutdown(**_):
+    time.sleep(float(os.environ.get("LINGER", "0.2")))
+    note("shutdown")
+"""
+
+
+def notes(place: Path) -> list[list[str]]:
+    path = place / "notes"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.parametrize("pool", ["processes", "solo"])
+def test_receivers_of_the_worker_s_signals_are_called(start: Callable[..., Any], place: Path, pool: str) -> None:
+    (place / "watch.py").write_text(WATCH)
+    worker = start("-A", "watch", "worker", "-c", "2", "-n", "w@h", "-P", pool)
+    beating = pool == "processes"
+    eventually("all of the start", lambda: {"ready", "thread", *["beat"] * beating} <= {one[0] for one in notes(place)})
+    worker.send_signal(signal.SIGTERM)
+    code, _, err = finish(worker)
+    assert code == 0, err
+    assert "a receiver that fails" in err
+    assert "Traceback" in err
+    assert {one[-2] for one in notes(place)} == {notes(place)[0][-2]}, "all in one process"
+    assert (int(notes(place)[0][-2]) == worker.pid) is (pool == "solo")
+    said = [one[:-2] for one in notes(place) if one[0] not in ("beat", "thread")]
+    assert said == [["ready", "w@h"], ["shutting_down", "SIGTERM", "Warm", "0"], ["shutdown"]]
+    assert {one[-1] for one in notes(place) if one[0] != "thread"} == {"MainThread"}
+
+
+def test_a_receiver_that_does_not_return_holds_up_the_end_for_seconds_only(
+    start: Callable[..., Any], place: Path
+) -> None:
+    (place / "watch.py").write_text(WATCH)
+    worker = start("-A", "watch", "worker", "-c", "1", LINGER="600")
+    eventually("the start", lambda: notes(place))
+    began = SYSTEM_CLOCK.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    code, _, err = finish(worker)
+    assert code == 0, err
+    assert SYSTEM_CLOCK.monotonic() - began < 9.0
+    assert "receivers of worker_shutdown did not return in time" in err
+
+
+def test_without_receivers_there_is_no_process_for_them(
+    start: Callable[..., Any], app: Celeriac, celeriac: Command
+) -> None:
+    worker = start("-A", "shop", "worker", "-c", "1")
+    (stats,) = eventually("its worker", lambda: app.control.inspect(timeout=0.2).stats()).values()
+    family = psutil.Process(worker.pid).children(recursive=True)
+    assert len(family) == 2, "the fork server and one process"
+    assert {one.pid for one in family} > set(stats["pool"]["processes"])
 
 
 # -- the demo -----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from celeriac.app.finder import find_app
 from celeriac.engine import signals
 from celeriac.engine.casualties import Casualties
 from celeriac.errors import ConfigError
+from celeriac.worker.listener import with_receivers
 from celeriac.worker.runtime import Links, Loaded, Loader, Manifest, Oversight, Runtime, WorkerOptions
 
 if TYPE_CHECKING:
@@ -132,11 +133,11 @@ def load(app: str, overrides: Mapping[str, Any]) -> Loaded:
         signals.celeryd_init.send(options.node, instance=None, conf=found.conf, options=overrides)
     if wanted.purge:
         found.broker.purge(options.queues)
-    loaded = _loaded(app, found, options)
     if signals.celeryd_after_setup:
         signals.celeryd_after_setup.send(options.node, instance=None, conf=found.conf)
     if signals.worker_init:
         signals.worker_init.send(options.node)
+    loaded = _loaded(app, found, options)
     found.close()  # what was opened so far belongs to this process, not to those it forks
     return loaded
 
@@ -149,6 +150,7 @@ def _loaded(text: str, found: Celeriac, options: WorkerOptions) -> Loaded:
         broker_url=found.broker_url,
         result_url=None if found.results is None else found.settings.result_backend or found.broker_url,
         settings=_plain_settings(found),
+        listens=with_receivers(),
         modules=_own_files(),
     )
     return Loaded(manifest=manifest, runtime=lambda: make_runtime(found, options))

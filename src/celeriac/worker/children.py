@@ -72,7 +72,7 @@ class Child:
     def stop(self, grace_s: float) -> None:
         """Tell it to finish what runs within `grace_s` and leave."""
         self.is_leaving = True
-        self._send({"what": "stop", "grace_s": grace_s})
+        self.send({"what": "stop", "grace_s": grace_s})
 
     def kill(self, **culprits: Cause) -> None:
         """End it at once. `culprits`: see the attribute."""
@@ -88,7 +88,7 @@ class Child:
         """What it runs and holds, in its own words; None when it does not answer in time."""
         ticket = next(_tickets)
         answer = self._answers[ticket] = asyncio.get_running_loop().create_future()
-        self._send({"what": "tasks", "ticket": ticket})
+        self.send({"what": "tasks", "ticket": ticket})
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer  # type: ignore[no-any-return]
@@ -105,7 +105,8 @@ class Child:
             self._wire.close()
             self.ended.set_result(status)
 
-    def _send(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
+        """Tell it something; nothing when it has ended."""
         if not self.ended.done():
             try:
                 self._wire.send(message)
@@ -232,12 +233,14 @@ class Nursery:
         assert self._wire is not None
         self._wire.send({"what": "map", "slots": slots.slots, "entries": slots.entries}, [slots.fd])
 
-    def fork(self, child: Child, theirs: socket.socket, queues: Sequence[str]) -> None:
-        """Fork a process for `child`, whose pid becomes known a moment later."""
+    def fork(self, child: Child, theirs: socket.socket, queues: Sequence[str], *, role: str = "pool") -> None:
+        """Fork a process for `child`, whose pid becomes known a moment later; role `listener`: no pool process."""
         assert self._wire is not None
         self._forking[child.index] = child
         with theirs:
-            self._wire.send({"what": "fork", "slot": child.index, "queues": list(queues)}, [theirs.fileno()])
+            self._wire.send(
+                {"what": "fork", "slot": child.index, "queues": list(queues), "role": role}, [theirs.fileno()]
+            )
 
     def stop(self) -> None:
         """Let it end when its last child has. Safe to call twice, and before start."""

@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from celeriac.clock import SYSTEM_CLOCK
+from celeriac.engine import signals
 from celeriac.errors import WorkerError
 from celeriac.probe import Probe
 from celeriac.worker import exits
@@ -106,13 +107,19 @@ class EmbeddedWorker:
         """Work in the foreground until SIGTERM, SIGINT or `interrupt`.
 
         `def` tasks run in the current thread, which must be the main one. A second signal ends the process without
-        waiting for the task that runs, whose message the lease gives back.
+        waiting for the task that runs, whose message the lease gives back. Receivers of the worker's and the process's
+        signals are called here.
         """
         self._start(main=True)
         station = self.station
+        node = station.options.node
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
+            self._runtime.on_process_start()
+            signals.worker_ready.send(node)
             self._run_here(station)
+            self._runtime.on_process_stop(os.getpid(), exits.OK)
+            signals.worker_shutdown.send(node)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -121,6 +128,9 @@ class EmbeddedWorker:
         if self._signals:
             os._exit(exits.FORCED)  # an exception would be taken for the task's own
         self._signals += 1
+        signals.worker_shutting_down.send(
+            self.station.options.node, sig=signal.Signals(number).name, how="Warm", exitcode=exits.OK
+        )
         self.interrupt()
 
     def _run_here(self, station: Station) -> None:
@@ -149,7 +159,7 @@ class EmbeddedWorker:
     def _start(self, *, main: bool) -> None:
         if self._thread is not None:
             raise WorkerError("this worker runs already")
-        runtime = self._make()
+        runtime = self._runtime = self._make()
         options = runtime.options
         self._map = SlotMap.create(slots=1, entries=Station.entries(options.threads, options.async_slots))
         self._ready.clear()

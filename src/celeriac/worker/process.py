@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac.worker import exits
 from celeriac.worker.forkserver import ignore, leave
+from celeriac.worker.listener import Listener
 from celeriac.worker.logging import stream_fd
 from celeriac.worker.loop import new_loop
 from celeriac.worker.runners import MainRunner, ThreadRunner
@@ -40,6 +41,8 @@ DUMP_SIGNAL = getattr(signal, "SIGUSR2", None)
 
 def run_child(loaded: Loaded, slots: SlotMap, message: dict[str, Any], channel: socket.socket) -> int:
     """The life of a forked process; returns its exit code."""
+    if message["role"] == "listener":
+        return Listener(loaded.manifest.options.node, channel).run()
     return Process(loaded, slots, message, channel).run()
 
 

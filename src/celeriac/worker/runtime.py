@@ -68,6 +68,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     result_url: str | None
     settings: dict[str, object] = {}
     """What `connect` needs besides the URLs (transport options), and what `inspect conf` shows."""
+    listens: tuple[str, ...] = ()
+    """Those of `listener.HEARD` that have receivers."""
     modules: tuple[str, ...] = ()
     """Files that autoreload watches."""
 

@@ -53,6 +53,10 @@ LEAVE_S: Final = 7.0
 """What a process may take beyond its grace to clean up, settle and leave; then it is killed."""
 COLD_S: Final = 2.0
 """The same after a second signal."""
+LISTEN_S: Final = 5.0
+"""What receivers of `worker_shutdown` may take; then their process is killed."""
+MOST_UNHEARD: Final = 100
+"""Events on their way to a receiver that does not return; no heartbeat is added to more."""
 MOST_SLOTS: Final = 64
 REAP_LIMIT: Final = 100
 _REVOKED_KEPT: Final = 50_000
@@ -97,6 +101,9 @@ class Supervisor:
         self._is_stopping = False
         self._is_restarting = False
         self._control: ControlServer | None = None
+        self._listener: Child | None = None
+        self._listens: tuple[str, ...] = ()
+        self._unheard = 0
         self.started_at = 0.0
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -148,7 +155,7 @@ class Supervisor:
         self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
         threads = self.options.threads
         self.slots = SlotMap.create(
-            slots=max(MOST_SLOTS, 4 * self.wanted), entries=(threads or 1) + self.options.async_slots
+            slots=max(MOST_SLOTS, 4 * self.wanted) + 1, entries=(threads or 1) + self.options.async_slots
         )
         self._sync_entries = threads or 1
         nursery.share(self.slots)
@@ -157,6 +164,8 @@ class Supervisor:
         try:
             if not await self._open():
                 return self._code
+            if self.manifest.listens:
+                self._listen(nursery)
             for _ in range(self.wanted):
                 self._spawn()
             loops = [loop.create_task(one, name=name) for name, one in self._loops().items()]
@@ -200,6 +209,7 @@ class Supervisor:
         for task in loops:
             task.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+        await self._dismiss_listener()
         for nursery in self._nurseries:
             await nursery.close()
         if self._control is not None:
@@ -236,11 +246,18 @@ class Supervisor:
             signal.Signals(number).name,
             "leaving at once" if cold else f"finishing what runs, for {self.options.grace_s:g} s at most",
         )
-        self.stop(cold=cold)
+        self.stop(cold=cold, sig=signal.Signals(number).name)
 
-    def stop(self, *, cold: bool = False) -> None:
-        """Leave: warm finishes what runs within the grace time, cold only within the soft shutdown time."""
+    def stop(self, *, cold: bool = False, sig: str = "SIGTERM") -> None:
+        """Leave: warm finishes what runs within the grace time, cold only within the soft shutdown time.
+
+        Args:
+            cold: Which.
+            sig: The signal that asked for it, or would have, for receivers of `worker_shutting_down`.
+        """
         self._is_stopping = True
+        how, code = ("Cold", exits.FORCED) if cold else ("Warm", exits.OK)
+        self._announce("worker_shutting_down", sig=sig, how=how, exitcode=code)
         grace_s = self.options.soft_shutdown_s if cold else self.options.grace_s
         self._stopped.set()
         for child in list(self._children.values()):
@@ -356,7 +373,7 @@ class Supervisor:
     def _spawn(self) -> None:
         if self._is_stopping:
             return
-        index = next((one for one in range(self.slots.slots) if one not in self._children), None)
+        index = next((one for one in range(self.slots.slots - 1) if one not in self._children), None)
         if index is None:
             raise WorkerError("all slots are taken")
         slot = self.slots.slot(index)
@@ -399,6 +416,7 @@ class Supervisor:
                 self._start(self._beat_once())  # from now on the broker knows who cleans up after it
             if not self._was_ready:
                 self._was_ready = True
+                self._announce("worker_ready")
                 self._on_ready()
                 _log.info("ready")
         elif message["what"] == "draining" and not child.is_leaving:
@@ -512,6 +530,46 @@ class Supervisor:
                 _log.warning("what process %d held cannot be given back yet (%s)", child.pid, exc)
                 await self._clock.sleep(backoff.next())
 
+    # -- receivers of the worker's own signals -------------------------------------------------------------------
+
+    def _listen(self, nursery: Nursery) -> None:
+        """Fork the process that calls them (`listener`). It has a slot, the last one, and never uses it."""
+        ours, theirs = socket.socketpair()
+        index = self.slots.slots - 1
+        self._listens = self.manifest.listens  # of the code that it runs, whatever a restart imports
+        self._listener = listener = Child(self.slots.slot(index), index, ours, self._on_heard)
+        nursery.fork(listener, theirs, (), role="listener")
+        listener.ended.add_done_callback(self._on_listener_ended)
+
+    def _announce(self, name: str, **arguments: Any) -> None:
+        """Have the receivers of a signal called, soon and elsewhere."""
+        if self._listener is not None and name in self._listens:
+            self._unheard += 1
+            self._listener.send({"what": "event", "signal": name, "arguments": arguments})
+
+    def _on_heard(self, listener: Child, message: Mapping[str, Any]) -> None:
+        self._unheard -= 1
+
+    def _on_listener_ended(self, ended: asyncio.Future[int | None]) -> None:
+        if self._listener is not None and not self._listener.is_leaving:
+            _log.error(
+                "the process that calls receivers of worker signals ended with %s; no more are called",
+                _ending(ended.result()),
+            )
+            self._listener = None
+
+    async def _dismiss_listener(self) -> None:
+        listener = self._listener
+        if listener is None:
+            return
+        self._announce("worker_shutdown")
+        listener.stop(0.0)
+        await asyncio.wait([listener.ended], timeout=COLD_S if self._signals > 1 else LISTEN_S)
+        if not listener.ended.done():
+            _log.error("receivers of worker_shutdown did not return in time; their process is killed")
+            listener.kill()
+            await asyncio.wait([listener.ended], timeout=1.0)
+
     # -- leases --------------------------------------------------------------------------------------------------
 
     async def _open(self) -> bool:
@@ -560,6 +618,8 @@ class Supervisor:
                 child.slot.lease_until = 0.0 if incarnation in lost else safe_until(before, self.options.lease_s)
         if own in lost:
             await self._open()
+        if self._unheard < MOST_UNHEARD:
+            self._announce("heartbeat_sent")
         return True
 
     async def _reap(self) -> None:
