@@ -123,6 +123,26 @@ def stubborn(name: str) -> None:
         time.sleep(0.01)
 
 
+def tidy(name: str, ending: str) -> str:
+    """Handles SIGTERM itself."""
+    told: list[int] = []
+
+    def on_term(signum: int, frame: object) -> None:
+        note("tidied", name)
+        told.append(signum)
+        if ending == "raises":
+            raise InterruptedError("tidied up")
+
+    before = signal.signal(signal.SIGTERM, on_term)
+    try:
+        note("start", name)
+        while not (told and ending == "returns"):
+            time.sleep(0.01)
+        return name
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def soft(name: str, seconds: float) -> str:
     note("start", name)
     try:
@@ -170,7 +190,7 @@ TASKS = {
     function.__name__: function
     for function in (
         work, noop, until, leave, polite_exit, segfault, suicide, hungry, grow, hold_gil, close_fds, shout,
-        stubborn, soft, spin, awork, asoft, anoop,
+        stubborn, tidy, soft, spin, awork, asoft, anoop,
     )
 }  # fmt: skip
 

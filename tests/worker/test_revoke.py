@@ -56,6 +56,29 @@ def test_terminate_stops_a_running_task_within_a_second(
     bench.wait_empty()
 
 
+@pytest.mark.parametrize(
+    ("ending", "name", "status"),
+    [
+        ("raises", "SIGTERM", "REVOKED"),
+        ("returns", "SIGTERM", "SUCCESS"),  # it has done its work, and said so in time
+        ("goes on", "SIGTERM", "REVOKED"),
+        ("goes on", "SIGKILL", "REVOKED"),
+    ],
+)
+def test_a_task_s_own_handler_of_the_signal_has_its_turn(bench: Bench, ending: str, name: str, status: str) -> None:
+    bench.start(processes=1)
+    task_id = bench.send("tidy", "a", ending)
+    bench.wait_event("start", "a")
+    began = time.monotonic()
+    bench.broker.cancel([Cancellation(id=task_id, terminate=True, signal=name)])
+    bench_sync(bench)
+    assert bench.result(task_id)["status"] == status
+    assert time.monotonic() - began < 1.5
+    assert bench.count("tidied", "a") == (name != "SIGKILL")
+    assert bench.result(bench.send("work", "after"))["status"] == "SUCCESS"
+    bench.wait_empty()
+
+
 def bench_sync(bench: Bench) -> None:
     """The stamp of the broker behind a socket is written by its server."""
     if bench.server is not None:

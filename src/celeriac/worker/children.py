@@ -54,6 +54,8 @@ class Child:
         """By us."""
         self.is_broken = False
         """Killed because it had stopped working, which is charged to what it ran like a crash."""
+        self.terminated: set[int] = set()
+        """Epochs of tasks whose termination has begun."""
         self.suspect_since: float | None = None
         self.blocked_by = 0
         """The epoch of the task of which it was said that nothing else of the process gets a turn."""
@@ -78,17 +80,21 @@ class Child:
         """End it at once. `culprits`: see the attribute."""
         self.was_killed = True
         self.culprits.update(culprits)
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; nothing when it has ended, or its pid is not known yet."""
         if self.pid and not self.ended.done():
             try:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
             except ProcessLookupError:
                 pass  # its end is about to be reported
 
-    async def ask(self, timeout_s: float) -> dict[str, Any] | None:
-        """What it runs and holds, in its own words; None when it does not answer in time."""
+    async def ask(self, timeout_s: float, what: str = "tasks", **more: Any) -> dict[str, Any] | None:
+        """What it runs and holds, or its answer to another question; None when it does not answer in time."""
         ticket = next(_tickets)
         answer = self._answers[ticket] = asyncio.get_running_loop().create_future()
-        self.send({"what": "tasks", "ticket": ticket})
+        self.send({"what": what, "ticket": ticket, **more})
         try:
             async with asyncio.timeout(timeout_s):
                 return await answer  # type: ignore[no-any-return]
@@ -116,7 +122,7 @@ class Child:
     def _hear(self) -> None:
         for message in self._wire.receive():
             if message["what"] == "answer":
-                self.totals = message["totals"]
+                self.totals = message.get("totals", self.totals)
                 waiter = self._answers.get(message["ticket"])
                 if waiter is not None and not waiter.done():
                     waiter.set_result(message)

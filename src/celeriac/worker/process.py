@@ -126,6 +126,11 @@ class Process:
                 station.stop(message["grace_s"])
             elif what == "tasks":
                 self._tell({"what": "answer", "ticket": message["ticket"], **self._tasks(station)})
+            elif what == "may_signal":
+                handles = _has_handler(message["signal"])
+                if handles:
+                    station.mark_terminated(message["id"])
+                self._tell({"what": "answer", "ticket": message["ticket"], "handles": handles})
         if self._channel.is_closed:
             asyncio.get_running_loop().remove_reader(self._channel.sock)
             _log.error("the supervisor is gone; this process finishes what runs and leaves")
@@ -146,6 +151,12 @@ class Process:
             "waiting": [_facts(attempt) for attempt in waiting],
             "totals": station.totals(),
         }
+
+
+def _has_handler(number: int) -> bool:
+    """Whether the application, and not this package, has installed a handler for a signal here."""
+    handler = signal.getsignal(number)
+    return callable(handler) and not str(getattr(handler, "__module__", "")).startswith("celeriac.")
 
 
 def _facts(attempt: Attempt) -> dict[str, Any]:

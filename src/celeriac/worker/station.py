@@ -267,6 +267,13 @@ class Station:
         except Exception as exc:  # it is given back when the supervisor abandons the incarnation, or by the reaper
             _log.warning("the lease could not be given back in order: %s", exc)
 
+    def mark_terminated(self, task_id: str) -> None:
+        """A running `def` task is about to be told by a signal: if it ends in an exception now, it was revoked."""
+        for runner in self.runners:
+            attempt = runner.attempt
+            if attempt is not None and attempt.id == task_id:
+                attempt.stop_reason = "terminated"
+
     async def give_up(self) -> None:
         """For a station whose process goes on: give back what still runs, and take no outcome of it any more."""
         lease = self.lease

@@ -47,6 +47,10 @@ TICK_S: Final = 0.2
 """How often it looks at the map: about 0.05 % of a core, and the exactness of short hard limits."""
 ASYNC_STOP_S: Final = 0.6
 """What an async task gets to obey its cancellation before its process is killed."""
+ANSWER_S: Final = 0.1
+"""What a process gets to say whether the application handles a signal there; one that is too busy is killed at once."""
+HANDLER_S: Final = 0.5
+"""What such a handler gets to end its task."""
 STARTS: Final = 5
 """So many processes in a row that end before they are ready are the end of a worker none of whose was ever ready."""
 LEAVE_S: Final = 7.0
@@ -304,8 +308,7 @@ class Supervisor:
         """Write the stacks of all threads of all processes to the log."""
         faulthandler.dump_traceback(file=stream_fd(), all_threads=True)
         for child in self._children.values():
-            if child.pid and not child.ended.done():
-                os.kill(child.pid, signal.SIGUSR2)
+            child.signal(signal.SIGUSR2)
 
     def grow(self, count: int) -> None:
         """Add processes."""
@@ -729,12 +732,27 @@ class Supervisor:
                     continue
                 seen.add(one.id)
                 # An async task is cancelled by its own process; one that does not obey shares the fate of the others.
-                if (one.entry < self._sync_entries or now >= until) and self._still_runs(child, one):
-                    order = self._orders[one.id]
-                    _log.warning("%s[%s] is terminated with process %d", one.name, one.id, child.pid)
-                    child.kill(**{one.id: Terminated(signal=order.signal)})
+                is_due = one.entry < self._sync_entries or now >= until
+                if is_due and one.epoch not in child.terminated and self._still_runs(child, one):
+                    child.terminated.add(one.epoch)
+                    self._start(self._terminate(child, one, self._orders[one.id].signal))
         for task_id in [one for one in self._terminating if one not in seen]:
             del self._terminating[task_id]
+
+    async def _terminate(self, child: Child, one: Running, name: str) -> None:
+        """End a running task with its process, after the handler that the task may have installed has had its turn."""
+        number = signal.Signals.__members__.get(name, signal.SIGKILL)
+        if number != signal.SIGKILL:
+            answer = await child.ask(ANSWER_S, "may_signal", signal=int(number), id=one.id)
+            if answer is not None and answer["handles"] and self._still_runs(child, one):
+                _log.warning("%s[%s] is sent %s in process %d", one.name, one.id, name, child.pid)
+                child.signal(number)
+                until = self._clock.monotonic() + HANDLER_S
+                while self._still_runs(child, one) and self._clock.monotonic() < until:  # noqa: ASYNC110 - the map
+                    await asyncio.sleep(0.01)  # has no event
+        if not child.ended.done() and self._still_runs(child, one):
+            _log.warning("%s[%s] is terminated with process %d", one.name, one.id, child.pid)
+            child.kill(**{one.id: Terminated(signal=name)})
 
     def _look_after_nurseries(self) -> None:
         for nursery in list(self._nurseries):
