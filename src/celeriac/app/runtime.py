@@ -6,6 +6,7 @@ supervisor never imports user code: `oversee` builds its parts from the plain se
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -101,7 +102,9 @@ def _run_solo(app: str, overrides: WorkerOverrides) -> int:
     except Exception as exc:
         sys.stderr.write(LoadError.of(exc).report + "\n")
         return exits.CONFIG
-    configure(loaded.manifest.options)
+    if loaded.manifest.options.log_setup:
+        configure(loaded.manifest.options)
+        loaded.on_logging()
     sys.stderr.write(banner(loaded.manifest, __version__) + "\n")
     EmbeddedWorker(loaded.runtime).run()
     return exits.OK
@@ -131,6 +134,15 @@ def load(app: str, overrides: Mapping[str, Any]) -> Loaded:
         return _loaded(app, found, options)  # not to be run here: see `run_worker`
     if signals.celeryd_init:
         signals.celeryd_init.send(options.node, instance=None, conf=found.conf, options=overrides)
+    if signals.setup_logging:  # who has receivers there sets logging up himself, as with Celery
+        signals.setup_logging.send(
+            options.node,
+            loglevel=logging.getLevelName(options.log_level.upper()),
+            logfile=options.log_file,
+            format=None,
+            colorize=options.log_color,
+        )
+        options = msgspec.structs.replace(options, log_setup=False)
     if wanted.purge:
         found.broker.purge(options.queues)
     if signals.celeryd_after_setup:
@@ -153,7 +165,22 @@ def _loaded(text: str, found: Celeriac, options: WorkerOptions) -> Loaded:
         listens=with_receivers(),
         modules=_own_files(),
     )
-    return Loaded(manifest=manifest, runtime=lambda: make_runtime(found, options))
+    return Loaded(
+        manifest=manifest,
+        runtime=lambda: make_runtime(found, options),
+        on_logging=lambda: _announce_logging(options),
+    )
+
+
+def _announce_logging(options: WorkerOptions) -> None:
+    facts = {
+        "loglevel": logging.getLevelName(options.log_level.upper()),
+        "logfile": options.log_file,
+        "format": None,
+        "colorize": options.log_color,
+    }
+    signals.after_setup_logger.send(options.node, logger=logging.getLogger(), **facts)
+    signals.after_setup_task_logger.send(options.node, logger=logging.getLogger("celeriac.task"), **facts)
 
 
 def make_runtime(app: Celeriac, options: WorkerOptions) -> Runtime:
@@ -234,6 +261,7 @@ def worker_options(app: Celeriac, wanted: WorkerOverrides) -> WorkerOptions:
         log_json=conf.worker_log_json if wanted.log_json is None else wanted.log_json,
         log_color=conf.worker_log_color if wanted.color is None else wanted.color,
         log_file=wanted.log_file or conf.worker_logfile,
+        log_setup=conf.worker_hijack_root_logger,
         log_tasks=conf.worker_log_tasks,
         autoreload=wanted.autoreload,
     )

@@ -72,7 +72,9 @@ class ForkServer:
             from celeriac.worker import process  # imported here once, for all children
             from celeriac.worker.logging import configure
 
-            configure(manifest.options)
+            if manifest.options.log_setup:
+                configure(manifest.options)
+                loaded.on_logging()
         except BaseException as exc:
             error = LoadError.of(exc)
             self._send({"what": "error", "reason": str(error), "trace": error.trace})

@@ -52,6 +52,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_color: bool | None = None
     """None: colours on a terminal."""
     log_file: str | None = None
+    log_setup: bool = True
+    """Set up the root logger of the processes that have the application; False leaves it to the application."""
     log_tasks: bool = True
     """A line when a task has ended."""
     autoreload: bool = False
@@ -106,6 +108,8 @@ class Loaded:
     manifest: Manifest
     runtime: Callable[[], Runtime]
     """Makes the parts of one process; called after the fork, so that no connection is shared."""
+    on_logging: Callable[[], None] = lambda: None
+    """Called when logging has been set up, for the application to add to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
