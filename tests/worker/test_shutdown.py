@@ -35,13 +35,13 @@ def test_sigterm_under_load_loses_and_doubles_nothing(bench: Bench) -> None:
 
 
 def test_warm_shutdown_finishes_what_runs(bench: Bench) -> None:
-    worker = bench.start(processes=1)
+    worker = bench.start(processes=1, log_level="DEBUG")
     gate = bench.folder / "gate"
     running = bench.send("until", "a", str(gate))
     waiting = bench.send("work", "b")
     bench.wait_event("start", "a")
     worker.signal(signal.SIGTERM)
-    wait_until(lambda: "finishing what runs" in worker.log, "the signal to be taken")
+    wait_until(lambda: "starts nothing more" in worker.log, "the signal to be taken")
     gate.touch()
     assert worker.wait() == exits.OK
     assert bench.result(running)["status"] == "SUCCESS"

@@ -20,6 +20,8 @@ from celeriac.engine.submit import Submitter
 HERE = Path(__file__).parent
 
 PATIENCE_S = 20.0
+WARNINGS = ("-W", "error", "-W", "ignore:Binding:DeprecationWarning")
+"""As in pyproject: Python 3.12.0 to 3.12.3 take SQLite's numbered placeholders (?1) for named ones."""
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
@@ -147,7 +149,7 @@ class Bench:
         before = self.count("worker", "ready")
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-W", "error", str(HERE / "shop.py"), msgspec.json.encode(arguments).decode()],
+                [sys.executable, *WARNINGS, str(HERE / "shop.py"), msgspec.json.encode(arguments).decode()],
                 stdout=stream,
                 stderr=stream,
                 env={**os.environ, "LEDGER": str(self.ledger_path)},

@@ -238,6 +238,7 @@ class Station:
     async def _leave(self, fetching: asyncio.Task[None]) -> bool:
         self.slot.state = DRAINING
         self.lease.halted = True
+        _log.debug("this process starts nothing more")
         self._fetcher.stop()
         self._release(self._take_unstarted())
         await asyncio.wait([fetching], timeout=SETTLE_S)
