@@ -146,7 +146,7 @@ def test_it_says_once_who_blocks_an_interpreter(bench: Bench) -> None:
     bench.wait_event("end", "patient")
     said = [line for line in worker.log.splitlines() if "blocks the interpreter" in line]
     assert len(said) == 1, worker.log
-    assert f"hold_gil[{held}] blocks the interpreter of process {bench.pids('start', 'gil')[0]} for 1 s" in said[0]
+    assert f"hold_gil[{held}] blocks the interpreter of process {bench.pids('start', 'gil')[0]} for " in said[0]
 
 
 def test_who_cleans_up_after_a_process_is_known_once_it_is_ready(tmp_path: Path, ledger: Path) -> None:

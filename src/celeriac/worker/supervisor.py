@@ -664,7 +664,9 @@ class Supervisor:
         silent_s = now - child.slot.progress
         if running and silent_s > self.options.lease_s / 2.0 and child.is_ready:
             blocking = min(running, key=lambda one: (one.entry >= self._sync_entries, one.started))
-            if blocking.epoch != child.blocked_by and not slept:
+            # one that has just started is not to blame for what was before it
+            is_to_blame = now - blocking.started > self.options.lease_s / 2.0
+            if is_to_blame and blocking.epoch != child.blocked_by and not slept:
                 child.blocked_by = blocking.epoch
                 _log.warning(
                     "%s[%s] blocks the interpreter of process %d for %.0f s; its lease is kept",
