@@ -85,6 +85,7 @@ def test_revoke_and_terminate(bench: Bench, worker: Worker) -> None:
     waiting = bench.send("work", "b", countdown=3600)
     bench.wait_event("start", "a")
     assert "flagged as revoked" in call(bench, "revoke", task_id=waiting)["ok"]
+    assert bench.result(waiting)["status"] == "REVOKED", "it waited, so nobody else would store it"
     assert call(bench, "terminate", signal="KILL", task_id=running) == {"ok": f"terminate: {running}"}
     assert bench.result(running)["status"] == "REVOKED"
     assert set(call(bench, "revoked")) == {running, waiting}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from celeriac.codec import ResultMeta, encode_exception, iso_from_epoch
-from celeriac.errors import TaskRevokedError
-from celeriac.model import Cancellation, Cancelled, StoredResult
-from celeriac.model.states import REVOKED
+from celeriac.engine.revoke import revoke
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celeriac.app.application import Celeriac
+    from celeriac.model import Cancelled
 
 
 class Control:
@@ -34,42 +32,20 @@ class Control:
         Returns:
             Per id: `REMOVED` (it was waiting and is gone) or `MARKED` (held by a worker, or not known yet).
         """
-        ids = [task_id] if isinstance(task_id, str) else list(task_id)
-        broker = self._app.broker
-        results = self._revoked(ids)
-        kept = results if self._app.fused else {}
-        answers = broker.cancel(
-            [Cancellation(id=one, terminate=terminate, signal=signal, result=kept.get(one)) for one in ids]
+        app = self._app
+        return revoke(
+            [task_id] if isinstance(task_id, str) else list(task_id),
+            broker=app.broker,
+            results=app.results,
+            fused=app.fused,
+            revoked=app.result_writer(None).cancelled,
+            terminate=terminate,
+            signal=signal,
         )
-        outcome = dict(zip(ids, answers, strict=True))
-        held = {peeked.id for peeked in broker.peek(ids=ids, state="held", limit=len(ids))}
-        # a worker that holds one writes its result itself, for it may be running to a success
-        if results and self._app.results is not None:
-            self._app.results.put([result for one, result in results.items() if one not in held])
-        return outcome
 
     def terminate(self, task_id: str | Sequence[str], signal: str = "SIGTERM") -> dict[str, Cancelled]:
         """`revoke` with `terminate=True`."""
         return self.revoke(task_id, terminate=True, signal=signal)
-
-    def _revoked(self, ids: Sequence[str]) -> dict[str, StoredResult]:
-        """What becomes the result of each, if nothing else does."""
-        if self._app.results is None:
-            return {}
-        now = self._app.clock.time()
-        expires_s = self._app.settings.result_expires
-        error = encode_exception(TaskRevokedError("revoked"))
-        return {
-            one: StoredResult(
-                id=one,
-                state=REVOKED,
-                payload=self._app.codec.encode_result(
-                    ResultMeta(task_id=one, status=REVOKED, result=error, date_done=iso_from_epoch(now))
-                ),
-                expires_at=now + expires_s if expires_s else None,
-            )
-            for one in ids
-        }
 
     def purge(self, queues: Sequence[str] | None = None) -> int:
         """Delete the waiting messages of these queues (None: of all configured ones) for good; returns how many."""

@@ -91,6 +91,10 @@ class Casualties:
         self._store_results = store_results
         self._node = node
 
+    def cancelled(self, task_id: str) -> StoredResult:
+        """The REVOKED result of a task that nobody will run."""
+        return self._writer.cancelled(task_id)
+
     def judge(self, delivery: Delivery, cause: Cause) -> Outcome:
         """The outcome of a delivery that was running when its process ended. Never raises."""
         try:

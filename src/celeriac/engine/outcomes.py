@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from celeriac.codec import ResultMeta, encode_exception, iso_from_epoch
+from celeriac.errors import TaskRevokedError
 from celeriac.model import StoredResult
 from celeriac.model.states import FAILURE, RETRY, REVOKED, SUCCESS
 
@@ -79,6 +80,18 @@ class ResultWriter:
 
     def revoked(self, attempt: Attempt, exc: BaseException, successors: Sequence[Outgoing] = ()) -> StoredResult:
         return self.write(attempt, REVOKED, encode_exception(exc), None, successors)
+
+    def cancelled(self, task_id: str) -> StoredResult:
+        """The REVOKED result of a task that was cancelled before any attempt."""
+        now = self._clock.time()
+        error = encode_exception(TaskRevokedError("revoked"))
+        meta = ResultMeta(task_id=task_id, status=REVOKED, result=error, date_done=iso_from_epoch(now))
+        return StoredResult(
+            id=task_id,
+            state=REVOKED,
+            payload=self._codec.encode_result(meta),
+            expires_at=None if self._expires_s is None else now + self._expires_s,
+        )
 
     def write(
         self, attempt: Attempt, state: str, value: Any, traceback: str | None, successors: Sequence[Outgoing] = ()

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from celeriac.engine.revoke import revoke
 from celeriac.errors import CeleriacError
 from celeriac.model import Cancellation
 from celeriac.worker.logging import mask
@@ -228,9 +229,18 @@ class Control:
         self, task_id: str | Sequence[str], terminate: bool = False, signal: str | None = None, **_: Any
     ) -> Any:
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
-        orders = [Cancellation(id=one, terminate=bool(terminate), signal=_signal_name(signal)) for one in ids]
-        await asyncio.to_thread(self._worker.broker.cancel, orders)
-        self._worker.remember(orders)
+        name, links = _signal_name(signal), self._worker.links
+        await asyncio.to_thread(
+            revoke,
+            ids,
+            broker=links.broker,
+            results=links.results,
+            fused=links.fused,
+            revoked=self._worker.casualties.cancelled,
+            terminate=bool(terminate),
+            signal=name,
+        )
+        self._worker.remember([Cancellation(id=one, terminate=bool(terminate), signal=name) for one in ids])
         if terminate:
             return {"ok": f"terminate: {', '.join(ids)}"}
         return {"ok": f"tasks {set(ids)} flagged as revoked"}

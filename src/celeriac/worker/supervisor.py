@@ -157,7 +157,7 @@ class Supervisor:
             return exits.CONFIG
         self.links: Links = oversight.links
         self.broker: Broker = oversight.links.broker
-        self._casualties: Casualties = oversight.casualties
+        self.casualties: Casualties = oversight.casualties
         self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
         threads = self.options.threads
         self.slots = SlotMap.create(
@@ -508,7 +508,7 @@ class Supervisor:
         if incarnation is None:
             return
         deliveries = await consumer.adopt(incarnation, list(causes))
-        outcomes = [self._casualties.judge(delivery, causes[delivery.id]) for delivery in deliveries]
+        outcomes = [self.casualties.judge(delivery, causes[delivery.id]) for delivery in deliveries]
         if outcomes:
             # Adopted once, they are settled until it works: nobody else will.
             backoff = Backoff()
