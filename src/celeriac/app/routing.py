@@ -89,7 +89,9 @@ def check_queue_name(name: object) -> str:
 def as_queue(value: object) -> Queue:
     """Make a `Queue` of a name, of a `Queue`, or of an object with kombu's attributes."""
     if isinstance(value, Queue):
-        return value
+        exchange = value.exchange
+        # one form of the same: a name alone is a direct exchange, as in the other forms of `task_queues`
+        return msgspec.structs.replace(value, exchange=Exchange(exchange)) if isinstance(exchange, str) else value
     if isinstance(value, str):
         return Queue(value)
     name = getattr(value, "name", None)
