@@ -2,6 +2,7 @@
 
 from celeriac.interfaces.broker import Broker, BrokerTraits, Consumer
 from celeriac.interfaces.control import ControlChannel, ControlServer
+from celeriac.interfaces.foreign import ForeignForm
 from celeriac.interfaces.results import ResultStore
 
-__all__ = ["Broker", "BrokerTraits", "Consumer", "ControlChannel", "ControlServer", "ResultStore"]
+__all__ = ["Broker", "BrokerTraits", "Consumer", "ControlChannel", "ControlServer", "ForeignForm", "ResultStore"]
