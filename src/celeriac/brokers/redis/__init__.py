@@ -1,0 +1,6 @@
+"""A broker in Redis or Valkey: one server, Sentinel, or a cluster; it shares queues with Celery's workers."""
+
+from celeriac.brokers.redis.broker import RedisBroker
+from celeriac.brokers.redis.consumer import RedisConsumer
+
+__all__ = ["RedisBroker", "RedisConsumer"]
