@@ -94,7 +94,7 @@ class RedisConsumer:
         self._loop = asyncio.get_running_loop()
         self._lanes = [
             _Lane(space, mine, Line(deployment, space.prefix, on_connect=self._track if foreign else None))
-            for space, mine in layout.spaces(queues)
+            for space, mine in layout.spaces(sorted(queues) if layout.order == "sorted" else queues)
         ]
         self._desks = {lane.space.prefix: (lane.space, Line(deployment, lane.space.prefix)) for lane in self._lanes}
         """Where everything is said that does not wait, by space."""
@@ -211,7 +211,7 @@ class RedisConsumer:
         self._tag += 1
         queues = lane.queues
         count = len(queues)
-        if count > 1:  # no queue starves: each claim begins with another one
+        if count > 1 and self._layout.order == "round_robin":  # no queue starves: each claim begins with another one
             start = lane.turn % count
             queues = queues[start:] + queues[:start]
         lane.turn += 1
