@@ -30,8 +30,7 @@ def lines(health: Health) -> Iterator[Line]:
             "redis",
             "note",
             found,
-            "this release lets whoever may run scripts break out of them (CVE-2025-49844): upgrade, and let nobody "
-            "else reach the server",
+            "scripts can break out of this release (CVE-2025-49844): upgrade it, and let nobody else reach it",
         )
     else:
         yield "redis", "ok", found, ""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 OLDEST: Final = (6, 2)
 """The first version with `LPOP count` and `SET … PXAT`."""
-_SCRIPT_FIXES: Final = {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2}
+_SCRIPT_FIXES: Final[dict[tuple[int, ...], int]] = {(6, 2): 20, (7, 2): 11, (7, 4): 6, (8, 0): 4, (8, 2): 2}
 """Per line of Redis, the first release in which scripts cannot break out (CVE-2025-49844, -46817, -46818)."""
 _PINGS: Final = 20
 
@@ -86,7 +86,7 @@ def require_version(deployment: Deployment) -> dict[str, str]:
     found = info.get("redis_version", "")
     if found and version_of(found) < OLDEST:
         raise StorageError(
-            f"{deployment.url} is Redis {found}; celeriac needs 6.2 or newer (commands that its scripts use are missing)"
+            f"{deployment.url} is Redis {found}; celeriac needs 6.2 or newer: it lacks commands that the scripts use"
         )
     return info
 
