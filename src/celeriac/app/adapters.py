@@ -9,7 +9,7 @@ from celeriac.app.urls import NO_RESULTS, parse
 if TYPE_CHECKING:
     from celeriac.app.settings import Settings
     from celeriac.clock import Clock
-    from celeriac.interfaces import Broker, ControlChannel, ResultStore
+    from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
 
 
 def open_broker(url: str, settings: Settings, clock: Clock) -> Broker:
@@ -52,6 +52,15 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
     from celeriac.brokers.sqlite import SqliteControl
 
     return SqliteControl(url, **_sqlite_options(settings))
+
+
+def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | None:
+    """Make the event channel that goes with the broker at `url`; None where the engine carries none."""
+    if parse(url, "broker").adapter == "memory":
+        from celeriac.brokers.memory import MemoryEvents
+
+        return MemoryEvents(url)
+    return None
 
 
 def _sqlite_options(settings: Settings) -> dict[str, Any]:

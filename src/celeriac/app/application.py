@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 
 import msgspec
 
-from celeriac.app.adapters import open_broker, open_control, open_results
+from celeriac.app.adapters import open_broker, open_control, open_events, open_results
 from celeriac.app.control import Control
 from celeriac.app.once import once
 from celeriac.app.options import check_options
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from celeriac.engine.attempt import Attempt
     from celeriac.engine.middleware import Middleware
     from celeriac.engine.plan import Plan
-    from celeriac.interfaces import Broker, ControlChannel, ResultStore
+    from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
     from celeriac.model import Outgoing
 
 P = ParamSpec("P")
@@ -201,6 +201,11 @@ class Celeriac:
         return open_control(self.broker_url, self.settings, self.clock)
 
     @once
+    def event_channel(self) -> EventChannel | None:
+        """Carries events to monitors; None where the broker's engine carries none."""
+        return open_events(self.broker_url, self.settings, self.clock)
+
+    @once
     def control(self) -> Control:
         """Commands to workers and queues."""
         return Control(self)
@@ -278,7 +283,7 @@ class Celeriac:
 
     def close(self) -> None:
         """Close this process's connections; the application may be used again afterwards."""
-        for name in ("broker", "results"):
+        for name in ("broker", "results", "event_channel"):
             adapter = self.__dict__.get(name)
             if adapter is not None:
                 adapter.close()

@@ -19,6 +19,7 @@ from celeriac.storage.sqlite import Database, WakeRoom, forks
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from celeriac.interfaces import LogicalClock
     from celeriac.storage.sqlite import Durability
 
 _PREFIX: Final = "n"
@@ -70,7 +71,12 @@ class SqliteControl:
         forks.register(self)
 
     async def serve(
-        self, node: str, handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]], /
+        self,
+        node: str,
+        handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
+        /,
+        *,
+        clock: LogicalClock | None = None,
     ) -> SqliteControlServer:
         room = self._open_room()
         name = f"{_PREFIX}{ENTROPY.getrandbits(64):016x}"
