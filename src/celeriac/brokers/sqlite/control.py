@@ -14,7 +14,8 @@ import msgspec
 
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK, Clock
 from celeriac.errors import BrokerError
-from celeriac.storage.sqlite import Database, WakeRoom, forks
+from celeriac.storage import forks
+from celeriac.storage.sqlite import Database, WakeRoom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
