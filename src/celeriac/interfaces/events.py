@@ -41,5 +41,8 @@ class EventChannel(Protocol):
     def listen(self) -> EventReceiver:
         """Listen to all events from now on."""
 
+    async def aclose(self) -> None:
+        """Close what the running loop has used. Safe to call twice."""
+
     def close(self) -> None:
-        """Close this process's connections. Safe to call twice."""
+        """Close this process's other connections. Safe to call twice."""

@@ -117,7 +117,7 @@ class Dispatcher:
                     await asyncio.sleep(1.0)
 
     async def finish(self, timeout_s: float) -> None:
-        """Send what waits, as far as that can be done in time."""
+        """Send what waits, as far as that can be done in time, and close."""
         try:
             async with asyncio.timeout(timeout_s):
                 while self._waiting and await self._flush():
@@ -125,6 +125,7 @@ class Dispatcher:
         except TimeoutError:
             pass
         self._drop(len(self._waiting))
+        await self._channel.aclose()
 
     async def _flush(self) -> bool:
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]

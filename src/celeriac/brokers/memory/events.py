@@ -46,6 +46,9 @@ class MemoryEvents:
     def listen(self) -> MemoryEventReceiver:
         return MemoryEventReceiver(self._space)
 
+    async def aclose(self) -> None:
+        """There is no connection."""
+
     def close(self) -> None:
         """There is no connection."""
 

@@ -1,0 +1,1 @@
+"""A broker in Redis or Valkey."""
