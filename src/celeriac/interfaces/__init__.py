@@ -3,6 +3,7 @@
 from celeriac.interfaces.broker import Broker, BrokerTraits, Consumer
 from celeriac.interfaces.control import ControlChannel, ControlServer, LogicalClock
 from celeriac.interfaces.events import EventChannel, EventReceiver
+from celeriac.interfaces.foreign import ForeignForm
 from celeriac.interfaces.results import ResultStore
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ControlServer",
     "EventChannel",
     "EventReceiver",
+    "ForeignForm",
     "LogicalClock",
     "ResultStore",
 ]

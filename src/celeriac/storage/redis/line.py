@@ -179,6 +179,21 @@ class Line:
             await self.drop()
             raise faults.translate(exc, "listen to", self._deployment.url, self._deployment.timeout_s) from exc
 
+    async def connect(self) -> None:
+        """Open the connection now, unless one stands. Raises as `Deployment.run`."""
+        async with self._turn:
+            if self._link is None:
+                try:
+                    await self._connect()
+                except (exceptions.RedisError, OSError) as exc:
+                    await asyncio.to_thread(self._deployment.look_again)
+                    raise faults.translate(exc, "connect to", self._deployment.url, self._deployment.timeout_s) from exc
+
+    async def renew(self) -> None:
+        """Drop the connection once nobody uses it."""
+        async with self._turn:
+            await self.drop()
+
     async def drop(self) -> None:
         """Close the connection; the next call opens another."""
         link, self._link = self._link, None
