@@ -49,6 +49,10 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
         from celeriac.brokers.memory import MemoryControl
 
         return MemoryControl(url)
+    if location.adapter == "redis":
+        from celeriac.brokers.redis import RedisControl
+
+        return RedisControl(url, namespace=settings.control_exchange, clock=clock, **_redis_options(settings))
     from celeriac.brokers.sqlite import SqliteControl
 
     return SqliteControl(url, **_sqlite_options(settings))
@@ -56,12 +60,21 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
 
 def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | None:
     """Make the event channel that goes with the broker at `url`; None where the engine carries none."""
-    if parse(url, "broker").adapter == "memory":
+    location = parse(url, "broker")
+    if location.adapter == "memory":
         from celeriac.brokers.memory import MemoryEvents
 
         return MemoryEvents(url)
+    if location.adapter == "redis":
+        from celeriac.brokers.redis import RedisEvents
+
+        return RedisEvents(url, exchange=settings.event_exchange, **_redis_options(settings))
     return None
 
 
 def _sqlite_options(settings: Settings) -> dict[str, Any]:
     return {"durability": settings.sqlite_durability, "timeout_s": settings.task_publish_timeout}
+
+
+def _redis_options(settings: Settings) -> dict[str, Any]:
+    return {"timeout_s": settings.task_publish_timeout, "options": settings.broker_transport_options}

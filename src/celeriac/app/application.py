@@ -36,6 +36,7 @@ from celeriac.model.states import PROPAGATE_STATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
+    from celeriac.app.sent import SentEvents
     from celeriac.app.settings import Settings
     from celeriac.clock import Clock
     from celeriac.engine.attempt import Attempt
@@ -231,7 +232,17 @@ class Celeriac:
             retry=conf.task_publish_retry,
             retry_policy=conf.task_publish_retry_policy,
             timeout_s=conf.task_publish_timeout,
+            on_sent=self._sent_events,
         )
+
+    @once
+    def _sent_events(self) -> SentEvents | None:
+        channel = self.event_channel if self.settings.task_send_sent_event else None
+        if channel is None:
+            return None
+        from celeriac.app.sent import SentEvents
+
+        return SentEvents(channel, self.codec, self.clock, self.submitter.origin)
 
     @once
     def _always_eager(self) -> bool:
@@ -283,7 +294,7 @@ class Celeriac:
 
     def close(self) -> None:
         """Close this process's connections; the application may be used again afterwards."""
-        for name in ("broker", "results", "event_channel"):
+        for name in ("broker", "results", "control_channel", "event_channel"):
             adapter = self.__dict__.get(name)
             if adapter is not None:
                 adapter.close()

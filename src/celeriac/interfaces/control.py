@@ -60,3 +60,6 @@ class ControlChannel(Protocol):
 
         Returns as soon as every worker that is known to be up has answered, at the latest after `timeout_s`.
         """
+
+    def close(self) -> None:
+        """Close this process's connections; calls open them again. Safe to call twice."""

@@ -67,6 +67,9 @@ class MemoryControl:
             server.ask(method, request, gathering)
         return gathering.wait(timeout_s) if reply else {}
 
+    def close(self) -> None:
+        """There is no connection."""
+
 
 class Replies:
     """What came back so far; a caller's thread waits for the rest."""

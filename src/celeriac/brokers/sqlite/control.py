@@ -144,6 +144,9 @@ class SqliteControl:
                 self._room = WakeRoom(self._database.wake_directory)
             return self._room
 
+    def close(self) -> None:
+        """Each call has sockets of its own."""
+
     def before_fork(self) -> None:
         return
 
