@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from celeriac.app.settings import Settings
     from celeriac.clock import Clock
     from celeriac.codec import Codec
-    from celeriac.interfaces import Broker, ControlChannel, ResultStore
+    from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
 
 
 def open_broker(url: str, settings: Settings, clock: Clock, codec: Codec) -> Broker:
@@ -88,11 +88,35 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
     if location.adapter == "redis":
         from celeriac.brokers.redis import RedisControl
 
-        options = _redis_options(settings.broker_transport_options, settings.broker_use_ssl)
-        return RedisControl(url, timeout_s=settings.task_publish_timeout, options=options)
+        return RedisControl(
+            url,
+            namespace=settings.control_exchange,
+            clock=clock,
+            timeout_s=settings.task_publish_timeout,
+            options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
+        )
     from celeriac.brokers.sqlite import SqliteControl
 
     return SqliteControl(url, **_sqlite_options(settings))
+
+
+def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | None:
+    """Make the event channel that goes with the broker at `url`; None where the engine carries none."""
+    location = parse(url, "broker")
+    if location.adapter == "memory":
+        from celeriac.brokers.memory import MemoryEvents
+
+        return MemoryEvents(url)
+    if location.adapter == "redis":
+        from celeriac.brokers.redis import RedisEvents
+
+        return RedisEvents(
+            url,
+            exchange=settings.event_exchange,
+            timeout_s=settings.task_publish_timeout,
+            options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
+        )
+    return None
 
 
 def _sqlite_options(settings: Settings) -> dict[str, Any]:

@@ -111,12 +111,11 @@ def _is(
 
 
 _BEAT = "the scheduler is not built yet in this version"
-_EVENTS = "task events are not built yet in this version"
+_EVENTS = "it is for monitors that have a queue, which they have on RabbitMQ only"
 _SERVERS = "workers connect again for ever; producers within task_publish_timeout"
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
 _REDIS_CLIENT = "connections are bounded by task_publish_timeout, kept alive, and made as they are needed"
 _SQL = "it is for SQL result stores, which are not built yet in this version"
-_RATES = "rate limits are not built yet in this version"
 _CANVAS = "workflows are not built yet in this version"
 
 _UNSAFE = "a message could then run any code on the worker; it is not offered"
@@ -243,7 +242,7 @@ class Settings:
     task_time_limit = _is(Seconds(0.001), None, "Hard limit of one run: its process is killed.")
     task_soft_time_limit = _is(Seconds(0.001), None, "Soft limit of one run: SoftTimeLimitExceeded is raised in it.")
     task_track_started = _is(Flag(), False, "Store the state STARTED: one more write for each task.")
-    task_default_rate_limit = _is(RateLimit(), None, "Rate limit of tasks without their own.", later=_RATES)
+    task_default_rate_limit = _is(RateLimit(), None, "Rate limit, per worker, of tasks without their own.")
     task_always_eager = _is(Flag(), False, "Run tasks in the caller instead of sending them; for tests.")
     task_eager_propagates = _is(Flag(), False, "Tasks run eagerly raise instead of returning a failed result.")
     task_store_eager_result = _is(Flag(), False, "Store results of tasks run eagerly.")
@@ -274,7 +273,7 @@ class Settings:
     task_max_decompressed_bytes = _is(
         Whole(1024, 256 * 2**20, "bytes"), 8 * 2**20, "Largest body after decompression.", ours=True
     )
-    task_send_sent_event = _is(Flag(), False, "Producers send the event `task-sent`.", later=_EVENTS)
+    task_send_sent_event = _is(Flag(), False, "Producers send the event `task-sent`.")
 
     # tasks: routing
     task_default_queue = _is(QueueName(), "celery", "The queue of tasks that no route sends elsewhere.")
@@ -353,7 +352,7 @@ class Settings:
         "Each worker also serves a queue of its own, `<node>.dq2`.",
         later="not built yet in this version",
     )
-    worker_disable_rate_limits = _is(Flag(), False, "Ignore rate limits.", later=_RATES)
+    worker_disable_rate_limits = _is(Flag(), False, "Ignore rate limits.")
 
     # worker: life
     worker_lease = _is(
@@ -366,7 +365,7 @@ class Settings:
     worker_consume_celery = _is(
         Flag(), True, "On Redis, also run what Celery's producers put into the worker's queues.", ours=True
     )
-    worker_send_task_events = _is(Flag(), False, "Send events, for monitors.", later=_EVENTS)
+    worker_send_task_events = _is(Flag(), False, "Send task events, for monitors, from the start.")
 
     # worker: logs
     worker_hijack_root_logger = _is(Flag(), True, "Set up the root logger; False leaves logging to the application.")
@@ -430,13 +429,13 @@ class Settings:
     event_queue_prefix = _is(Text(), "celeryev", "Start of its name.", later=_EVENTS)
     event_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.", later=_EVENTS)
     event_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.", later=_EVENTS)
-    event_serializer = _is(Choice("json"), "json", "How events are written.", later=_EVENTS)
-    event_exchange = _is(Text(), "celeryev", "Exchange of events.", later=_EVENTS)
+    event_serializer = _is(Choice("json"), "json", "How events are written.")
+    event_exchange = _is(Text(), "celeryev", "Exchange of events.")
     control_queue_ttl = _is(Seconds(), 300.0, "Life of a command that nobody reads.", later=_SERVERS)
     control_queue_expires = _is(Seconds(), 10.0, "Life of a command queue without a reader.", later=_SERVERS)
     control_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.", later=_SERVERS)
     control_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.", later=_SERVERS)
-    control_exchange = _is(Text(), "celery", "Start of the names of command exchanges.", later=_SERVERS)
+    control_exchange = _is(Text(), "celery", "Start of the names of command exchanges.")
 
     # servers to come
     redis_backend_use_ssl = _is(FlagOrTable(), None, "TLS to a Redis result store: True, or options.")
