@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celeriac.storage.redis.deployment import Deployment
     from celeriac.storage.redis.scripts import Script
 
-_GRACE_S: Final = 2.0
+_GRACE_S: Final = 1.5
 """An answer that is this late after a blocking command's time is none: the connection is half open."""
 
 
@@ -100,7 +100,7 @@ class Line:
                 replies = []
                 for index in range(len(commands)):
                     reply = await link.read_response(
-                        disable_decoding=True, timeout=self._deployment.timeout_s + (block_s and block_s + _GRACE_S)
+                        disable_decoding=True, timeout=block_s + _GRACE_S if block_s else self._deployment.timeout_s
                     )
                     if heard is not None:
                         heard(index, reply)
@@ -178,6 +178,21 @@ class Line:
         except (exceptions.RedisError, OSError) as exc:
             await self.drop()
             raise faults.translate(exc, "listen to", self._deployment.url, self._deployment.timeout_s) from exc
+
+    async def connect(self) -> None:
+        """Open the connection now, unless one stands. Raises as `Deployment.run`."""
+        async with self._turn:
+            if self._link is None:
+                try:
+                    await self._connect()
+                except (exceptions.RedisError, OSError) as exc:
+                    await asyncio.to_thread(self._deployment.look_again)
+                    raise faults.translate(exc, "connect to", self._deployment.url, self._deployment.timeout_s) from exc
+
+    async def renew(self) -> None:
+        """Drop the connection once nobody uses it."""
+        async with self._turn:
+            await self.drop()
 
     async def drop(self) -> None:
         """Close the connection; the next call opens another."""

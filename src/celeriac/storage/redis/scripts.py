@@ -27,12 +27,18 @@ class Script:
 
 @cache
 def load(package: str, name: str) -> Script:
-    """Read `<name>.lua` of a package; a line `-- include other.lua` stands for that file of the same folder."""
+    """Read `<name>.lua` of a package.
+
+    A line `-- include other.lua` stands for that file of the same folder, or of this module's.
+    """
     folder = files(package)
     lines = []
     for line in folder.joinpath(f"{name}.lua").read_text("utf-8").splitlines():
         if line.startswith(_INCLUDE):
-            lines += folder.joinpath(line.removeprefix(_INCLUDE).strip()).read_text("utf-8").splitlines()
+            other = folder.joinpath(line.removeprefix(_INCLUDE).strip())
+            if not other.is_file():
+                other = files(__package__ or "").joinpath(line.removeprefix(_INCLUDE).strip())
+            lines += other.read_text("utf-8").splitlines()
         else:
             lines.append(line)
     # what a server keeps of a script should be short: without comments and indentation
