@@ -667,7 +667,6 @@ class RedisConsumer:
         for line in (
             *(lane.line for lane in self._lanes),
             *(line for _, line in self._desks.values()),
-            self._clerk,
             self._news,
         ):
             await line.drop()
