@@ -47,7 +47,7 @@ def translate(exc: BaseException, doing: str, url: str, timeout_s: float) -> Bro
             f"could not {doing} {url}: the server holds as much as its maxmemory allows and refuses writes; "
             "raise maxmemory or let workers drain the queues"
         )
-    if isinstance(exc, exceptions.TimeoutError):
+    if isinstance(exc, (exceptions.TimeoutError, TimeoutError)):
         return BrokerUnavailableError(f"could not {doing} {url}: no answer within {timeout_s:g} s")
     if isinstance(exc, (exceptions.AuthenticationError, exceptions.AuthorizationError)) or str(exc).startswith(
         ("NOAUTH", "WRONGPASS")
