@@ -260,9 +260,9 @@ class Fleet:
     def check(self, **facts: Any) -> int:
         """As `history.check`, with the kills and spans of this fleet."""
         for worker in self.workers:
-            assert "the claim loop failed" not in worker.log, worker.log[-3000:]
-            assert "a part of the supervisor failed" not in worker.log, worker.log[-3000:]
-            assert "the broker refuses the outcome" not in worker.log, worker.log[-3000:]
+            assert "the claim loop failed" not in worker.log, worker.log[-60000:]
+            assert "a part of the supervisor failed" not in worker.log, worker.log[-60000:]
+            assert "the broker refuses the outcome" not in worker.log, worker.log[-60000:]
         return check(self.history, self.runs(), killed=self.killed, cut_off=self.cut_off, **facts)
 
     @contextmanager
