@@ -16,6 +16,7 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
 
     incs             hash    incarnation -> {lease in ms, node, queues}
     leases           zset    incarnation -> when its lease runs out, epoch ms
+    fence:<inc>      string  claims with a lower tag come too late: their replies were given up
     bell:<inc>       zset    wakes that incarnation's waiting claim
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
     stamp            string  how often something was cancelled
@@ -42,7 +43,7 @@ from celeriac.errors import BrokerError, EnqueueRejectedError, EnqueueUnknownErr
 from celeriac.interfaces import BrokerTraits
 from celeriac.model import Cancelled, DeadLetter, Peeked, QueueDepth
 from celeriac.probe import Probe
-from celeriac.storage.redis import Deployment, ReplyLostError, load
+from celeriac.storage.redis import Deployment, NoRoomError, ReplyLostError, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -173,13 +174,7 @@ class RedisBroker:
                     (message.id, millis(message.not_before), "1" if message.fresh else "0", pack(message, now))
                 )
         if layout.is_cluster:
-            for queue, items in queues.items():
-                self._register(queue)
-                space = layout.space(queue)
-                args = (*space.head(), len(items) // 4, *items)
-                self._send((space.base(queue),), args, _repeated(space, [items], ()), messages)
-            for key, envelope in zip(lists[::2], lists[1::2], strict=True):
-                self._deployment.call("publish to", "LPUSH", key, envelope)
+            self._publish_apart(queues, lists, messages)
             return
         space = layout.space("")
         args = space.head()
@@ -188,17 +183,41 @@ class RedisBroker:
         keys = tuple(space.base(queue) for queue in queues)
         self._send(keys, (*args, *lists), _repeated(space, list(queues.values()), lists), messages)
 
+    def _publish_apart(
+        self, queues: Mapping[str, Sequence[Any]], lists: Sequence[Any], messages: Sequence[Outgoing]
+    ) -> None:
+        """On a cluster each queue is published to by itself, so a call can fail when it has done a part."""
+        begun = False
+        try:
+            for queue, items in queues.items():
+                self._register(queue)
+                space = self._layout.space(queue)
+                args = (*space.head(), len(items) // 4, *items)
+                self._send((space.base(queue),), args, _repeated(space, [list(items)], ()), messages)
+                begun = True
+            for key, envelope in zip(lists[::2], lists[1::2], strict=True):
+                self._deployment.call("publish to", "LPUSH", key, envelope)
+                begun = True
+        except EnqueueUnknownError:
+            raise
+        except BrokerError as exc:
+            if not begun:
+                if (explained := _explained(exc, messages)) is exc:
+                    raise
+                raise explained from exc
+            raise EnqueueUnknownError(
+                f"{exc}; messages to other queues were stored: publish again with the same ids", task_ids=_ids(messages)
+            ) from exc
+
     def _send(
         self, keys: Sequence[str], args: Sequence[Any], repeat: Sequence[Any] | None, messages: Sequence[Outgoing]
     ) -> None:
         try:
             self._deployment.run(_PUBLISH, keys, args, "publish to", repeat=repeat)
-        except ReplyLostError as exc:
-            raise EnqueueUnknownError(
-                f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
-            ) from exc
-        except EnqueueRejectedError as exc:
-            raise EnqueueRejectedError(f"{exc}; nothing was stored", task_ids=_ids(messages)) from exc
+        except BrokerError as exc:
+            if (explained := _explained(exc, messages)) is exc:
+                raise
+            raise explained from exc
 
     def _check(self, message: Outgoing, messages: Sequence[Outgoing]) -> None:
         size = len(message.body) + len(message.headers)
@@ -444,7 +463,7 @@ class RedisBroker:
 
     def _bring_back(self, how: str, ids: Sequence[TaskId], doing: str) -> int:
         count = 0
-        for space, mine in self._spaces():
+        for space, mine in self._spaces(with_queues=True):
             if mine and ids:
                 keys = [space.base(queue) for queue in mine]
                 count += self._deployment.run(script("bring_back"), keys, (*space.head(), how, *ids), doing)
@@ -455,8 +474,11 @@ class RedisBroker:
         names = self._deployment.call("list the queues of", "SMEMBERS", self._layout.queues)
         return sorted(name.decode() for name in names)
 
-    def _spaces(self) -> list[tuple[Space, list[str]]]:
-        return self._layout.spaces(self._queues())
+    def _spaces(self, *, with_queues: bool = False) -> list[tuple[Space, list[str]]]:
+        """All spaces; the queues are only looked up on a cluster, or when they are wanted."""
+        if self._layout.is_cluster or with_queues:
+            return self._layout.spaces(self._queues())
+        return self._layout.spaces(())
 
     def _run(self, name: str, space: Space, args: Collection[Any], doing: str) -> Any:
         return self._deployment.run(script(name), (space.prefix,), (*space.head(), *args), doing)
@@ -467,6 +489,17 @@ class RedisBroker:
 
 def _ids(messages: Sequence[Outgoing]) -> tuple[str, ...]:
     return tuple(message.id for message in messages)
+
+
+def _explained(exc: BrokerError, messages: Sequence[Outgoing]) -> BrokerError:
+    """What the failure of a publish means for its messages."""
+    if isinstance(exc, ReplyLostError):
+        return EnqueueUnknownError(
+            f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
+        )
+    if isinstance(exc, NoRoomError) and not exc.task_ids:
+        return NoRoomError(f"{exc}; nothing was stored", task_ids=_ids(messages))
+    return exc
 
 
 def _repeated(space: Space, groups: Sequence[list[Any]], lists: Sequence[Any]) -> tuple[Any, ...]:
