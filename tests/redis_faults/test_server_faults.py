@@ -8,7 +8,7 @@ import time
 import pytest
 from fleet import BACK_S, LEASE_S, pause
 
-from servers import ProgramError, wait_until
+from servers import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -80,21 +80,19 @@ def test_a_pause_of_all_clients(start_redis, start_fleet, luck) -> None:
     assert fleet.check() == 0
 
 
-@pytest.mark.parametrize("seconds", [1.2, 3 * LEASE_S])
-def test_a_server_that_hangs(start_redis, start_fleet, luck, seconds) -> None:
+def test_a_server_that_hangs(start_redis, start_fleet, luck) -> None:
     server = start_redis()
     fleet = start_fleet(server.url)
     fleet.start()
     with fleet.cut(), fleet.producing(luck=luck):
         fleet.wait_ended(60)
         server.freeze()
-        pause(seconds)
+        pause(3 * LEASE_S)
         server.thaw()
         fleet.wait_works()
-    if seconds < LEASE_S / 2:
-        fleet.cut_off.clear()
     fleet.wait_all()
     fleet.check()
+    assert "is replaced" not in fleet.logs()
 
 
 def test_every_connection_is_killed_again_and_again(start_redis, start_fleet, luck) -> None:
@@ -104,7 +102,7 @@ def test_every_connection_is_killed_again_and_again(start_redis, start_fleet, lu
     with fleet.producing(luck=luck):
         for _ in range(12):
             fleet.wait_ended(len(fleet.ended()) + luck.randrange(5, 25))
-            assert server.cut_clients() > 3
+            assert server.cut_clients() > 0
         fleet.wait_works()
     fleet.wait_all()
     assert fleet.check() == 0
@@ -169,15 +167,10 @@ def test_a_server_that_cannot_write_to_its_disk(start_redis, start_fleet, luck) 
     fleet.start()
     with fleet.cut(), fleet.producing(luck=luck):
         fleet.wait_ended(40)
-        server.cli().config_set("save", "1 1")
-        server.data.rename(server.data.with_name("gone"))
-        server.data.write_text("a file where its directory was")
-        try:
-            server.cli().bgsave()
-        except Exception as exc:
-            print(exc)
-        info = lambda: server.cli().info("persistence")["rdb_last_bgsave_status"]  # noqa: E731
-        wait_until(lambda: info() == "err", "a failed snapshot")
+        server.cli().config_set("save", "3600 1")
+        server.data.rmdir()
+        server.cli().bgsave()
+        wait_until(lambda: server.cli().info("persistence")["rdb_last_bgsave_status"] == "err", "a failed snapshot")
         pause(1.0)
         server.cli().config_set("stop-writes-on-bgsave-error", "no")
         fleet.wait_works()
