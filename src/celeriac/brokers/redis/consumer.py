@@ -483,7 +483,7 @@ class RedisConsumer:
         """On a cluster, what follows is in other slots: it goes before the acknowledgement, if the message is held."""
         key = f"{space.base(delivery.queue)}:h:{self._incarnation}"
         hold = await self._desk(space).call("settle in", "HGET", key, delivery.id)
-        if hold is not None and hold.startswith(b"%d:" % delivery.tag):
+        if hold is not None and hold.startswith(f"{delivery.tag}:".encode()):
             await asyncio.to_thread(self._forward, messages)
 
     def _successor(self, message: Outgoing, numbers: dict[str, int]) -> tuple[Any, ...]:
