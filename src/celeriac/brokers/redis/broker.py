@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.interfaces import ForeignForm
     from celeriac.model import Cancellation, Incarnation, Outgoing, TaskId
+    from celeriac.storage.redis import Script
 
 _log = logging.getLogger("celeriac.worker")
 
@@ -76,6 +77,7 @@ CLUSTER_TRAITS: Final = msgspec.structs.replace(
 
 script: Final = partial(load, f"{__package__}.lua")
 _PUBLISH: Final = script("publish")
+_PUBLISH_FRESH: Final = script("publish_fresh")
 _MARK_KEPT_MS: Final = 86_400_000
 _HEARD_S: Final = 0.5
 """How long `cancel` waits until those who hold a message have heard of it; a live worker takes a millisecond."""
@@ -143,19 +145,23 @@ class RedisBroker:
         if len(messages) == 1 and self._is_foreign is None and not self._layout.is_cluster:
             message = messages[0]
             self._check(message, messages)
-            space = self._layout.space(message.queue)
-            stored = pack(message, self._clock.time())
-            due = millis(message.not_before)
-            head = (*space.head(), 1, message.id, due)
-            self._send(
-                (space.base(message.queue),),
-                (*head, "1" if message.fresh else "0", stored),
-                (*head, "0", stored) if message.fresh else None,
-                messages,
-            )
+            if message.fresh and message.not_before is None:
+                self._publish_fresh(message)
+            else:
+                self._publish_many(messages)
         else:
             self._publish_many(messages)
         self._probe.signal("published", len(messages))
+
+    def _publish_fresh(self, message: Outgoing) -> None:
+        space = self._layout.space(message.queue)
+        stored = pack(message, self._clock.time())
+        keys = (space.base(message.queue),)
+        args = (space.prefix, message.queue, message.id, f"{9 - message.priority}e14", stored)
+        # A second try looks whether the first one has stored it.
+        self._send(
+            _PUBLISH_FRESH, keys, args, lambda: (_PUBLISH, (*space.head(), 1, message.id, "", "0", stored)), (message,)
+        )
 
     def _publish_many(self, messages: Sequence[Outgoing]) -> None:
         layout, now = self._layout, self._clock.time()
@@ -181,7 +187,7 @@ class RedisBroker:
         for items in queues.values():
             args = (*args, len(items) // 4, *items)
         keys = tuple(space.base(queue) for queue in queues)
-        self._send(keys, (*args, *lists), _repeated(space, list(queues.values()), lists), messages)
+        self._send(_PUBLISH, keys, (*args, *lists), partial(_repeated, space, list(queues.values()), lists), messages)
 
     def _publish_apart(
         self, queues: Mapping[str, Sequence[Any]], lists: Sequence[Any], messages: Sequence[Outgoing]
@@ -193,7 +199,7 @@ class RedisBroker:
                 self._register(queue)
                 space = self._layout.space(queue)
                 args = (*space.head(), len(items) // 4, *items)
-                self._send((space.base(queue),), args, _repeated(space, [list(items)], ()), messages)
+                self._send(_PUBLISH, (space.base(queue),), args, partial(_repeated, space, [items], ()), messages)
                 begun = True
             for key, envelope in zip(lists[::2], lists[1::2], strict=True):
                 self._deployment.call("publish to", "LPUSH", key, envelope)
@@ -210,10 +216,15 @@ class RedisBroker:
             ) from exc
 
     def _send(
-        self, keys: Sequence[str], args: Sequence[Any], repeat: Sequence[Any] | None, messages: Sequence[Outgoing]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        repeat: Callable[[], tuple[Script, Sequence[Any]]],
+        messages: Sequence[Outgoing],
     ) -> None:
         try:
-            self._deployment.run(_PUBLISH, keys, args, "publish to", repeat=repeat)
+            self._deployment.run(script, keys, args, "publish to", repeat=repeat)
         except BrokerError as exc:
             if (explained := _explained(exc, messages)) is exc:
                 raise
@@ -502,15 +513,15 @@ def _explained(exc: BrokerError, messages: Sequence[Outgoing]) -> BrokerError:
     return exc
 
 
-def _repeated(space: Space, groups: Sequence[list[Any]], lists: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments of a publish whose messages may be stored already."""
+def _repeated(space: Space, groups: Sequence[Sequence[Any]], lists: Sequence[Any]) -> tuple[Script, tuple[Any, ...]]:
+    """A publish whose messages may be stored already."""
     args: list[Any] = list(space.head())
     for items in groups:
         args.append(len(items) // 4)
         args += items
         for index in range(2, len(items), 4):
             args[len(args) - len(items) + index] = "0"
-    return (*args, *lists)
+    return _PUBLISH, (*args, *lists)
 
 
 def _stored(blob: bytes) -> Stored:

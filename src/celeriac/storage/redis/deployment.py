@@ -173,7 +173,7 @@ class Deployment:
         args: Sequence[Any],
         doing: str,
         *,
-        repeat: Sequence[Any] | None = None,
+        repeat: Callable[[], tuple[Script, Sequence[Any]]] | None = None,
     ) -> Any:
         """Run a script where its first key lives.
 
@@ -182,8 +182,8 @@ class Deployment:
             keys: All of one slot.
             args: Strings, bytes or numbers.
             doing: For messages: "could not `doing` redis://…".
-            repeat: Arguments for a second try when the first one's connection had been idle and turned out broken;
-                None: the same ones.
+            repeat: What to run for a second try, when the first one's connection had been idle and turned out broken,
+                and with which arguments; None: the same.
 
         Raises:
             ReplyLostError: It may have run.
@@ -192,13 +192,12 @@ class Deployment:
             EnqueueRejectedError: The server is out of memory.
         """
         count = len(keys)
-        return self._try(
-            str(keys[0]) if keys else "",
-            lambda link, again, until: self._evaluate(
-                link, script, (count, *keys, *((repeat if repeat is not None else args) if again else args)), until
-            ),
-            doing,
-        )
+
+        def work(link: redis.Connection, again: bool, until: float) -> Any:
+            what, how = repeat() if again and repeat is not None else (script, args)
+            return self._evaluate(link, what, (count, *keys, *how), until)
+
+        return self._try(str(keys[0]) if keys else "", work, doing)
 
     def call(self, doing: str, *command: Any) -> Any:
         """Send one command; its second part is the key that says where. Raises as `run`."""
