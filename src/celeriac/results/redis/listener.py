@@ -80,30 +80,29 @@ class Listener:
         self._stale: set[bytes] = set()
         """Subscribed, and nobody waits any more; ended with the next write."""
         self._asked: deque[Sequence[bytes]] = deque()
-        """Keys of the questions that are not answered yet; none in a PING."""
+        """Keys of the questions that are not answered yet."""
         self._answered_at = 0.0
 
     # -- whoever waits -----------------------------------------------------------------------------------------------
 
     @property
-    def is_open(self) -> bool:
-        """Whether `add` will not have to connect."""
-        return self._thread is not None
-
-    @property
     def is_hearing(self) -> bool:
-        """Whether a connection stands, as far as is known."""
+        """Whether a connection stands, as far as is known; then `open` has nothing to do."""
         return self._ear is not None
 
     def open(self) -> None:
-        """Connect and start to listen, unless that is so.
+        """See to it that somebody listens, or is about to.
 
         Raises:
-            BrokerUnavailableError: Not reached.
-            StorageError: Refused.
+            BrokerUnavailableError: The server is not reached.
+            StorageError: It refused.
         """
+        if self._ear is not None:
+            return
         with self._opening:
             if self._thread is not None:
+                if self._ear is None:  # it was lost a moment ago, or a while: ask, lest a newcomer waits in vain
+                    self._deployment.call("wait for results of", "PING")
                 return
             try:
                 ear = Ear(self._deployment)
@@ -113,27 +112,26 @@ class Listener:
             with self._lock:
                 self._forget_connection()
                 self._ear = ear
+                self._trouble = None
                 self._stopped.clear()
                 self._thread = threading.Thread(target=self._listen, name="celeriac-redis-results", daemon=True)
                 self._thread.start()
 
-    def add(self, waiter: Waiter) -> None:
+    def add(self, waiter: Waiter) -> bool:
         """Tell `waiter` as soon as one of its results is final; what is final already is found at once.
 
-        Raises as `open`.
+        Returns:
+            False when nobody listens (any more): `open` first.
         """
         keys = [self._prefix + task_id.encode() for task_id in waiter.ids]
-        while True:
+        with self._lock:
             if self._thread is None:
-                self.open()
-            with self._lock:
-                if self._thread is None:  # it was about to leave
-                    continue
-                for key in keys:
-                    self._waiting.setdefault(key, {})[waiter] = None
-                if self._ear is not None:
-                    self._ask(self._ear, keys)
-                return
+                return False
+            for key in keys:
+                self._waiting.setdefault(key, {})[waiter] = None
+            if self._ear is not None:
+                self._ask(self._ear, keys)
+            return True
 
     def remove(self, waiter: Waiter) -> None:
         """He no longer waits."""
@@ -173,9 +171,9 @@ class Listener:
         self._subscribed.update(fresh)
         commands += [(b"SUBSCRIBE", *fresh[at : at + _MOST]) for at in range(0, len(fresh), _MOST)]
         if self._deployment.is_cluster:
-            # the keys are elsewhere: they are read as soon as the subscription is confirmed
+            # the keys are elsewhere: they are read once the subscriptions are known to stand
             commands.append((b"PING",))
-            self._note(())
+            self._note(wanted)
         else:
             for at in range(0, len(wanted), _MOST):
                 piece = wanted[at : at + _MOST]
@@ -233,8 +231,6 @@ class Listener:
                         continue
                     check_at = now + _CHECK_S
                     self._check(ear)
-                if self._deployment.is_cluster:
-                    self._look(list(self._waiting))
             except (exceptions.RedisError, OSError) as exc:
                 self._lose(ear, exc)
 
@@ -297,24 +293,24 @@ class Listener:
     def _take(self, replies: Sequence[Any]) -> None:
         values: dict[bytes, bytes] = {}
         looked: list[bytes] = []
-        confirmed: list[bytes] = []
+        elsewhere: list[bytes] = []
         for reply in replies:
             if type(reply) is hiredis.PushNotification:
                 if reply[0] == b"message":
                     values[reply[1]] = reply[2]
-                elif reply[0] == b"subscribe":
-                    confirmed.append(reply[1])
                 continue
             with self._lock:
                 keys = self._asked.popleft()
                 self._answered_at = _monotonic()
-            looked += keys
-            if keys:
+            if self._deployment.is_cluster:
+                elsewhere += keys
+            else:
+                looked += keys
                 values.update((key, value) for key, value in zip(keys, reply, strict=True) if value is not None)
         if values or looked:
             self._tell(values, looked)
-        if confirmed and self._deployment.is_cluster:
-            self._look(confirmed)
+        if elsewhere:
+            self._look(elsewhere)
 
     def _look(self, keys: Sequence[bytes]) -> None:
         """Read keys that lie elsewhere, where somebody waits for them."""

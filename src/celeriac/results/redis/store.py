@@ -117,7 +117,9 @@ class RedisResultStore:
             return self._read(ids, self._final)
         waiter = Waiter(ids)
         try:
-            self._listener.add(waiter)
+            self._listener.open()
+            while not self._listener.add(waiter):
+                self._listener.open()
             waiter.wait(timeout_s)
         finally:
             self._listener.remove(waiter)
@@ -128,12 +130,13 @@ class RedisResultStore:
     async def await_final(self, ids: Collection[TaskId], /, *, timeout_s: float) -> Mapping[TaskId, StoredResult]:
         if not ids or timeout_s <= 0:
             return await asyncio.to_thread(self._read, ids, self._final)
-        if not self._listener.is_open:
-            await asyncio.to_thread(self._listener.open)
         waiter = Waiter(ids, asyncio.get_running_loop())
         assert waiter.future is not None
         try:
-            self._listener.add(waiter)
+            if not self._listener.is_hearing:
+                await asyncio.to_thread(self._listener.open)
+            while not self._listener.add(waiter):
+                await asyncio.to_thread(self._listener.open)
             await asyncio.wait((waiter.future,), timeout=timeout_s)
         finally:
             self._listener.remove(waiter)
