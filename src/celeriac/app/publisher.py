@@ -13,7 +13,7 @@ from celeriac.errors import BrokerUnavailableError, EncodeError, EnqueueUnknownE
 from celeriac.model import Embed, Headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from celeriac.clock import Clock
     from celeriac.codec import Codec
@@ -37,6 +37,7 @@ class Publisher:
         retry: bool,
         retry_policy: Mapping[str, Any],
         timeout_s: float,
+        on_sent: Callable[[Sequence[Outgoing]], None] | None = None,
     ) -> None:
         """Wire it.
 
@@ -48,6 +49,7 @@ class Publisher:
             retry: Whether to try again when the broker is not reached.
             retry_policy: Celery's: `max_retries`, `interval_start`, `interval_step`, `interval_max` (seconds).
             timeout_s: No try begins later than this after the first.
+            on_sent: Told what was published; may block for as long as a publish, and never raises.
         """
         self._broker = broker
         self._codec = codec
@@ -57,6 +59,7 @@ class Publisher:
         self._policy = dict(retry_policy)
         self._timeout_s = timeout_s
         self._plain = not self._middleware
+        self._on_sent = on_sent
 
     def publish(
         self,
@@ -107,6 +110,8 @@ class Publisher:
                 messages = _known(messages)
         if signals.after_task_publish.receivers:
             self._confirm(messages)
+        if self._on_sent is not None:
+            await asyncio.to_thread(self._on_sent, messages)
 
     def _send(self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None) -> None:
         if signals.before_task_publish.receivers:
@@ -126,6 +131,8 @@ class Publisher:
                 raise
         if signals.after_task_publish.receivers:
             self._confirm(messages)
+        if self._on_sent is not None:
+            self._on_sent(messages)
 
     def _pauses(self, retry: bool | None, policy: Mapping[str, Any] | None) -> Iterator[float]:
         if not (self._retry if retry is None else retry):

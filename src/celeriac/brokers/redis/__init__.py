@@ -2,5 +2,7 @@
 
 from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.brokers.redis.consumer import RedisConsumer
+from celeriac.brokers.redis.control import RedisControl
+from celeriac.brokers.redis.events import RedisEvents
 
-__all__ = ["RedisBroker", "RedisConsumer"]
+__all__ = ["RedisBroker", "RedisConsumer", "RedisControl", "RedisEvents"]
