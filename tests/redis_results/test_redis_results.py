@@ -8,20 +8,23 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import msgspec
 import pytest
 import redis
 
+from celeriac import Celeriac
+from celeriac.app.runtime import WorkerOverrides, make_runtime, worker_options
 from celeriac.clock import SYSTEM_CLOCK, Clock
 from celeriac.codec import Codec
 from celeriac.errors import BrokerUnavailableError, StorageError
 from celeriac.model import StoredResult, new_task_id
-from celeriac.results.redis import RedisResultStore, result_prefix
+from celeriac.results.redis import RedisResultStore
 from celeriac.testing.conformance import ResultStoreSuite
 from celeriac.testing.conformance.stage import eventually, result_of, told
+from celeriac.worker.embedded import EmbeddedWorker
 
 CODEC = Codec(accept=("json", "msgpack"))
 COMPRESSED = b"\0celery-compressed\0application/x-gzip\0"
@@ -117,18 +120,33 @@ def test_it_is_written_and_published_as_celery_does(store: RedisResultStore, red
 
 @pytest.mark.parametrize(
     ("given", "prefix"),
-    [("", ""), ("a", "a_"), ("a_", "a_"), ("a:", "a:"), ("a-", "a-"), ("a.", "a."), (None, "")],
+    [("", ""), ("a", "a_"), ("a_", "a_"), ("a:", "a:"), ("a-", "a-"), ("a.", "a.")],
 )
-def test_the_key_prefix(redis_server: Any, given: str | None, prefix: str) -> None:
-    options = {"global_keyprefix": given}
-    assert result_prefix(options) == f"{prefix}celery-task-meta-"
-    store = RedisResultStore(redis_server.url, options=options)
+def test_the_key_prefix(redis_server: Any, given: str, prefix: str) -> None:
+    app = Celeriac("t", broker=redis_server.url, result_backend_transport_options={"global_keyprefix": given})
     result = result_of("own.id:1")
-    with waiting(store, result.id) as found:
-        store.put([result])
+    with waiting(app.results, result.id) as found:
+        app.results.put([result])
     assert found == [{result.id: result}]
-    assert redis_server.cli().keys() == [f"{prefix}celery-task-meta-own.id:1"]
-    store.close()
+    assert redis_server.cli().keys("*celery-task*") == [f"{prefix}celery-task-meta-own.id:1"]
+    app.close()
+
+
+def test_a_task_runs_and_its_result_is_waited_for(redis_url: str) -> None:
+    app = Celeriac("t", broker=redis_url)
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    with EmbeddedWorker(lambda: make_runtime(app, worker_options(app, WorkerOverrides(pool="threads", threads=1)))):
+        assert [add.delay(number, 1).get(timeout=20) for number in range(20)] == list(range(1, 21))
+        assert asyncio.run(both(add)) == 7
+    app.close()
+
+
+async def both(add: Any) -> int:
+    return int(await (await add.adelay(3, 4)).aget(timeout=20))
 
 
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED", "STARTED", "PROGRESS", "progress"])
@@ -220,6 +238,31 @@ def test_one_connection_serves_everybody(store: RedisResultStore, redis_server: 
 
 def subscribers(server: Any) -> int:
     return sum(int(client["sub"]) > 0 for client in server.cli().client_list())
+
+
+@pytest.mark.parametrize("way", ["tls", "socket"])
+def test_other_ways_to_a_server(start_redis: Any, way: str) -> None:
+    server = start_redis(tls=way == "tls")
+    store = RedisResultStore(server.socket_url if way == "socket" else server.url)
+    results = [result_of(new_task_id(), value=b"x" * size) for size in (1, 300_000, 2_000_000) for _ in range(5)]
+    with ExitStack() as threads:
+        found = [threads.enter_context(waiting(store, result.id)) for result in results]
+        _until(lambda: listening(store, *(result.id for result in results)), "it listens")
+        store.put(results)
+    assert found == [[{result.id: result}] for result in results]
+    store.close()
+
+
+def test_a_fail_over_is_sat_out(start_sentinels: Any) -> None:
+    setup = start_sentinels()
+    store = RedisResultStore(setup.url)
+    result = result_of(new_task_id())
+    with waiting(store, result.id) as found:
+        _until(lambda: listening(store, result.id), "it listens")
+        setup.fail_over()
+        store.put([result])
+    assert found == [{result.id: result}]
+    store.close()
 
 
 def test_subscriptions_end(store: RedisResultStore, redis_server: Any) -> None:

@@ -1,5 +1,5 @@
 """Results in Redis or Valkey under Celery's keys, so that either side waits for what the other computes."""
 
-from celeriac.results.redis.store import RedisResultStore, result_prefix
+from celeriac.results.redis.store import RedisResultStore
 
-__all__ = ["RedisResultStore", "result_prefix"]
+__all__ = ["RedisResultStore"]

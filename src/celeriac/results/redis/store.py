@@ -42,26 +42,14 @@ class _Meta(msgspec.Struct):
 _decode_meta = msgspec.json.Decoder(_Meta).decode
 
 
-def result_prefix(options: Mapping[str, Any] | None = None) -> str:
-    """What the keys of results begin with.
-
-    Args:
-        options: Celery's `result_backend_transport_options`. Of `global_keyprefix`, `_` ends the name unless it ends
-            in a separator of its own.
-    """
-    prefix = str((options or {}).get("global_keyprefix") or "")
-    if prefix and prefix[-1] not in ":_-.":
-        prefix += "_"
-    return f"{prefix}celery-task-meta-"
-
-
 class RedisResultStore:
     """Results in Redis; safe to use from any number of threads and event loops, and by many processes.
 
     Args:
         url: See `storage.redis.RedisUrl.parse`.
         timeout_s: How long one call may take. Whoever waits for a result sits out an outage of half a minute.
-        options: Celery's `result_backend_transport_options`.
+        prefix: Of keys and channels.
+        options: Celery's `result_backend_transport_options`; those of the connection are used.
         read_state: Finds the state in a meta that is no plain JSON (compressed, msgpack); raises CodecError where it
             cannot.
 
@@ -74,22 +62,18 @@ class RedisResultStore:
         url: str,
         *,
         timeout_s: float = 5.0,
+        prefix: str = "celery-task-meta-",
         options: Mapping[str, Any] | None = None,
         read_state: Callable[[bytes], str] | None = None,
     ) -> None:
         self._deployment = Deployment(url, timeout_s=timeout_s, options=options)
-        self._prefix = result_prefix(options)
+        self._prefix = prefix
         self._read_state = read_state
         self._listener = Listener(self._deployment, self._prefix, self._final, self._values)
 
     @property
     def url(self) -> str:
         return self._deployment.url
-
-    @property
-    def prefix(self) -> str:
-        """What the keys begin with; a broker that writes results on the same server uses the same."""
-        return self._prefix
 
     def put(self, results: Sequence[StoredResult], /) -> Sequence[bool]:
         answers: list[bool] = []
