@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -86,7 +87,7 @@ def check(
     doubles = 0
     for mine in runs.values():
         doubles += len(mine) > 1
-        for run, following in zip(mine, mine[1:], strict=False):
+        for run, following in pairwise(mine):
             is_explained = run.pid in dead or any(
                 run.started <= end and (run.ended is None or run.ended >= begin) and following.started >= begin
                 for begin, end in spans
