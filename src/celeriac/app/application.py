@@ -188,7 +188,7 @@ class Celeriac:
     def broker(self) -> Broker:
         """The broker adapter."""
         conf = self.conf.freeze("the application has opened its broker")
-        return open_broker(self.broker_url, conf, self.clock)
+        return open_broker(self.broker_url, conf, self.clock, self.codec)
 
     @once
     def results(self) -> ResultStore | None:

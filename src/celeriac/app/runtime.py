@@ -206,7 +206,7 @@ def oversee(manifest: Manifest) -> Oversight:
     settings: dict[str, Any] = dict(manifest.settings)
     app = Celeriac(manifest.app, **settings)
     conf = app.settings
-    broker = open_broker(app.broker_url, conf, app.clock)
+    broker = open_broker(app.broker_url, conf, app.clock, app.codec)
     results = open_results(conf.result_backend or app.broker_url, conf, app.clock)
     links = Links(
         broker=broker,

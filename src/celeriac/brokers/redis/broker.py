@@ -28,11 +28,13 @@ it), and `queues` again, without a space, for who wants to know them all.
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from celeriac.brokers.redis import health
 from celeriac.brokers.redis.consumer import RedisConsumer
 from celeriac.brokers.redis.layout import FOREIGN, Layout, Stored, millis, pack, unpack
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.interfaces import ForeignForm
     from celeriac.model import Cancellation, Incarnation, Outgoing, TaskId
+
+_log = logging.getLogger("celeriac.worker")
 
 TRAITS: Final = BrokerTraits(
     name="redis",
@@ -120,6 +124,7 @@ class RedisBroker:
         self._is_foreign = is_foreign if foreign is not None else None
         self._consumes_foreign = consume_foreign and foreign is not None and not deployment.is_cluster
         self._known: set[str] = set()
+        self._is_vetted = False
 
     @property
     def traits(self) -> BrokerTraits:
@@ -128,11 +133,6 @@ class RedisBroker:
     @property
     def url(self) -> str:
         return self._deployment.url
-
-    @property
-    def deployment(self) -> Deployment:
-        """The server, for the doctor."""
-        return self._deployment
 
     # -- producers --------------------------------------------------------------------------------------------------
 
@@ -225,6 +225,7 @@ class RedisBroker:
     async def open_consumer(
         self, queues: Sequence[str], /, *, incarnation: Incarnation, lease_s: float, name: str = ""
     ) -> RedisConsumer:
+        await asyncio.to_thread(self._vet, is_supervisor=not queues)
         if self._layout.is_cluster and queues:
             await asyncio.to_thread(self._register, *queues)
         return await RedisConsumer.open(
@@ -240,6 +241,20 @@ class RedisBroker:
             forward=self.publish,
             probe=self._probe,
         )
+
+    def _vet(self, *, is_supervisor: bool) -> None:
+        """Look once at the server: too old is an error; one that deletes tasks is worth a warning."""
+        if self._is_vetted:
+            return
+        policy = health.require_version(self._deployment).get("maxmemory_policy", "noeviction")
+        self._is_vetted = True
+        if policy != "noeviction" and is_supervisor:
+            _log.warning(
+                "%s has maxmemory-policy %s: when memory is short it deletes tasks without a word. "
+                "CONFIG SET maxmemory-policy noeviction",
+                self.url,
+                policy,
+            )
 
     def _foreign_list(self, message: Outgoing) -> tuple[str, bytes] | None:
         """Where a successor goes that is for Celery's workers, and its envelope."""
@@ -417,6 +432,10 @@ class RedisBroker:
 
     def drop_dead(self, ids: Sequence[TaskId], /) -> int:
         return self._bring_back("0", ids, "drop dead letters of")
+
+    def check(self) -> health.Health:
+        """Ask the server about itself, for the doctor."""
+        return health.examine(self._deployment)
 
     def close(self) -> None:
         self._deployment.close()

@@ -39,8 +39,9 @@ _CLAIM: Final = _script("claim")
 _SETTLE: Final = _script("settle")
 _IMPORT: Final = _script("import")
 
-_LOOK_AGAIN_S: Final = 5.0
-"""A claim that waits looks this often though nothing woke it: a wake-up is a hint and may be lost."""
+_LOOK_AGAIN_S: Final = 2.5
+"""A claim that waits looks this often though nothing woke it: a wake-up is a hint and may be lost. With the grace of a
+line it also bounds how long a connection that is half open goes unnoticed: 4 s."""
 _RELISTEN_S: Final = 0.5
 _MOST_BYTES: Final = 4 << 20
 """Of one claim, so that a script stays short; one message more than that still comes."""
@@ -94,7 +95,7 @@ class RedisConsumer:
         self._loop = asyncio.get_running_loop()
         self._lanes = [
             _Lane(space, mine, Line(deployment, space.prefix, on_connect=self._track if foreign else None))
-            for space, mine in layout.spaces(queues)
+            for space, mine in layout.spaces(sorted(queues) if layout.order == "sorted" else queues)
         ]
         self._desks = {lane.space.prefix: (lane.space, Line(deployment, lane.space.prefix)) for lane in self._lanes}
         """Where everything is said that does not wait, by space."""
@@ -211,7 +212,7 @@ class RedisConsumer:
         self._tag += 1
         queues = lane.queues
         count = len(queues)
-        if count > 1:  # no queue starves: each claim begins with another one
+        if count > 1 and self._layout.order == "round_robin":  # no queue starves: each claim begins with another one
             start = lane.turn % count
             queues = queues[start:] + queues[:start]
         lane.turn += 1
@@ -291,13 +292,14 @@ class RedisConsumer:
                     self._errand(self._ring())
 
         try:
-            replies = await lane.line.pipe(commands, "claim from", block_s=pause_s, heard=heard)
+            try:
+                *_, reply = await lane.line.pipe(commands, "claim from", block_s=pause_s, heard=heard)
+            except NoScriptError:  # the server is another one, or its scripts were flushed; the marker is used up
+                reply = await lane.line.run(_CLAIM, keys, args, "claim from")
         except ReplyLostError:
             lane.lost.append(tag)
             raise
-        except NoScriptError:
-            return []  # the look that follows sends the script
-        return await self._read(lane, keys, replies[-1])
+        return await self._read(lane, keys, reply)
 
     async def _read(self, lane: _Lane, keys: list[str], reply: list[Any]) -> list[Delivery]:
         if not reply[0]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK
+from celeriac.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 SEPARATOR: Final = "\x06\x16"
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
 """The priorities for which kombu has a list each; the first has the queue's own name. 0 is served first."""
+_ORDERS: Final = ("round_robin", "priority", "sorted")
+"""In which order queues are served within one priority: each first in turn; as given; by name."""
 FOREIGN: Final = b"K"
 """The first byte of a stored message that is an envelope of kombu's, not read yet."""
 
@@ -92,7 +95,10 @@ class Layout:
         results: Prefix of result keys, where results lie on the same server; '' elsewhere.
         is_cluster: One space per queue.
         clock: As the broker's.
-        options: Transport options; `sep` and `priority_steps` are used.
+        options: Transport options; `sep`, `priority_steps` and `queue_order_strategy` are used.
+
+    Raises:
+        ConfigError: An option has a value that it cannot have.
     """
 
     def __init__(
@@ -109,6 +115,11 @@ class Layout:
         steps: Sequence[int] = sorted(options.get("priority_steps", PRIORITY_STEPS))
         self.suffixes = tuple(f"{separator}{step}" if step else "" for step in steps)
         self._steps = steps
+        self.order = options.get("queue_order_strategy", "round_robin")
+        if self.order not in _ORDERS:
+            raise ConfigError(
+                f"broker_transport_options: queue_order_strategy={self.order!r} is none of {', '.join(_ORDERS)}"
+            )
 
     @property
     def news(self) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celeriac.storage.redis.deployment import Deployment
     from celeriac.storage.redis.scripts import Script
 
-_GRACE_S: Final = 2.0
+_GRACE_S: Final = 1.5
 """An answer that is this late after a blocking command's time is none: the connection is half open."""
 
 
@@ -100,7 +100,7 @@ class Line:
                 replies = []
                 for index in range(len(commands)):
                     reply = await link.read_response(
-                        disable_decoding=True, timeout=self._deployment.timeout_s + (block_s and block_s + _GRACE_S)
+                        disable_decoding=True, timeout=block_s + _GRACE_S if block_s else self._deployment.timeout_s
                     )
                     if heard is not None:
                         heard(index, reply)

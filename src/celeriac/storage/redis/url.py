@@ -106,7 +106,9 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
         secret = unquote(asked.pop("password", "") or password) or None
         verify = asked.pop("ssl_cert_reqs", None) or options.get("ssl_cert_reqs")
         tls_options: dict[str, Any] = {name: asked.pop(name) for name in list(asked) if name in _TLS_OPTIONS}
-        if "ssl_check_hostname" in tls_options:
+        tls = tls or bool(options.get("tls"))
+        tls_options = {**{name: options[name] for name in _TLS_OPTIONS if name in options}, **tls_options}
+        if isinstance(tls_options.get("ssl_check_hostname"), str):
             tls_options["ssl_check_hostname"] = tls_options["ssl_check_hostname"].lower() in ("1", "true", "yes")
         if verify is not None:
             text = str(getattr(verify, "name", verify)).lower()
