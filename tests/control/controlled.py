@@ -8,7 +8,13 @@ import time
 
 from celeriac import Celeriac, Reject
 
-app = Celeriac("controlled", broker=os.environ["CONTROLLED_URL"], worker_lease=5.0, worker_reap_every=0.5)
+app = Celeriac(
+    "controlled",
+    broker=os.environ["CONTROLLED_URL"],
+    backend=os.environ["CONTROLLED_RESULTS"],
+    worker_lease=5.0,
+    worker_reap_every=0.5,
+)
 
 
 def note(what: str) -> None:

@@ -38,10 +38,11 @@ class Fleet:
         self.variables = {
             **os.environ,
             "CONTROLLED_URL": url,
+            "CONTROLLED_RESULTS": (results := f"sqlite:///{folder}/results.db"),
             "CONTROLLED_LEDGER": str(self.ledger_path),
             "PYTHONPATH": str(HERE),
         }
-        self.app = Celeriac("controlled", broker=url)
+        self.app = Celeriac("controlled", broker=url, backend=results)
 
     def __enter__(self) -> Self:
         return self
