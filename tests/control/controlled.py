@@ -55,6 +55,12 @@ def seldom(name: str) -> None:
     note(f"seldom:{name}")
 
 
+@app.task(name="interop.add")
+def add(x: int, y: int) -> int:
+    """Has the name of a task that Celery's side knows as well."""
+    return x + y
+
+
 @app.task
 def fail(text: str) -> None:
     raise ValueError(text)
