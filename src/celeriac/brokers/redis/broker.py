@@ -70,7 +70,7 @@ TRAITS: Final = BrokerTraits(
     notifications=True,
 )
 CLUSTER_TRAITS: Final = msgspec.structs.replace(
-    TRAITS, name="redis-cluster", ordering="best-effort", stores_results=False
+    TRAITS, name="redis-cluster", ordering="best-effort", stores_results=False, spans_queues=False
 )
 
 script: Final = partial(load, f"{__package__}.lua")

@@ -99,6 +99,8 @@ class RedisConsumer:
         ]
         self._desks = {lane.space.prefix: (lane.space, Line(deployment, lane.space.prefix)) for lane in self._lanes}
         """Where everything is said that does not wait, by space."""
+        self._entered = set(self._desks)
+        """Spaces in which this incarnation has a lease."""
         self._news = Line(deployment, layout.root, on_connect=self._subscribe)
         self._news_id = 0
         self._listener: asyncio.Task[None] | None = None
@@ -108,6 +110,7 @@ class RedisConsumer:
         self._untold: list[Delivery] = []
         """Taken for a claim that had already got enough from other queues of a cluster."""
         self._waiting = False
+        self._called: asyncio.Event | None = None
         self._is_interrupted = False
         self._is_closed = False
         self._errands: set[asyncio.Task[Any]] = set()
@@ -253,6 +256,9 @@ class RedisConsumer:
             if self._is_interrupted or self._is_closed:
                 return []
             self._probe.signal("waiting", self._incarnation)
+            if not self._lanes:
+                await self._wait_for_nothing(pause_s)
+                return []
             if len(self._lanes) == 1:
                 return await self._wait_in(self._lanes[0], limit, pause_s)
             waits = [self._loop.create_task(self._wait_in(lane, limit, pause_s)) for lane in self._lanes]
@@ -271,6 +277,15 @@ class RedisConsumer:
                 if isinstance(each, BaseException):
                     raise each
         return found[:limit]
+
+    async def _wait_for_nothing(self, pause_s: float) -> None:
+        """On a cluster, a consumer without queues has no server to wait at."""
+        self._called = asyncio.Event()
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._called.wait()
+        except TimeoutError:
+            pass
 
     async def _wait_in(self, lane: _Lane, limit: int, pause_s: float) -> list[Delivery]:
         tag, keys, args = self._claim_command(lane, limit)
@@ -444,12 +459,8 @@ class RedisConsumer:
                 then = ("", "", "") if result is None else (result.state, result.payload, millis(result.expires_at))
                 if kind == "L":
                     message = what.message
-                    if (
-                        self._layout.is_cluster
-                        and message.queue not in numbers
-                        and message.queue != what.delivery.queue
-                    ):
-                        await asyncio.to_thread(self._forward, [msgspec.structs.replace(message, fresh=True)])
+                    if self._layout.is_cluster and message.queue != what.delivery.queue:
+                        await self._send_ahead(space, what.delivery, [message])
                         args += ("D", *then, 0)
                         continue
                     number = numbers.setdefault(message.queue, len(numbers) + 1)
@@ -457,7 +468,7 @@ class RedisConsumer:
                     continue
                 successors = what.successors
                 if successors and self._layout.is_cluster:
-                    await asyncio.to_thread(self._forward, successors)
+                    await self._send_ahead(space, what.delivery, successors)
                     successors = ()
                 args += (kind, *then, len(successors))
                 if kind == "B":
@@ -467,6 +478,13 @@ class RedisConsumer:
         keys = [space.base(queue) for queue in numbers]
         reply: bytes = await self._desk(space).run(_SETTLE, keys, args, "settle in")
         return reply
+
+    async def _send_ahead(self, space: Space, delivery: Delivery, messages: Sequence[Outgoing]) -> None:
+        """On a cluster, what follows is in other slots: it goes before the acknowledgement, if the message is held."""
+        key = f"{space.base(delivery.queue)}:h:{self._incarnation}"
+        hold = await self._desk(space).call("settle in", "HGET", key, delivery.id)
+        if hold is not None and hold.startswith(b"%d:" % delivery.tag):
+            await asyncio.to_thread(self._forward, messages)
 
     def _successor(self, message: Outgoing, numbers: dict[str, int]) -> tuple[Any, ...]:
         if self._foreign_list is not None and (found := self._foreign_list(message)) is not None:
@@ -485,19 +503,19 @@ class RedisConsumer:
         self._tag += 1
         tag = self._tag
         adopted: list[Delivery] = []
+        lanes = {lane.space.prefix for lane in self._lanes}
         spaces = [lane.space for lane in self._lanes]
         if self._layout.is_cluster:
-            names = await self._news_desk().call("list the queues of", "SMEMBERS", self._layout.queues)
+            names = await self._call("list the queues of", "SMEMBERS", self._layout.queues)
             spaces = [self._layout.space(name.decode()) for name in names]
         for space in spaces if ids else ():
-            line = self._desk(space)
-            args = (*space.head(), incarnation, self._incarnation, tag, *ids)
-            if self._layout.is_cluster:
-                open_args = (*space.head(), self._incarnation, round(self._lease_s * 1000), self._name)
-                await line.run(_script("open"), (space.prefix,), open_args, "open a consumer in")
-            reply = await line.run(_script("adopt"), (space.prefix,), args, "adopt in")
+            entry = ("", "") if space.prefix in lanes else (round(self._lease_s * 1000), self._name)
+            args = (*space.head(), incarnation, self._incarnation, tag, *entry, *ids)
+            reply = await self._desk(space).run(_script("adopt"), (space.prefix,), args, "adopt in")
             if not reply[0]:
                 self._raise_lost()
+            if len(reply) > 1:
+                self._entered.add(space.prefix)  # from now on there is a lease to renew in this space, too
             values = iter(reply[1:])
             for raw_id, count, queue, blob in zip(values, values, values, values, strict=True):
                 stored = unpack(blob)
@@ -578,8 +596,8 @@ class RedisConsumer:
 
     async def _tell_heard(self, nonce: str) -> None:
         key = f"{self._layout.root}heard:{nonce}"
-        commands = [("RPUSH", key, self._incarnation), ("EXPIRE", key, 10)]
-        await self._news_desk().pipe(commands, "answer a cancellation in")
+        await self._call("answer a cancellation in", "RPUSH", key, self._incarnation)
+        await self._call("answer a cancellation in", "EXPIRE", key, 10)
 
     # -- waking -----------------------------------------------------------------------------------------------------
 
@@ -590,6 +608,8 @@ class RedisConsumer:
 
     async def _ring(self) -> None:
         """Wake this consumer's own claim, if one waits; it looks once more and returns."""
+        if self._called is not None:
+            self._called.set()
         for lane in self._lanes:
             try:
                 await self._desk(lane.space).call(
@@ -615,6 +635,8 @@ class RedisConsumer:
     async def beat(self) -> None:
         self._check_open()
         for space, line in list(self._desks.values()):
+            if space.prefix not in self._entered:
+                continue
             if await line.run(_script("beat"), (space.prefix,), (*space.head(), self._incarnation), "beat in"):
                 self._raise_lost()
 
@@ -642,17 +664,22 @@ class RedisConsumer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for line in (*(lane.line for lane in self._lanes), *(line for _, line in self._desks.values()), self._news):
+        for line in (
+            *(lane.line for lane in self._lanes),
+            *(line for _, line in self._desks.values()),
+            self._news,
+        ):
             await line.drop()
+
+    async def _call(self, *command: Any) -> Any:
+        """Something rare, wherever its key is."""
+        return await asyncio.to_thread(self._deployment.call, *command)
 
     def _desk(self, space: Space) -> Line:
         found = self._desks.get(space.prefix)
         if found is None:  # a queue of a cluster that this consumer does not serve, and has adopted from
             found = self._desks[space.prefix] = (space, Line(self._deployment, space.prefix))
         return found[1]
-
-    def _news_desk(self) -> Line:
-        return self._desk(self._lanes[0].space if self._lanes else self._layout.space(""))
 
     def _check_open(self) -> None:
         if self._is_closed:
