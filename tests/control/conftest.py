@@ -25,3 +25,10 @@ def redis_fleet(tmp_path: Path, redis_url: str) -> Iterator[Fleet]:
     """Workers on Redis."""
     with Fleet(tmp_path, redis_url) as fleet:
         yield fleet
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def here(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Fleet]:
+    """Workers on either engine."""
+    with Fleet(tmp_path, redis_url if request.param == "redis" else f"sqlite:///{tmp_path}/queue.db") as fleet:
+        yield fleet

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +10,6 @@ from fleet import Fleet, wait_until
 from celeriac.worker.control import Control
 
 pytestmark = pytest.mark.processes
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def here(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Fleet]:
-    """Workers on either engine."""
-    with Fleet(tmp_path, redis_url if request.param == "redis" else f"sqlite:///{tmp_path}/queue.db") as fleet:
-        yield fleet
 
 
 def test_what_it_says(here: Fleet) -> None:

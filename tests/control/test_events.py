@@ -193,19 +193,20 @@ async def test_the_oldest_are_dropped_and_counted(caplog: pytest.LogCaptureFixtu
     dispatcher = Dispatcher(channel, node="w@test", clock=SYSTEM_CLOCK, logical=logical, most=10)
     for number in range(25):
         dispatcher.send("task-started", uuid=str(number))
-    assert dispatcher.dropped == 15
+    dispatcher.send("worker-heartbeat")
+    assert dispatcher.dropped == 16
     running = asyncio.create_task(dispatcher.run())
     async with asyncio.timeout(5.0):
         while "events cannot be sent" not in caplog.text:
             await asyncio.sleep(0.01)
-        for number in range(25, 30):
+        for number in range(25, 31):
             dispatcher.send("task-started", uuid=str(number))
         channel.is_mended = True
         while len(channel.carried) < 10:
             await asyncio.sleep(0.01)
-    assert [event["uuid"] for event in channel.carried] == [str(number) for number in range(20, 30)]
-    assert dispatcher.dropped == 20
-    assert "20 were dropped" in caplog.text
+    assert [event["uuid"] for event in channel.carried] == [str(number) for number in range(21, 31)]
+    assert dispatcher.dropped == 21
+    assert "21 were dropped" in caplog.text
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

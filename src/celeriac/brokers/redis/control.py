@@ -37,6 +37,8 @@ REPLY_LIFE_S: Final = 60
 """What a reply that nobody fetches may stay."""
 FIRST_S: Final = 5.0
 """How long `serve` waits until it listens; after that it goes on trying in the background."""
+LAST_S: Final = 1.0
+"""What leaving may take."""
 _MOST_PATTERN: Final = 200
 
 
@@ -194,8 +196,9 @@ class RedisControlServer:
         channel = self._channel
         table = channel.names.bindings(channel.exchange)
         try:
-            await self._in_thread(channel.deployment.call, "leave", "SREM", table, self._row)
-        except BrokerError as exc:
+            async with asyncio.timeout(LAST_S):
+                await self._in_thread(channel.deployment.call, "leave", "SREM", table, self._row)
+        except (BrokerError, TimeoutError) as exc:
             _log.debug("the control queue stays registered: %s", exc)
         self._threads.shutdown(wait=False)
         channel.close()
