@@ -111,7 +111,8 @@ def _run(bench: Bench, plan: list[tuple[Series, list[Figure]]], reps: int) -> tu
                     values = series.contestants[name](bench)
                 except UnavailableError as exc:
                     troubles[name] = str(exc)
-                    print(f"  {series.name}: no {name}: {exc}", flush=True)
+                    if bench.with_rivals:
+                        print(f"  {series.name}: no {name}: {exc}", flush=True)
                     continue
                 except (ProgramError, RecordError) as exc:
                     broken = True
