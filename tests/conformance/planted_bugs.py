@@ -93,7 +93,7 @@ class AbandonSpendsAttempts(MemoryBroker):
 
     async def abandon(self, incarnation, /, *, running):
         holder = self._queues.holders.get(incarnation)
-        return 0 if holder is None else self._queues.end(holder, None)
+        return 0 if holder is None else self._queues.end(holder, None, self._clock.time())
 
 
 class PublishesTwice(MemoryBroker):
@@ -111,7 +111,8 @@ class ReapsTheLiving(MemoryBroker):
     """Ends every incarnation that holds something, overdue or not."""
 
     async def reap(self, /, *, limit):
-        return sum(self._queues.end(each, None) for each in list(self._queues.holders.values()) if each.held)
+        now = self._clock.time()
+        return sum(self._queues.end(each, None, now) for each in list(self._queues.holders.values()) if each.held)
 
 
 class LastInFirstOut(MemoryBroker):
