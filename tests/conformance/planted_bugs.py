@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from celeriac.brokers.memory import MemoryBroker, MemoryConsumer
 from celeriac.brokers.memory.queues import PRIORITIES
 from celeriac.model import Done, Settled
@@ -155,6 +157,27 @@ class ForgetsThePlaceOfTheDead(MemoryBroker):
         self._queues.dead = dead
 
 
+class ForgetsLimits(MemoryBroker):
+    """Notes whose message it is and lets any number of them go."""
+
+    def publish(self, messages, /):
+        dropped = super().publish(messages)
+        for gate in self._queues.gates.values():
+            gate.admission = msgspec.structs.replace(gate.admission, concurrency=99)
+        return dropped
+
+
+class ForgetsWhoWaits(MemoryBroker):
+    """A slot that an ended incarnation had stays taken."""
+
+    async def abandon(self, incarnation, /, *, running):
+        holder = self._queues.holders.get(incarnation)
+        for entry in holder.held.values() if holder else ():
+            if entry.gate is not None:
+                entry.gate.held += 1
+        return await super().abandon(incarnation, running=running)
+
+
 PLANTED = (
     IgnoresTheToken,
     PopsThenForgets,
@@ -168,4 +191,6 @@ PLANTED = (
     PrioritiesUpsideDown,
     HandsOutEarly,
     ForgetsThePlaceOfTheDead,
+    ForgetsLimits,
+    ForgetsWhoWaits,
 )

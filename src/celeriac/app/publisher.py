@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celeriac.codec import Codec
     from celeriac.engine.middleware import Middleware
     from celeriac.interfaces import Broker
-    from celeriac.model import Outgoing
+    from celeriac.model import Outgoing, TaskId
 
 _HEADER_FIELDS = frozenset(Headers.__struct_fields__) - {"headers"}
 
@@ -64,14 +64,14 @@ class Publisher:
         *,
         retry: bool | None = None,
         retry_policy: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Publish, through the middleware, sending the publish signals."""
+    ) -> Mapping[TaskId, TaskId]:
+        """Publish, through the middleware, sending the publish signals; returns as `Broker.publish`."""
         if self._plain:
-            self._send(messages, retry, retry_policy)
-            return
+            return self._send(messages, retry, retry_policy)
+        dropped: dict[TaskId, TaskId] = {}
 
         def innermost(out: Sequence[Outgoing]) -> None:
-            self._send(_known(out), retry, retry_policy)  # middleware may send the same again
+            dropped.update(self._send(_known(out), retry, retry_policy))  # middleware may send the same again
 
         send = innermost
         for middleware in reversed(self._middleware):
@@ -80,6 +80,7 @@ class Publisher:
                 layer.publish(out, inner)
 
         send(messages)
+        return dropped
 
     async def apublish(
         self,
@@ -87,17 +88,16 @@ class Publisher:
         *,
         retry: bool | None = None,
         retry_policy: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> Mapping[TaskId, TaskId]:
         """As `publish`, without blocking the event loop; middleware, being synchronous, runs in a thread."""
         if not self._plain:
-            await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
-            return
+            return await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
         if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
         pauses = self._pauses(retry, retry_policy)
         while True:
             try:
-                await self._broker.apublish(messages)
+                dropped = await self._broker.apublish(messages)
                 break
             except (BrokerUnavailableError, EnqueueUnknownError):
                 pause = next(pauses, None)
@@ -106,26 +106,30 @@ class Publisher:
                 await self._clock.sleep(pause)
                 messages = _known(messages)
         if signals.after_task_publish.receivers:
-            self._confirm(messages)
+            self._confirm(messages, dropped)
+        return dropped
 
-    def _send(self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None) -> None:
+    def _send(
+        self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None
+    ) -> Mapping[TaskId, TaskId]:
         if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
         try:
-            self._broker.publish(messages)
+            dropped = self._broker.publish(messages)
         except (BrokerUnavailableError, EnqueueUnknownError):
             messages = _known(messages)
             for pause in self._pauses(retry, retry_policy):
                 self._clock.pause(pause)
                 try:
-                    self._broker.publish(messages)
+                    dropped = self._broker.publish(messages)
                     break
                 except (BrokerUnavailableError, EnqueueUnknownError):
                     continue
             else:
                 raise
         if signals.after_task_publish.receivers:
-            self._confirm(messages)
+            self._confirm(messages, dropped)
+        return dropped
 
     def _pauses(self, retry: bool | None, policy: Mapping[str, Any] | None) -> Iterator[float]:
         if not (self._retry if retry is None else retry):
@@ -188,8 +192,10 @@ class Publisher:
             return message
         return msgspec.structs.replace(message, headers=self._codec.encode_headers(head), body=encoded)
 
-    def _confirm(self, messages: Sequence[Outgoing]) -> None:
+    def _confirm(self, messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> None:
         for message in messages:
+            if message.id in dropped:
+                continue
             head = msgspec.json.decode(message.headers, type=Headers)
             signals.after_task_publish.send(
                 message.task,

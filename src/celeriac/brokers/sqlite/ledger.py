@@ -285,12 +285,13 @@ class Ledger:
             link.execute(SQL["settle"], self._parameters(kept, now, limited))
             if limited:
                 insert_special(link, [(message, row_of(message, now)) for message in limited], now)
+                link.executemany(SQL["store_revoked"], [(message.id, now) for message in limited])
         return answers, kept, open_gates(link, keys, now) if keys else set()
 
     def _parameters(self, outcomes: Sequence[Outcome], now: float, limited: list[Outgoing]) -> tuple[object, ...]:
         """For the statement `settle`: what is acknowledged, and the results and successors of all outcomes.
 
-        Limited successors, which it cannot publish, go into `limited`.
+        Where some of the successors are limited, it cannot publish them, and they go into `limited`.
         """
         tags: list[int | str] = []
         results: list[StoredResult] = []
@@ -306,8 +307,8 @@ class Ledger:
                 tags.append(outcome.delivery.tag)
             successors += outcome.successors  # type: ignore[union-attr]
         if successors and any(message.limit is not None for message in successors):
-            limited += [message for message in successors if message.limit is not None]
-            successors = [message for message in successors if message.limit is None]
+            limited += successors  # all of them, so that they keep their order
+            successors = []
         facts, payloads = results_of(results) if results else ("[]", b"")
         following, contents = successors_of(successors, now) if successors else ("[]", b"")
         return self._handle, now, len(tags), to_json(tags), facts, payloads, following, contents

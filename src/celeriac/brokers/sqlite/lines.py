@@ -31,23 +31,26 @@ Place = tuple[int, int, int]
 
 def insert_special(
     link: sqlite3.Connection,
-    messages: Iterable[tuple[Outgoing, Row]],
+    messages: Iterable[tuple[Outgoing | None, Row]],
     now: float,
     *,
     dropped: dict[TaskId, TaskId] | None = None,
 ) -> int:
-    """Take messages in, in order; returns how many were new.
+    """Take messages in, in order, special ones and others; returns how many were new.
 
     Args:
         link: In a transaction.
-        messages: Each with its row.
+        messages: Each with its row; None for one that is neither limited nor unique.
         now: Wall clock.
         dropped: Gets the ids whose unique key is held, with the holder's; None: nobody asks about unique keys.
     """
     added = 0
     gates = {}
     for message, row in messages:
-        limit, unique = message.limit, message.unique if dropped is not None else None
+        if message is None:
+            added += link.execute(SQL["insert"], row).rowcount
+            continue
+        limit, unique = message.limit, None if dropped is None else message.unique
         if unique is not None and dropped is not None:
             holder = link.execute(SQL["unique_holder"], (unique.key, row[0], now)).fetchone()
             if holder is not None:

@@ -180,15 +180,8 @@ class Publisher:
 
     def _insert_special(self, link: sqlite3.Connection, batch: _Batch) -> int:
         dropped: dict[TaskId, TaskId] = {}
-        special, plain = [], []
-        for row in batch.rows:
-            message = batch.special.get(row[0])
-            if message is None:
-                plain.append(row)
-            else:
-                special.append((message, row))
-        count = link.executemany(_INSERT, plain).rowcount if plain else 0
-        count += insert_special(link, special, self._database.clock.time(), dropped=dropped)
+        messages = [(batch.special.get(row[0]), row) for row in batch.rows]
+        count = insert_special(link, messages, self._database.clock.time(), dropped=dropped)
         batch.dropped = dropped
         return count
 

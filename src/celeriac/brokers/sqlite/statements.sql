@@ -53,8 +53,7 @@ WHERE concurrency IS NOT excluded.concurrency OR interval_s IS NOT excluded.inte
 
 -- name: gate
 SELECT concurrency, interval_s, burst, arrival,
-    iif(concurrency IS NULL, 0,
-        (SELECT count(*) FROM (SELECT 1 FROM message WHERE limit_key = ?1 AND state = 2 LIMIT gate.concurrency)))
+    iif(concurrency IS NULL, 0, (SELECT count(*) FROM message WHERE limit_key = ?1 AND state = 2))
 FROM gate WHERE key = ?1;
 
 -- name: pace
