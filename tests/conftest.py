@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,12 @@ from celeriac.testing import ManualClock
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
+
+sys.path.append(
+    str(Path(__file__).parents[1])
+)  # `benchmarks` stands beside `src`, and has what environments are built by
+
+pytest_plugins = ("servers.fixtures",)
 
 DOES_NOT_APPLY = ("the engine's traits say", "the platform has no")
 """Reasons of skips that no installation could mend."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from celeriac.app.urls import NO_RESULTS, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from celeriac.app.settings import Settings
     from celeriac.clock import Clock
-    from celeriac.interfaces import Broker, ControlChannel, ResultStore
+    from celeriac.codec import Codec
+    from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
 
 
-def open_broker(url: str, settings: Settings, clock: Clock) -> Broker:
+def open_broker(url: str, settings: Settings, clock: Clock, codec: Codec) -> Broker:
     """Make the adapter for `url`; nothing is connected or created yet.
 
     Raises:
@@ -23,6 +27,25 @@ def open_broker(url: str, settings: Settings, clock: Clock) -> Broker:
         from celeriac.brokers.memory import MemoryBroker
 
         return MemoryBroker(url, clock=clock)
+    if location.adapter == "redis":
+        from zoneinfo import ZoneInfo
+
+        from celeriac.brokers.redis import RedisBroker
+        from celeriac.codec.kombu import KombuForm
+
+        options = _redis_options(settings.broker_transport_options, settings.broker_use_ssl)
+        results = settings.result_backend or url
+        return RedisBroker(
+            url,
+            timeout_s=settings.task_publish_timeout,
+            clock=clock,
+            key_prefix=str(options.get("global_keyprefix", "")),
+            result_prefix=_result_prefix(settings) if parse(results, "result store").url == location.url else "",
+            options=options,
+            foreign=KombuForm(codec, timezone=ZoneInfo(settings.timezone), clock=clock),
+            is_foreign=_matcher(settings.task_celery_queues),
+            consume_foreign=settings.worker_consume_celery,
+        )
     from celeriac.brokers.sqlite import SqliteBroker
 
     return SqliteBroker(url, clock=clock, **_sqlite_options(settings))
@@ -37,6 +60,19 @@ def open_results(url: str, settings: Settings, clock: Clock) -> ResultStore | No
         from celeriac.results.memory import MemoryResultStore
 
         return MemoryResultStore(url, clock=clock)
+    if location.adapter == "redis":
+        from celeriac.results.redis import RedisResultStore
+
+        options = _redis_options(settings.result_backend_transport_options, settings.redis_backend_use_ssl)
+        if settings.result_backend is None:  # with the broker: what its connections need, these need
+            options = {**_redis_options(settings.broker_transport_options, settings.broker_use_ssl), **options}
+        return RedisResultStore(
+            url,
+            timeout_s=settings.task_publish_timeout,
+            clock=clock,
+            prefix=_result_prefix(settings),
+            options=options,
+        )
     from celeriac.results.sqlite import SqliteResultStore
 
     return SqliteResultStore(url, clock=clock, **_sqlite_options(settings))
@@ -49,10 +85,70 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
         from celeriac.brokers.memory import MemoryControl
 
         return MemoryControl(url)
+    if location.adapter == "redis":
+        from celeriac.brokers.redis import RedisControl
+
+        return RedisControl(
+            url,
+            namespace=settings.control_exchange,
+            clock=clock,
+            timeout_s=settings.task_publish_timeout,
+            options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
+        )
     from celeriac.brokers.sqlite import SqliteControl
 
     return SqliteControl(url, **_sqlite_options(settings))
 
 
+def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | None:
+    """Make the event channel that goes with the broker at `url`; None where the engine carries none."""
+    location = parse(url, "broker")
+    if location.adapter == "memory":
+        from celeriac.brokers.memory import MemoryEvents
+
+        return MemoryEvents(url)
+    if location.adapter == "redis":
+        from celeriac.brokers.redis import RedisEvents
+
+        return RedisEvents(
+            url,
+            exchange=settings.event_exchange,
+            timeout_s=settings.task_publish_timeout,
+            options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
+        )
+    return None
+
+
 def _sqlite_options(settings: Settings) -> dict[str, Any]:
     return {"durability": settings.sqlite_durability, "timeout_s": settings.task_publish_timeout}
+
+
+def _redis_options(transport: Mapping[str, Any], use_ssl: bool | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Transport options, with those of TLS among them."""
+    tls = {} if use_ssl is None or isinstance(use_ssl, bool) else dict(use_ssl)
+    return {**transport, **tls, **({"tls": True} if use_ssl else {})}
+
+
+def _result_prefix(settings: Settings) -> str:
+    """What result keys begin with; Celery sets a prefix off by `_` unless it ends in a separator of its own."""
+    prefix = str(settings.result_backend_transport_options.get("global_keyprefix", ""))
+    if prefix and prefix[-1] not in ":_-.":
+        prefix += "_"
+    return f"{prefix}celery-task-meta-"
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[str], bool] | None:
+    """Whether a queue's name fits one of these globs; None where none could."""
+    if not patterns:
+        return None
+    known: dict[str, bool] = {}
+
+    def matches(queue: str) -> bool:
+        found = known.get(queue)
+        if found is None:
+            found = any(fnmatchcase(queue, pattern) for pattern in patterns)
+            if len(known) < 1000:  # names can come from data
+                known[queue] = found
+        return found
+
+    return matches

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 
 import msgspec
 
-from celeriac.app.adapters import open_broker, open_control, open_results
+from celeriac.app.adapters import open_broker, open_control, open_events, open_results
 from celeriac.app.admission import OPTIONS as LIMITS
 from celeriac.app.admission import admission_of, limit_of, unique_key_of, unique_of
 from celeriac.app.control import Control
@@ -38,12 +38,13 @@ from celeriac.model.states import PROPAGATE_STATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
+    from celeriac.app.sent import SentEvents
     from celeriac.app.settings import Settings
     from celeriac.clock import Clock
     from celeriac.engine.attempt import Attempt
     from celeriac.engine.middleware import Middleware
     from celeriac.engine.plan import Plan
-    from celeriac.interfaces import Broker, ControlChannel, ResultStore
+    from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
     from celeriac.model import Admission, Outgoing, TaskId, Unique
 
 P = ParamSpec("P")
@@ -189,7 +190,7 @@ class Celeriac:
     def broker(self) -> Broker:
         """The broker adapter."""
         conf = self.conf.freeze("the application has opened its broker")
-        return open_broker(self.broker_url, conf, self.clock)
+        return open_broker(self.broker_url, conf, self.clock, self.codec)
 
     @once
     def results(self) -> ResultStore | None:
@@ -201,6 +202,11 @@ class Celeriac:
     def control_channel(self) -> ControlChannel:
         """Reaches the workers that share the broker."""
         return open_control(self.broker_url, self.settings, self.clock)
+
+    @once
+    def event_channel(self) -> EventChannel | None:
+        """Carries events to monitors; None where the broker's engine carries none."""
+        return open_events(self.broker_url, self.settings, self.clock)
 
     @once
     def control(self) -> Control:
@@ -228,7 +234,17 @@ class Celeriac:
             retry=conf.task_publish_retry,
             retry_policy=conf.task_publish_retry_policy,
             timeout_s=conf.task_publish_timeout,
+            on_sent=self._sent_events,
         )
+
+    @once
+    def _sent_events(self) -> SentEvents | None:
+        channel = self.event_channel if self.settings.task_send_sent_event else None
+        if channel is None:
+            return None
+        from celeriac.app.sent import SentEvents
+
+        return SentEvents(channel, self.codec, self.clock, self.submitter.origin)
 
     @once
     def _always_eager(self) -> bool:
@@ -283,7 +299,7 @@ class Celeriac:
 
     def close(self) -> None:
         """Close this process's connections; the application may be used again afterwards."""
-        for name in ("broker", "results"):
+        for name in ("broker", "results", "control_channel", "event_channel"):
             adapter = self.__dict__.get(name)
             if adapter is not None:
                 adapter.close()

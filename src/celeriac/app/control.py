@@ -92,6 +92,36 @@ class Control:
         """Make workers leave a queue."""
         return self.broadcast("cancel_consumer", {"queue": queue}, destination, reply=True)
 
+    def rate_limit(
+        self, task_name: str, rate_limit: str | float, destination: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Change how often a task may start on each worker: `10/s`, `10/m`, `10/h`; 0 takes the limit away."""
+        arguments = {"task_name": task_name, "rate_limit": rate_limit}
+        return self.broadcast("rate_limit", arguments, destination, reply=True)
+
+    def time_limit(
+        self,
+        task_name: str,
+        soft: float | None = None,
+        hard: float | None = None,
+        destination: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Change a task's time limits in seconds, for runs that begin from now on; None: what the settings say."""
+        arguments = {"task_name": task_name, "soft": soft, "hard": hard}
+        return self.broadcast("time_limit", arguments, destination, reply=True)
+
+    def enable_events(self, destination: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Make workers send task events."""
+        return self.broadcast("enable_events", None, destination, reply=True)
+
+    def disable_events(self, destination: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Make workers send no more task events."""
+        return self.broadcast("disable_events", None, destination, reply=True)
+
+    def heartbeat(self, destination: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Make workers show at once that they live."""
+        return self.broadcast("heartbeat", None, destination, reply=True)
+
     def inspect(self, destination: Sequence[str] | None = None, timeout: float = 1.0) -> Inspect:
         """Ask workers what they do."""
         return Inspect(self, destination, timeout)
@@ -140,6 +170,18 @@ class Inspect:
 
     def conf(self) -> dict[str, Any]:
         return self.ask("conf")
+
+    def report(self) -> dict[str, Any]:
+        """What each worker is, in a line."""
+        return self.ask("report")
+
+    def clock(self) -> dict[str, Any]:
+        """Each worker's logical clock."""
+        return self.ask("clock")
+
+    def memsample(self) -> dict[str, Any]:
+        """The most memory that each worker's supervisor has held."""
+        return self.ask("memsample")
 
     def query_task(self, *ids: str) -> dict[str, Any]:
         """Where these tasks are: active, reserved, scheduled or ready."""

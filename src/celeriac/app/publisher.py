@@ -13,7 +13,7 @@ from celeriac.errors import BrokerUnavailableError, EncodeError, EnqueueUnknownE
 from celeriac.model import Embed, Headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from celeriac.clock import Clock
     from celeriac.codec import Codec
@@ -37,6 +37,7 @@ class Publisher:
         retry: bool,
         retry_policy: Mapping[str, Any],
         timeout_s: float,
+        on_sent: Callable[[Sequence[Outgoing]], None] | None = None,
     ) -> None:
         """Wire it.
 
@@ -48,6 +49,7 @@ class Publisher:
             retry: Whether to try again when the broker is not reached.
             retry_policy: Celery's: `max_retries`, `interval_start`, `interval_step`, `interval_max` (seconds).
             timeout_s: No try begins later than this after the first.
+            on_sent: Told what was published; may block for as long as a publish, and never raises.
         """
         self._broker = broker
         self._codec = codec
@@ -57,6 +59,7 @@ class Publisher:
         self._policy = dict(retry_policy)
         self._timeout_s = timeout_s
         self._plain = not self._middleware
+        self._on_sent = on_sent
 
     def publish(
         self,
@@ -107,6 +110,8 @@ class Publisher:
                 messages = _known(messages)
         if signals.after_task_publish.receivers:
             self._confirm(messages, dropped)
+        if self._on_sent is not None:
+            await asyncio.to_thread(self._on_sent, _stored(messages, dropped))
         return dropped
 
     def _send(
@@ -129,6 +134,8 @@ class Publisher:
                 raise
         if signals.after_task_publish.receivers:
             self._confirm(messages, dropped)
+        if self._on_sent is not None:
+            self._on_sent(_stored(messages, dropped))
         return dropped
 
     def _pauses(self, retry: bool | None, policy: Mapping[str, Any] | None) -> Iterator[float]:
@@ -193,9 +200,7 @@ class Publisher:
         return msgspec.structs.replace(message, headers=self._codec.encode_headers(head), body=encoded)
 
     def _confirm(self, messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> None:
-        for message in messages:
-            if message.id in dropped:
-                continue
+        for message in _stored(messages, dropped):
             head = msgspec.json.decode(message.headers, type=Headers)
             signals.after_task_publish.send(
                 message.task,
@@ -220,3 +225,7 @@ def _flat(head: Headers) -> dict[str, Any]:
 def _known(messages: Sequence[Outgoing]) -> list[Outgoing]:
     """The messages as ones that the broker may have met before."""
     return [msgspec.structs.replace(message, fresh=False) if message.fresh else message for message in messages]
+
+
+def _stored(messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> Sequence[Outgoing]:
+    return [message for message in messages if message.id not in dropped] if dropped else messages

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from celeriac._version import __version__
-from celeriac.app.adapters import open_broker, open_control, open_results
+from celeriac.app.adapters import open_broker, open_control, open_events, open_results
 from celeriac.app.application import Celeriac
 from celeriac.app.finder import find_app
 from celeriac.engine import signals
@@ -51,6 +51,7 @@ class WorkerOverrides(msgspec.Struct, frozen=True, kw_only=True):
     log_file: str | None = None
     color: bool | None = None
     autoreload: bool = False
+    task_events: bool = False
     purge: bool = False
     grace_s: float | None = None
     max_tasks_per_child: int | None = None
@@ -185,7 +186,9 @@ def _announce_logging(options: WorkerOptions) -> None:
 
 def make_runtime(app: Celeriac, options: WorkerOptions) -> Runtime:
     """The parts of one process that runs the tasks of `app`."""
-    links = Links(broker=app.broker, results=app.results, control=app.control_channel, fused=app.fused)
+    links = Links(
+        broker=app.broker, results=app.results, control=app.control_channel, fused=app.fused, events=app.event_channel
+    )
     facts = {task.name: task.facts() for task in app.tasks.values()}
     return Runtime(
         options=options,
@@ -194,6 +197,7 @@ def make_runtime(app: Celeriac, options: WorkerOptions) -> Runtime:
         casualties=_casualties(app, facts, options.node),
         on_process_start=lambda: signals.worker_process_init.send(options.node),
         on_process_stop=lambda pid, code: signals.worker_process_shutdown.send(options.node, pid=pid, exitcode=code),
+        rates={name: one.rate_limit for name, one in facts.items() if one.rate_limit is not None},
     )
 
 
@@ -202,13 +206,14 @@ def oversee(manifest: Manifest) -> Oversight:
     settings: dict[str, Any] = dict(manifest.settings)
     app = Celeriac(manifest.app, **settings)
     conf = app.settings
-    broker = open_broker(app.broker_url, conf, app.clock)
+    broker = open_broker(app.broker_url, conf, app.clock, app.codec)
     results = open_results(conf.result_backend or app.broker_url, conf, app.clock)
     links = Links(
         broker=broker,
         results=results,
         control=open_control(app.broker_url, conf, app.clock) if conf.worker_enable_remote_control else None,
         fused=results is not None and broker.traits.stores_results and results.url == broker.url,
+        events=open_events(app.broker_url, conf, app.clock),
     )
     facts = {task.name: task for task in manifest.tasks}
     return Oversight(links=links, casualties=_casualties(app, facts, manifest.options.node))
@@ -264,6 +269,7 @@ def worker_options(app: Celeriac, wanted: WorkerOverrides) -> WorkerOptions:
         log_setup=conf.worker_hijack_root_logger,
         log_tasks=conf.worker_log_tasks,
         autoreload=wanted.autoreload,
+        task_events=wanted.task_events or conf.worker_send_task_events,
     )
 
 

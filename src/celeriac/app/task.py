@@ -12,6 +12,7 @@ from celeriac.app.admission import OPTIONS as LIMITS
 from celeriac.app.admission import admission_of, as_wire, check_limits
 from celeriac.app.annotations import annotate
 from celeriac.app.options import CallOptions, check_options
+from celeriac.app.settings.kinds import RateLimit
 from celeriac.canvas import Signature, signatures
 from celeriac.codec import Parameters
 from celeriac.engine.attempt import Attempt, current_attempt
@@ -91,6 +92,7 @@ class Task(Generic[P, R]):
     time_limit: float | None = None
     soft_time_limit: float | None = None
     rate_limit: str | float | None = None
+    """How often it may start on one worker: `10/s`, `100/m`, `1000/h` or a number per second."""
     limit: Limit | None = None
     """What holds for all its calls of one key, on all workers together."""
     unique_for: float | timedelta | None = None
@@ -426,7 +428,23 @@ class Task(Generic[P, R]):
             rerun_when_lost=plan.rerun_when_lost,
             acks_on_timeout=self._acks(self.acks_on_timeout, conf.task_acks_on_timeout),
             max_deliveries=plan.max_deliveries,
+            rate_limit=self._rate(),
         )
+
+    def _rate(self) -> str | None:
+        """Its rate limit, where rate limits are not disabled.
+
+        Raises:
+            ConfigError: It is no rate.
+        """
+        conf = self._app.settings
+        rate = _first(self.rate_limit, conf.task_default_rate_limit)
+        if rate is None or conf.worker_disable_rate_limits:
+            return None
+        try:
+            return RateLimit().convert(rate)
+        except ValueError:
+            raise ConfigError(f"task {self.name!r}: rate_limit={rate!r} is not {RateLimit.expected}") from None
 
     def _acks(self, own: bool | None, setting: bool | None) -> bool:
         both = _first(

@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 
 Role = Literal["broker", "result store"]
 
+REDIS_SCHEMES = frozenset(
+    {"redis", "rediss", "valkey", "valkeys", "unix", "redis+socket", "valkey+socket", "sentinel", "sentinels"}
+    | {f"{name}-cluster" for name in ("redis", "rediss", "valkey", "valkeys")}
+)
+"""As `storage.redis.url` reads them; named here, too, because that imports the driver."""
+
 DEFAULT_BROKER_URL = "sqlite:///celeriac.db"
 """A file in the working directory of the process."""
 
 NO_RESULTS = "disabled"
 """The adapter name of `result_backend = "disabled://"`: no result is stored."""
 
-_BUILT = "memory://, sqlite:///path/to/file.db"
+_BUILT = (
+    "memory://, sqlite:///path/to/file.db, redis://host:6379/0 (also rediss, unix, sentinel, redis-cluster, valkey)"
+)
 
 _LATER: Mapping[str, str] = {
-    "redis": "Redis",
-    "rediss": "Redis over TLS",
-    "sentinel": "Redis Sentinel",
-    "valkey": "Valkey",
-    "valkeys": "Valkey over TLS",
     "amqp": "RabbitMQ",
     "amqps": "RabbitMQ over TLS",
     "pyamqp": "RabbitMQ",
@@ -104,10 +107,12 @@ def parse(url: str, role: Role = "broker") -> Location:
     """
     shown = masked(url)
     text = url.strip()
-    if _patterns().next_url.search(text):
-        raise ConfigError(f"the {role} URL {shown!r} lists several servers; failover lists are not built yet: give one")
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower().rstrip(":")
+    if scheme in REDIS_SCHEMES and separator:
+        return _redis(shown, text, role)
+    if _patterns().next_url.search(text):
+        raise ConfigError(f"the {role} URL {shown!r} lists several servers; failover lists are not built yet: give one")
     if not separator and (scheme in _LATER or scheme in ("memory", NO_RESULTS)):
         rest = ""  # Celery takes a bare scheme: broker_url = "memory"
     elif not separator:
@@ -137,6 +142,21 @@ def parse(url: str, role: Role = "broker") -> Location:
     )
 
 
+def _redis(shown: str, text: str, role: Role) -> Location:
+    try:
+        from celeriac.storage.redis.url import RedisUrl
+    except ImportError as exc:
+        raise ConfigError(
+            f"the {role} URL {shown!r} needs the package redis: pip install 'celeriac[redis]' ({exc})"
+        ) from exc
+    try:
+        # options that are not in the URL come later; a master's name may be among them
+        where = RedisUrl.parse(text, {"master_name": "?"})
+    except ConfigError as exc:
+        raise ConfigError(f"the {role} URL {shown!r}: {exc}") from None
+    return Location(adapter="redis", url=where.normal)
+
+
 def _sqlite(shown: str, rest: str, options: dict[str, str], role: Role) -> Location:
     host, slash, path = rest.partition("/")
     path = unquote(path)
@@ -155,7 +175,7 @@ def _sqlite(shown: str, rest: str, options: dict[str, str], role: Role) -> Locat
 def _nearest(scheme: str) -> str:
     from difflib import get_close_matches
 
-    known = get_close_matches(scheme, ["memory", "sqlite", *_LATER], n=1)
+    known = get_close_matches(scheme, ["memory", "sqlite", *REDIS_SCHEMES, *_LATER], n=1)
     return f"did you mean {known[0]}://? " if known else ""
 
 

@@ -13,7 +13,7 @@ import stat
 import sys
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import msgspec
 
@@ -194,6 +194,16 @@ def _sqlite(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield Finding(check="sqlite", level="ok", found=found)
+
+
+def _redis(patient: Patient) -> Iterator[Finding]:
+    if not patient.app.broker.traits.name.startswith("redis"):
+        return
+    from celeriac.cli.checkup_redis import lines
+
+    examine_server: Callable[[], Any] = getattr(patient.app.broker, "check")  # noqa: B009 - the protocol has none
+    for check, level, found, advice in lines(examine_server()):
+        yield Finding(check=check, level=cast("Level", level), found=found, advice=advice)
 
 
 def _file(patient: Patient) -> Iterator[Finding]:
@@ -418,6 +428,7 @@ _CHECKS: Final[dict[str, Callable[[Patient], Iterator[Finding]]]] = {
     "permissions": _permissions,
     "disk space": _space,
     "broker": _broker,
+    "redis": _redis,
     "database": _file,
     "limits": _limits,
     "clock": _clock,

@@ -47,6 +47,7 @@ _decode_headers = msgspec.json.Decoder(Headers).decode
 _decode_meta = msgspec.json.Decoder(ResultMeta).decode
 
 _META_FIELDS: Final = frozenset(ResultMeta.__struct_fields__)
+_FAULT: Final = b'{"fault":'
 _SALVAGED: Final = tuple(
     rb'"%s"\s{0,8}:\s{0,8}"([^"\\\x00-\x1f]{1,512})"' % field  # compiled when first needed: imports stay quick
     for field in (b"id", b"task")
@@ -307,7 +308,8 @@ class Codec:
         try:
             headers = _decode_headers(raw)
         except (ValueError, RecursionError) as exc:
-            raise DecodeError(f"malformed headers: {exc}{_found_at(raw, str(exc))}") from exc
+            told = _fault_told(raw)
+            raise DecodeError(told or f"malformed headers: {exc}{_found_at(raw, str(exc))}") from exc
         try:
             if _encode_json(headers) != raw:  # else no name is there twice
                 values.check_keys(raw)
@@ -542,6 +544,20 @@ def _epoch(text: str) -> float | None:
     try:
         return epoch_from_iso(text)
     except (ValueError, OverflowError):
+        return None
+
+
+def fault_block(fault: str, task_id: str, task: str | None) -> bytes:
+    """Make a header block that stands for a message nobody could read: `decode_headers` refuses it with `fault`."""
+    return _encode_json({"fault": fault, "id": task_id, **({} if task is None else {"task": task})})
+
+
+def _fault_told(raw: bytes) -> str | None:
+    if not raw.startswith(_FAULT):
+        return None
+    try:
+        return str(_decode_json(raw)["fault"])[:1000]
+    except (ValueError, RecursionError, LookupError, TypeError):
         return None
 
 

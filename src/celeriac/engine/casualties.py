@@ -34,6 +34,8 @@ class TaskFacts(msgspec.Struct, frozen=True, kw_only=True):
     acks_on_timeout: bool = True
     """False: a task killed at its hard limit becomes a dead letter."""
     max_deliveries: int = 5
+    rate_limit: str | None = None
+    """Starts per worker, such as `10/m`; None: no limit."""
 
 
 class Crashed(msgspec.Struct, frozen=True, kw_only=True):

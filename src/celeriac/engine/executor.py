@@ -13,6 +13,8 @@ import traceback as tracebacks
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from celeriac.clock import ENTROPY
 from celeriac.codec import decode_exception, epoch_from_iso
 from celeriac.engine import report, signals
@@ -40,7 +42,7 @@ from celeriac.model.states import FAILURE, IGNORED, REJECTED, REVOKED, STARTED, 
 from celeriac.model.states import RETRY as RETRY_STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
 
     from celeriac.clock import Clock
     from celeriac.codec import Codec
@@ -57,7 +59,7 @@ class Executor:
     def __init__(
         self,
         *,
-        plans: Mapping[str, Plan],
+        plans: MutableMapping[str, Plan],
         codec: Codec,
         clock: Clock,
         writer: ResultWriter,
@@ -86,7 +88,7 @@ class Executor:
         """
         self._plans = plans
         self._codec = codec
-        self._clock = clock
+        self.clock = self._clock = clock
         self._monotonic = clock.monotonic
         self._writer = writer
         self._submitter = submitter
@@ -140,6 +142,31 @@ class Executor:
             limit=limit,
         )
         return Later(delivery=delivery, message=message)
+
+    def arguments(self, attempt: Attempt) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """The arguments of an attempt, for monitors: of one that has not started, decoded for them.
+
+        Raises:
+            CodecError: They cannot be read.
+        """
+        if attempt.embed is not None or attempt.delivery is None:
+            return attempt.args, attempt.kwargs
+        call = self._codec.decode_body(attempt.message_headers, attempt.delivery.body)
+        return call.args, call.kwargs
+
+    def postponed(self, attempt: Attempt, delay_s: float) -> Outcome:
+        """The outcome of a task that must wait for its turn before it starts: neither an attempt nor a retry."""
+        delivery = attempt.delivery
+        assert delivery is not None
+        not_before = self._clock.time() + delay_s
+        message = self._submitter.again(attempt, not_before=not_before, retries=attempt.retries)
+        return Later(delivery=delivery, message=message)
+
+    def relimit(self, task: str, hard_s: float | None, soft_s: float | None) -> None:
+        """Run a task under other time limits from now on; what the message says still comes first."""
+        plan = self._plans.get(task)
+        if plan is not None:
+            self._plans[task] = msgspec.structs.replace(plan, hard_limit_s=hard_s, soft_limit_s=soft_s)
 
     def _undecodable(self, delivery: Delivery, exc: CodecError) -> Outcome:
         task_id, name = self._codec.salvage(delivery.headers)
@@ -214,6 +241,7 @@ class Executor:
             report.buried(attempt.id, attempt.name, reason)
             successors = self._after_failure(attempt, lost)
             result = self._failure_result(attempt, lost, None, successors)
+            self._announce_failure(attempt, lost, ErrorInfo(lost, reason))
             return Bury(delivery=delivery, reason=reason, result=result, successors=successors)
         return None
 
@@ -487,16 +515,7 @@ class Executor:
         successors = self._after_failure(attempt, exc)
         result = self._failure_result(attempt, exc, text, successors)
         info = ErrorInfo(exc, text)
-        if signals.task_failure.receivers:
-            signals.task_failure.send(
-                plan.task,
-                task_id=attempt.id,
-                exception=exc,
-                args=attempt.args,
-                kwargs=attempt.kwargs,
-                traceback=exc.__traceback__,
-                einfo=info,
-            )
+        self._announce_failure(attempt, exc, info)
         hooks = plan.hooks
         if hooks is not None and hooks.on_failure is not None:
             _guard(attempt, hooks.on_failure, exc, attempt.id, attempt.args, attempt.kwargs, info)
@@ -507,6 +526,18 @@ class Executor:
             reason = f"failed, and acks_on_failure is off: {report.describe(exc)}"
             return Bury(delivery=delivery, reason=reason, detail=text, result=result, successors=successors)
         return Done(delivery=delivery, result=result, successors=successors)
+
+    def _announce_failure(self, attempt: Attempt, exc: BaseException, info: ErrorInfo) -> None:
+        if signals.task_failure.receivers:
+            signals.task_failure.send(
+                attempt.plan.task,
+                task_id=attempt.id,
+                exception=exc,
+                args=attempt.args,
+                kwargs=attempt.kwargs,
+                traceback=exc.__traceback__,
+                einfo=info,
+            )
 
     def _after_failure(self, attempt: Attempt, exc: BaseException) -> tuple[Outgoing, ...]:
         embed = attempt.embed

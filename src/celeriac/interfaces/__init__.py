@@ -1,7 +1,20 @@
 """The sockets that adapters plug into. An interface is documented once, here; an adapter says only how it differs."""
 
 from celeriac.interfaces.broker import Broker, BrokerTraits, Consumer
-from celeriac.interfaces.control import ControlChannel, ControlServer
+from celeriac.interfaces.control import ControlChannel, ControlServer, LogicalClock
+from celeriac.interfaces.events import EventChannel, EventReceiver
+from celeriac.interfaces.foreign import ForeignForm
 from celeriac.interfaces.results import ResultStore
 
-__all__ = ["Broker", "BrokerTraits", "Consumer", "ControlChannel", "ControlServer", "ResultStore"]
+__all__ = [
+    "Broker",
+    "BrokerTraits",
+    "Consumer",
+    "ControlChannel",
+    "ControlServer",
+    "EventChannel",
+    "EventReceiver",
+    "ForeignForm",
+    "LogicalClock",
+    "ResultStore",
+]

@@ -1,5 +1,5 @@
 """What tests of and with celeriac use: an application in memory, a worker for a test, a clock moved by hand, faults
-on purpose, conformance suites for adapters.
+on purpose, a network that fails, conformance suites for adapters.
 
 Nothing here imports pytest; `celeriac.testing.conformance` and `celeriac.testing.pytest_plugin` do. Names are imported
 when they are first used: pytest imports this package in every project where celeriac is installed.
@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from celeriac.testing.faults import Fault, FaultyBroker, FaultyConsumer, Plan, Script, SeededPlan
     from celeriac.testing.memory import in_memory
     from celeriac.testing.messages import SentMessage, SentMessages, watch
+    from celeriac.testing.proxy import Manners, PlannedCut, TcpProxy
 
 _HOME = {
     "Fault": "faults",
     "FaultyBroker": "faults",
     "FaultyConsumer": "faults",
+    "Manners": "proxy",
     "ManualClock": "clocks",
     "Plan": "faults",
+    "PlannedCut": "proxy",
     "RunningWorker": "embedded",
     "Script": "faults",
     "SeededPlan": "faults",
     "SentMessage": "messages",
     "SentMessages": "messages",
+    "TcpProxy": "proxy",
     "in_memory": "memory",
     "watch": "messages",
 }
@@ -47,13 +51,16 @@ __all__ = [
     "Fault",
     "FaultyBroker",
     "FaultyConsumer",
+    "Manners",
     "ManualClock",
     "Plan",
+    "PlannedCut",
     "RunningWorker",
     "Script",
     "SeededPlan",
     "SentMessage",
     "SentMessages",
+    "TcpProxy",
     "in_memory",
     "watch",
 ]

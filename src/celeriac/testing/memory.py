@@ -52,7 +52,9 @@ def in_memory(app: Celeriac, *, clock: Clock | None = None, **settings: Any) -> 
     try:
         app.conf = _with(app.conf, settings)
         app.clock = clock or app.clock
-        app.__dict__["broker"] = Recorder(open_broker(app.broker_url, app.conf.freeze("a test uses it"), app.clock))
+        app.__dict__["broker"] = Recorder(
+            open_broker(app.broker_url, app.conf.freeze("a test uses it"), app.clock, app.codec)
+        )
         yield app
     finally:
         app.close()

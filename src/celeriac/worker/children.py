@@ -19,7 +19,7 @@ import msgspec
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.worker.failure import LoadError
 from celeriac.worker.forkserver import serve
-from celeriac.worker.runtime import Loader, Manifest
+from celeriac.worker.runtime import Loader, Manifest, Orders
 from celeriac.worker.wire import Wire
 
 if TYPE_CHECKING:
@@ -237,16 +237,24 @@ class Nursery:
     def share(self, slots: SlotMap) -> None:
         """Hand over the map that its children will write to."""
         assert self._wire is not None
-        self._wire.send({"what": "map", "slots": slots.slots, "entries": slots.entries}, [slots.fd])
+        sizes = {"slots": slots.slots, "entries": slots.entries, "cells": slots.cells}
+        self._wire.send({"what": "map", **sizes}, [slots.fd])
 
-    def fork(self, child: Child, theirs: socket.socket, queues: Sequence[str], *, role: str = "pool") -> None:
+    def fork(
+        self,
+        child: Child,
+        theirs: socket.socket,
+        queues: Sequence[str],
+        *,
+        orders: Orders | None = None,
+        role: str = "pool",
+    ) -> None:
         """Fork a process for `child`, whose pid becomes known a moment later; role `listener`: no pool process."""
         assert self._wire is not None
         self._forking[child.index] = child
+        message = {"what": "fork", "slot": child.index, "queues": list(queues), "role": role, "orders": orders}
         with theirs:
-            self._wire.send(
-                {"what": "fork", "slot": child.index, "queues": list(queues), "role": role}, [theirs.fileno()]
-            )
+            self._wire.send(message, [theirs.fileno()])
 
     def stop(self) -> None:
         """Let it end when its last child has. Safe to call twice, and before start."""

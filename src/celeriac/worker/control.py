@@ -10,6 +10,8 @@ import asyncio
 import logging
 import os
 import resource
+import signal as signals
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,8 +19,9 @@ import msgspec
 
 from celeriac.engine.revoke import revoke
 from celeriac.errors import CeleriacError
-from celeriac.model import Cancellation
+from celeriac.model import Cancellation, Cancelled
 from celeriac.worker.logging import mask
+from celeriac.worker.throttle import interval_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,9 +48,13 @@ _COMMANDS = frozenset(
         "active",
         "active_queues",
         "add_consumer",
+        "autoscale",
         "cancel_consumer",
         "clock",
         "conf",
+        "disable_events",
+        "election",
+        "enable_events",
         "heartbeat",
         "hello",
         "memsample",
@@ -56,6 +63,7 @@ _COMMANDS = frozenset(
         "pool_restart",
         "pool_shrink",
         "query_task",
+        "rate_limit",
         "registered",
         "report",
         "reserved",
@@ -65,6 +73,7 @@ _COMMANDS = frozenset(
         "shutdown",
         "stats",
         "terminate",
+        "time_limit",
     }
 )
 
@@ -84,6 +93,9 @@ class Control:
             return await getattr(self, f"_{name}")(**arguments)
         except CeleriacError as exc:
             return {"error": str(exc)}
+        except (TypeError, ValueError) as exc:  # mostly of arguments that do not fit
+            _log.warning("remote command %s%r is refused: %r", method, dict(arguments), exc)
+            return {"error": repr(exc)}
         except Exception as exc:
             _log.exception("remote command %s%r failed", method, dict(arguments))
             return {"error": repr(exc)}
@@ -94,18 +106,26 @@ class Control:
         return {"ok": "pong"}
 
     async def _clock(self) -> Any:
-        return {"clock": 0}
+        return {"clock": self._worker.clock.value}
 
-    async def _hello(self, from_node: str = "", revoked: Any = None) -> Any:
+    async def _hello(self, from_node: str = "", revoked: Any = None, **_: Any) -> Any:
+        """A Celery worker that starts asks its peers what is revoked, and says what it knows itself."""
         if from_node == self._worker.options.node:
             return None
-        return {"revoked": self._worker.revoked_ids, "clock": 0}
+        if isinstance(revoked, (list, dict)):
+            known = set(self._worker.revoked_ids)
+            if new := [one for one in revoked if isinstance(one, str) and one not in known][:MOST_LISTED]:
+                await self._cancel(new, terminate=False, signal="SIGTERM")
+        return {"revoked": self._worker.revoked_ids, "clock": self._worker.clock.forward()}
 
-    async def _heartbeat(self) -> Any:
-        return None
+    async def _heartbeat(self, **_: Any) -> Any:
+        self._worker.show_life("worker-heartbeat")
+
+    async def _election(self, **_: Any) -> Any:
+        """No Celery worker waits for our vote, and what is elected here would be run by none."""
 
     async def _active(self, safe: bool = False) -> Any:
-        running, _ = await self._tasks()
+        running, _ = await self._tasks(safe=safe)
         return running
 
     async def _reserved(self) -> Any:
@@ -124,11 +144,12 @@ class Control:
     async def _registered(self, taskinfoitems: Sequence[str] = (), builtins: bool = False) -> Any:
         facts = {one.name: one for one in self._worker.manifest.tasks}
         names = sorted(name for name in facts if builtins or not name.startswith("celery."))
-        if not taskinfoitems:
-            return names
         shown = []
         for name in names:
-            items = [f"{item}={getattr(facts[name], item)}" for item in taskinfoitems if hasattr(facts[name], item)]
+            values = {item: getattr(facts[name], item, None) for item in taskinfoitems or ("rate_limit",)}
+            if "rate_limit" in values:
+                values["rate_limit"] = self._worker.rate_of(name)
+            items = [f"{item}={value}" for item, value in values.items() if value is not None]
             shown.append(f"{name} [{' '.join(items)}]" if items else name)
         return shown
 
@@ -179,7 +200,7 @@ class Control:
         return {
             "total": totals,
             "pid": os.getpid(),
-            "clock": "0",
+            "clock": str(worker.clock.value),
             "uptime": int(worker.uptime_s),
             "pool": {
                 "implementation": "celeriac.worker:threads" if options.threads else "celeriac.worker:processes",
@@ -225,28 +246,71 @@ class Control:
 
     # -- changing ------------------------------------------------------------------------------------------------
 
-    async def _revoke(
-        self, task_id: str | Sequence[str], terminate: bool = False, signal: str | None = None, **_: Any
-    ) -> Any:
-        ids = [task_id] if isinstance(task_id, str) else list(task_id)
-        name, links = _signal_name(signal), self._worker.links
-        await asyncio.to_thread(
+    async def _revoke(self, task_id: str | Sequence[str], terminate: bool = False, signal: Any = None, **_: Any) -> Any:
+        ids = [task_id] if isinstance(task_id, str) else [str(one) for one in task_id or ()]
+        running = {one.id for child in self._worker.children for one in child.slot.running()} if terminate else set()
+        await self._cancel(ids, terminate=bool(terminate), signal=_signal_name(signal))
+        if terminate:
+            found = [one for one in ids if one in running]
+            return {"ok": f"terminate: {', '.join(found) or 'tasks unknown'}"}
+        return {"ok": f"tasks {set(ids)} flagged as revoked"}
+
+    async def _cancel(self, ids: Sequence[str], *, terminate: bool, signal: str) -> None:
+        worker, links = self._worker, self._worker.links
+        if not ids:
+            return
+        answers = await asyncio.to_thread(
             revoke,
             ids,
             broker=links.broker,
             results=links.results,
             fused=links.fused,
-            revoked=self._worker.casualties.cancelled,
-            terminate=bool(terminate),
-            signal=name,
+            revoked=worker.casualties.cancelled,
+            terminate=terminate,
+            signal=signal,
         )
-        self._worker.remember([Cancellation(id=one, terminate=bool(terminate), signal=name) for one in ids])
-        if terminate:
-            return {"ok": f"terminate: {', '.join(ids)}"}
-        return {"ok": f"tasks {set(ids)} flagged as revoked"}
+        for task_id, answer in answers.items():
+            if answer is Cancelled.REMOVED:  # no worker will meet it, so this one tells of its end
+                worker.tell_of("task-revoked", uuid=task_id, terminated=False, signum=None, expired=False)
+        worker.remember([Cancellation(id=one, terminate=terminate, signal=signal) for one in ids])
 
-    async def _terminate(self, signal: str, task_id: str | Sequence[str]) -> Any:
+    async def _terminate(self, signal: str, task_id: str | Sequence[str], **_: Any) -> Any:
         return await self._revoke(task_id, terminate=True, signal=signal)
+
+    async def _rate_limit(self, task_name: str, rate_limit: Any, **_: Any) -> Any:
+        try:
+            interval_of(rate_limit)
+        except ValueError as exc:
+            return {"error": f"Invalid rate limit string: {exc!r}"}
+        if not self._is_known(task_name):
+            return {"error": "unknown task"}
+        self._worker.limit_rate(task_name, str(rate_limit or 0))
+        if interval_of(rate_limit) is None:
+            _log.info("%s has no rate limit any more, by remote control", task_name)
+            return {"ok": "rate limit disabled successfully"}
+        _log.info("%s has the rate limit %s, by remote control", task_name, rate_limit)
+        return {"ok": "new rate limit set successfully"}
+
+    async def _time_limit(self, task_name: str, hard: Any = None, soft: Any = None, **_: Any) -> Any:
+        if not self._is_known(task_name):
+            return {"error": "unknown task"}
+        self._worker.limit_time(task_name, _seconds(hard), _seconds(soft))
+        _log.info("%s has the time limits soft=%s hard=%s, by remote control", task_name, soft, hard)
+        return {"ok": "time limits set successfully"}
+
+    def _is_known(self, task: str) -> bool:
+        return any(one.name == task for one in self._worker.manifest.tasks)
+
+    async def _enable_events(self, **_: Any) -> Any:
+        changed = self._worker.switch_events(True)
+        return {"ok": "task events enabled" if changed else "task events already enabled"}
+
+    async def _disable_events(self, **_: Any) -> Any:
+        changed = self._worker.switch_events(False)
+        return {"ok": "task events disabled" if changed else "task events already disabled"}
+
+    async def _autoscale(self, **_: Any) -> Any:
+        raise ValueError("Autoscale not enabled")
 
     async def _pool_grow(self, n: int = 1) -> Any:
         self._worker.grow(int(n))
@@ -274,7 +338,7 @@ class Control:
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    async def _tasks(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    async def _tasks(self, *, safe: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         running: list[dict[str, Any]] = []
         waiting: list[dict[str, Any]] = []
         lively = [child for child in self._worker.children if child.pid and not child.ended.done()]
@@ -287,12 +351,12 @@ class Control:
                 info = self._info(one["id"], one["name"], one["argsrepr"], one["kwargsrepr"], started=one["started"])
                 info["worker_pid"] = child.pid
                 info["delivery_info"] = one["delivery_info"]
-                running.append(info)
+                running.append(info if safe else _with_values(info, one))
             for one in answer["waiting"]:
                 info = self._info(one["id"], one["name"], one["argsrepr"], one["kwargsrepr"])
                 info["acknowledged"] = False
                 info["delivery_info"] = one["delivery_info"]
-                waiting.append(info)
+                waiting.append(info if safe else _with_values(info, one))
         return running, waiting
 
     def _from_map(self, child: Child) -> list[dict[str, Any]]:
@@ -304,7 +368,10 @@ class Control:
         return found
 
     def _scheduled_info(self, one: Peeked) -> dict[str, Any]:
-        return {"eta": _headers(one.headers).get("eta"), "priority": one.priority, "request": self._peeked_info(one)}
+        eta = _headers(one.headers).get("eta")
+        if eta is None and one.not_before is not None:
+            eta = datetime.fromtimestamp(one.not_before, UTC).isoformat()
+        return {"eta": eta, "priority": one.priority, "request": self._peeked_info(one)}
 
     def _peeked_info(self, one: Peeked) -> dict[str, Any]:
         headers = _headers(one.headers)
@@ -336,6 +403,21 @@ class Control:
         }
 
 
+def _with_values(info: dict[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments themselves, where the process has sent them."""
+    return {**info, "args": facts.get("args", info["args"]), "kwargs": facts.get("kwargs", info["kwargs"])}
+
+
+def _seconds(value: Any) -> float | None:
+    """Raises ValueError where it is no time limit."""
+    if value is None:
+        return None
+    seconds = float(value)
+    if not 0.0 < seconds < 1e9:
+        raise ValueError(f"{value!r} is not a time limit in seconds")
+    return seconds
+
+
 def _headers(raw: bytes) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(raw)
@@ -345,6 +427,8 @@ def _headers(raw: bytes) -> dict[str, Any]:
 
 
 def _signal_name(signal: Any) -> str:
+    if isinstance(signal, int) and not isinstance(signal, bool):
+        return signals.Signals(signal).name
     name = str(signal or "SIGTERM").upper()
     return name if name.startswith("SIG") else f"SIG{name}"
 

@@ -7,7 +7,7 @@ microsecond while nobody waits, outcomes through a deque, and a runner wakes the
 from __future__ import annotations
 
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +26,12 @@ class Job(NamedTuple):
     """Monotonic."""
     stamp: int
     """The cancel stamp up to which it is known not to be cancelled."""
+    turn: float = 0.0
+    """Under a rate limit: the moment (monotonic) that is kept for it, or ASK; 0: it waits for nothing."""
+
+
+ASK: Final = -1.0
+"""It has no turn yet and was told to ask again later."""
 
 
 FULL = 100

@@ -21,8 +21,10 @@ from celeriac.worker import exits
 from celeriac.worker.janitor import keep_clean
 from celeriac.worker.loop import new_loop
 from celeriac.worker.runners import MainRunner, ThreadRunner
+from celeriac.worker.runtime import Orders
 from celeriac.worker.slots import SlotMap
 from celeriac.worker.station import Station
+from celeriac.worker.throttle import interval_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,13 +163,21 @@ class EmbeddedWorker:
             raise WorkerError("this worker runs already")
         runtime = self._runtime = self._make()
         options = runtime.options
-        self._map = SlotMap.create(slots=1, entries=Station.entries(options.threads, options.async_slots))
+        rates = {name: interval_of(rate) for name, rate in runtime.rates.items()}
+        self._map = SlotMap.create(
+            slots=1, entries=Station.entries(options.threads, options.async_slots), cells=len(rates)
+        )
         self._ready.clear()
         self._failure = None
         self._station = Station(
             runtime,
             self._map.slot(0),
             main=main,
+            board=self._map.board(),
+            orders=Orders(
+                events=options.task_events,
+                rates={name: (cell, each) for cell, (name, each) in enumerate(rates.items()) if each is not None},
+            ),
             beats=True,
             clock=self._clock,
             probe=self._probe,

@@ -125,7 +125,7 @@ class Flusher:
             except asyncio.CancelledError:
                 done.extendleft(reversed(outcomes))  # settling the same again is safe
                 raise
-        self._tell(outcomes, answers)
+        self._tell(lease, outcomes, answers)
         if Settled.LEASE_LOST in answers:
             await self._on_lost(lease)
         return True
@@ -168,15 +168,19 @@ class Flusher:
             await self._clock.sleep(self._backoff.next())  # a fault in an adapter must not become a busy loop
         return (await self._settle(lease, [fallback]))[0]
 
-    def _tell(self, outcomes: list[Outcome], answers: Sequence[Settled]) -> None:
+    def _tell(self, lease: Lease, outcomes: list[Outcome], answers: Sequence[Settled]) -> None:
         count = self._slot.count
         ended = succeeded = 0
         lost: list[str] = []
+        postponed = lease.postponed
         for outcome, answer in zip(outcomes, answers, strict=True):
             if answer is not Settled.OK:
                 lost.append(outcome.delivery.id)
                 continue
             kind = type(outcome)
+            if postponed and outcome.delivery.id in postponed:
+                postponed.discard(outcome.delivery.id)
+                kind = Release
             if kind is Done:
                 ended += 1
                 result = outcome.result  # type: ignore[union-attr]

@@ -106,9 +106,8 @@ class ForkServer:
                         elif message["what"] == "map":
                             from celeriac.worker.slots import SlotMap
 
-                            self._map = SlotMap(
-                                self._wire.fds.pop(0), slots=message["slots"], entries=message["entries"]
-                            )
+                            sizes = {name: message[name] for name in ("slots", "entries", "cells")}
+                            self._map = SlotMap(self._wire.fds.pop(0), **sizes)
                         elif message["what"] == "stop":
                             self._is_stopping = True
                     if self._wire.is_closed:

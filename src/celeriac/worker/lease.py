@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Lease:
     """Everything claimed under one incarnation carries it; once `lost`, all of that is void."""
 
-    __slots__ = ("cancelled", "consumer", "done", "halted", "lost")
+    __slots__ = ("cancelled", "consumer", "done", "halted", "lost", "postponed")
 
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
@@ -24,6 +24,8 @@ class Lease:
         self.lost = False
         self.cancelled: dict[str, Cancellation] = {}
         """Orders not to run, or to stop, what is held here."""
+        self.postponed: set[str] = set()
+        """Ids of those outcomes that are of no run: their tasks wait for a rate limit."""
 
 
 def safe_until(before: float, lease_s: float) -> float:

@@ -13,12 +13,17 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from celeriac.errors import CodecError
 from celeriac.worker import exits
+from celeriac.worker.events import arguments_shown
 from celeriac.worker.forkserver import ignore, leave
 from celeriac.worker.listener import Listener
 from celeriac.worker.logging import stream_fd
 from celeriac.worker.loop import new_loop
 from celeriac.worker.runners import MainRunner, ThreadRunner
+from celeriac.worker.runtime import Orders
 from celeriac.worker.station import Station
 from celeriac.worker.wire import Wire
 
@@ -36,6 +41,8 @@ ORPHAN_GRACE_S = 10.0
 SWITCH_S = 0.0005
 """How long the main thread may keep the interpreter when the IO thread wants it; CPython's 5 ms would be most of the
 time between a claim and the first start."""
+MOST_SHOWN = 4096
+"""Bytes of a body whose arguments are listed as values; of a longer one, as their repr."""
 DUMP_SIGNAL = getattr(signal, "SIGUSR2", None)
 
 
@@ -52,7 +59,9 @@ class Process:
     def __init__(self, loaded: Loaded, slots: SlotMap, message: dict[str, Any], channel: socket.socket) -> None:
         self._loaded = loaded
         self._slot = slots.slot(message["slot"])
+        self._board = slots.board()
         self._queues: list[str] = message["queues"]
+        self._orders = msgspec.convert(message["orders"], Orders)
         self._channel = Wire(channel)
         self._code = exits.OK
         self._station: Station | None = None
@@ -69,7 +78,9 @@ class Process:
         gc.set_threshold(50_000, 20, 50)
         self._slot.pid = os.getpid()
         runtime = self._runtime = self._loaded.runtime()
-        station = self._station = Station(runtime, self._slot, main=True, queues=self._queues)
+        station = self._station = Station(
+            runtime, self._slot, main=True, board=self._board, orders=self._orders, queues=self._queues
+        )
         runtime.on_process_start()
         station.on_ready = lambda: self._tell({"what": "ready"})
         station.on_recycle = lambda: self._tell({"what": "draining"})
@@ -124,6 +135,8 @@ class Process:
             what = message["what"]
             if what == "stop":
                 station.stop(message["grace_s"])
+            elif what == "orders":
+                station.obey(msgspec.convert(message["orders"], Orders))
             elif what == "tasks":
                 self._tell({"what": "answer", "ticket": message["ticket"], **self._tasks(station)})
             elif what == "may_signal":
@@ -147,8 +160,8 @@ class Process:
     def _tasks(station: Station) -> dict[str, Any]:
         running, waiting = station.tasks()
         return {
-            "running": [{**_facts(attempt), "started": started} for attempt, started in running],
-            "waiting": [_facts(attempt) for attempt in waiting],
+            "running": [{**_facts(station, attempt), "started": started} for attempt, started in running],
+            "waiting": [_facts(station, attempt) for attempt in waiting],
             "totals": station.totals(),
         }
 
@@ -159,11 +172,20 @@ def _has_handler(number: int) -> bool:
     return callable(handler) and not str(getattr(handler, "__module__", "")).startswith("celeriac.")
 
 
-def _facts(attempt: Attempt) -> dict[str, Any]:
-    return {
+def _facts(station: Station, attempt: Attempt) -> dict[str, Any]:
+    argsrepr, kwargsrepr = arguments_shown(station.executor, attempt)
+    facts = {
         "id": attempt.id,
         "name": attempt.name,
-        "argsrepr": attempt.argsrepr,
-        "kwargsrepr": attempt.kwargsrepr,
+        "argsrepr": argsrepr,
+        "kwargsrepr": kwargsrepr,
         "delivery_info": attempt.delivery_info,
     }
+    if attempt.delivery is not None and len(attempt.delivery.body) <= MOST_SHOWN:
+        try:
+            args, kwargs = station.executor.arguments(attempt)
+            facts["args"] = msgspec.to_builtins(list(args), enc_hook=repr, str_keys=True)
+            facts["kwargs"] = msgspec.to_builtins(dict(kwargs), enc_hook=repr, str_keys=True)
+        except (CodecError, TypeError, ValueError):
+            pass  # the reprs must do
+    return facts

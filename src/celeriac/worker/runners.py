@@ -112,7 +112,7 @@ class Runner:
                 now = monotonic()
             if job is None:
                 return
-            attempt, lease, _, stamp = job
+            attempt, lease, _, stamp, _ = job
             # The epoch is set before `halted` is read, and a leaving process sets `halted` before it reads the epoch:
             # one of the two sees the other, so no task starts while its message is given back.
             self.epoch = epoch = next(_epochs)
@@ -306,7 +306,7 @@ class AsyncRunner:
         task.add_done_callback(lambda task: self._ended(task, entry))
 
     async def _run(self, job: Job, entry: int) -> None:
-        attempt, lease, _, _ = job
+        attempt, lease, _, _, _ = job
         started = self._clock.monotonic()
         self._slot.begin(entry, next(_epochs), started, attempt.hard_limit_s, attempt.id, attempt.name)
         if attempt.soft_limit_s is None:

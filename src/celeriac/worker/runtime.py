@@ -6,7 +6,7 @@ imported the application.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,11 +14,11 @@ import msgspec
 from celeriac.engine.casualties import TaskFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from celeriac.engine.casualties import Casualties
     from celeriac.engine.executor import Executor
-    from celeriac.interfaces import Broker, ControlChannel, ResultStore
+    from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
 
 
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +57,19 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_tasks: bool = True
     """A line when a task has ended."""
     autoreload: bool = False
+    task_events: bool = False
+    """Send task events from the start; remote control switches them on and off."""
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker's processes do otherwise than their code says; the supervisor tells each of them all of it."""
+
+    events: bool = False
+    """Send task events."""
+    rates: dict[str, tuple[int, float]] = {}
+    """Per task name with a rate limit, the cell of the board and the seconds between two starts."""
+    limits: dict[str, tuple[float | None, float | None]] = {}
+    """Per task name, other (hard, soft) time limits than its own."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +98,8 @@ class Links:
     control: ControlChannel | None
     fused: bool
     """The broker stores results itself, inside `settle`."""
+    events: EventChannel | None = None
+    """None where the engine carries none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +114,8 @@ class Runtime:
     """Sends `worker_process_init`; runs in the main thread before the first task."""
     on_process_stop: Callable[[int, int], None]
     """Sends `worker_process_shutdown` with (pid, exit code)."""
+    rates: Mapping[str, str] = field(default_factory=dict)
+    """Rate limits by task name, for a station without a supervisor, which otherwise says what they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

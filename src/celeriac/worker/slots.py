@@ -18,6 +18,8 @@ from typing import Final
 
 import msgspec
 
+from celeriac.worker.board import Board, board_size
+
 STARTING: Final = 1
 READY: Final = 2
 DRAINING: Final = 3
@@ -56,20 +58,27 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 class SlotMap:
     """All slots of one worker, in an unlinked file that children inherit by its descriptor."""
 
-    def __init__(self, fd: int, *, slots: int, entries: int) -> None:
-        """Map what another process created with the same `slots` and `entries`."""
+    def __init__(self, fd: int, *, slots: int, entries: int, cells: int = 0) -> None:
+        """Map what another process created with the same `slots`, `entries` and `cells`."""
         self.fd = fd
         self.slots = slots
         self.entries = entries
-        self._map = mmap.mmap(fd, self.size(slots, entries))
+        self.cells = cells
+        self._map = mmap.mmap(fd, self.size(slots, entries, cells))
 
     @staticmethod
-    def size(slots: int, entries: int) -> int:
-        return slots * (_HEAD + entries * _ENTRY_SIZE)
+    def size(slots: int, entries: int, cells: int = 0) -> int:
+        return slots * (_HEAD + entries * _ENTRY_SIZE) + board_size(cells)
 
     @classmethod
-    def create(cls, *, slots: int, entries: int) -> SlotMap:
-        """Make a new one, all zero; pages that nobody touches take no memory."""
+    def create(cls, *, slots: int, entries: int, cells: int = 0) -> SlotMap:
+        """Make a new one, all zero; pages that nobody touches take no memory.
+
+        Args:
+            slots: Processes.
+            entries: Places per process where a task can run.
+            cells: Tasks that may have a rate limit.
+        """
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("celeriac-slots")
         else:
@@ -78,13 +87,22 @@ class SlotMap:
             handle, path = tempfile.mkstemp(prefix="celeriac-slots-")
             os.unlink(path)  # noqa: PTH108 - a descriptor is all that is wanted
             fd = handle
-        os.ftruncate(fd, cls.size(slots, entries))
-        return cls(fd, slots=slots, entries=entries)
+        os.ftruncate(fd, cls.size(slots, entries, cells))
+        return cls(fd, slots=slots, entries=entries, cells=cells)
 
     def slot(self, index: int) -> Slot:
         if not 0 <= index < self.slots:
             raise IndexError(f"slot {index} of {self.slots}")
         return Slot(self._map, index * (_HEAD + self.entries * _ENTRY_SIZE), self.entries)
+
+    def board(self) -> Board:
+        """What is not of one process; one per process, for it counts in it."""
+        return Board(
+            memoryview(self._map),
+            self.fd,
+            base=self.size(self.slots, self.entries, 0) - board_size(0),
+            cells=self.cells,
+        )
 
     def close(self) -> None:
         """Unmap and close. Slots handed out keep the memory alive until they are gone."""

@@ -19,13 +19,16 @@ from celeriac.model import Release, new_incarnation
 from celeriac.probe import Probe
 from celeriac.worker.backoff import Backoff
 from celeriac.worker.desk import Desk, Job
+from celeriac.worker.events import Dispatcher, TaskEvents
 from celeriac.worker.fetcher import MOST, WAIT_S, Capacity, Fetcher
 from celeriac.worker.flusher import Flusher
 from celeriac.worker.lease import Lease, safe_until
 from celeriac.worker.limits import SoftLimits
 from celeriac.worker.memory import resident_kib
 from celeriac.worker.runners import AsyncRunner, MainRunner, Runner, ThreadRunner
+from celeriac.worker.runtime import Orders
 from celeriac.worker.slots import DRAINING, GONE, READY
+from celeriac.worker.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from celeriac.clock import Clock
     from celeriac.model import Cancellation, Delivery
+    from celeriac.worker.board import Board
     from celeriac.worker.runtime import Runtime
     from celeriac.worker.slots import Slot
 
@@ -49,6 +53,8 @@ CLEANUP_S: Final = 1.0
 """What cancelled async tasks get to clean up at a shutdown."""
 SETTLE_S: Final = 5.0
 """How long the last settlement may take at a shutdown."""
+LAST_EVENTS_S: Final = 1.0
+"""How long sending the last events may take."""
 
 
 SUSPECT: Final = -1
@@ -65,6 +71,8 @@ class Station:
         slot: Slot,
         *,
         main: bool,
+        board: Board,
+        orders: Orders,
         beats: bool = False,
         queues: Sequence[str] | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -76,6 +84,8 @@ class Station:
             runtime: What the application hands a process.
             slot: Where it shows what it does.
             main: Without `threads`, `def` tasks run in the main thread, which then calls `runners[0].run()`.
+            board: Shared with the worker's other processes.
+            orders: What to obey from the first task on.
             beats: Renew the lease itself; otherwise a supervisor does.
             queues: Instead of the options' queues.
             clock: Monotonic time; sleeps.
@@ -85,7 +95,7 @@ class Station:
         self.options = options
         self.slot = slot
         self._runtime = runtime
-        self._executor = runtime.executor
+        self.executor = self._executor = runtime.executor
         self._broker = runtime.links.broker
         self._queues = tuple(options.queues if queues is None else queues)
         self._clock = clock
@@ -140,6 +150,31 @@ class Station:
         self.on_ready: Callable[[], None] = lambda: None
         """Called on the loop once the first consumer is open."""
         self._vetting: set[asyncio.Task[None]] = set()
+        self._throttle = Throttle(board, clock, admit=self._admit, postpone=self._postpone)
+        self._dispatcher: Dispatcher | None = None
+        self._events: TaskEvents | None = None
+        """Told of what is claimed; None while nobody wants to know."""
+        self._all_events: TaskEvents | None = None
+        if runtime.links.events is not None:
+            self._dispatcher = Dispatcher(
+                runtime.links.events, node=options.node, clock=runtime.executor.clock, logical=board.clock
+            )
+            self._all_events = TaskEvents(self._dispatcher, runtime.executor, options.node)
+        self._obeyed = Orders()
+        self.obey(orders)
+
+    def obey(self, orders: Orders) -> None:
+        """Do otherwise than before. Called on the loop, or before it runs."""
+        executor = self._executor
+        for name, limits in orders.limits.items():
+            if limits != self._obeyed.limits.get(name):
+                executor.relimit(name, *limits)
+        self._obeyed = orders
+        self._throttle.change(orders.rates)
+        events = self._all_events
+        if events is not None and orders.events != events.is_on:
+            events.switch(orders.events)
+            self._events = events if orders.events else None
 
     def guard(self, check: Callable[[], None]) -> None:
         """Have runners call `check` about once per batch, right after a task."""
@@ -205,6 +240,8 @@ class Station:
         ]
         if self._beats:
             others.append(loop.create_task(self._beat(), name="beat"))
+        if self._dispatcher is not None:
+            others.append(loop.create_task(self._dispatcher.run(), name="events"))
         stop = loop.create_task(self._stop.wait(), name="stop")
         try:
             # The other parts never end by themselves; one that does has a fault that must not be swallowed.
@@ -216,6 +253,9 @@ class Station:
             for task in (stop, fetching, *others):
                 task.cancel()
             await asyncio.gather(stop, fetching, *others, return_exceptions=True)
+            if self._all_events is not None and self._dispatcher is not None:
+                await self._dispatcher.finish(LAST_EVENTS_S)
+                self._all_events.switch(False)
             self._dismiss()
 
     def _dismiss(self) -> None:
@@ -425,6 +465,8 @@ class Station:
         begin = self._executor.begin
         put = self._desk.ready.put
         async_count = ended = 0
+        rates, events = self._throttle.rates, self._events
+        received: list[Attempt] = []
         stopping = self._stop.is_set()
         was_idle = not self._async.running and all(runner.epoch == 0 for runner in self.runners)
         for delivery in deliveries:
@@ -435,11 +477,19 @@ class Station:
             if not isinstance(attempt, Attempt):
                 lease.done.append(attempt)
                 ended += 1
-            elif attempt.is_async:
-                async_count += 1
-                self._async.submit(Job(attempt, lease, now, stamp))
+                continue
+            async_count += attempt.is_async
+            job = Job(attempt, lease, now, stamp if attempt.is_async or delivery.deliveries == 1 else SUSPECT)
+            if rates and not self._throttle.is_free(job, now):
+                continue
+            if events is not None:
+                received.append(attempt)
+            if attempt.is_async:
+                self._async.submit(job)
             else:
-                put(Job(attempt, lease, now, stamp if delivery.deliveries == 1 else SUSPECT))
+                put(job)
+        if events is not None:
+            events.received(received)
         self._capacity.took(len(deliveries), async_count)
         self._probe.signal("claimed", deliveries)
         if ended or stopping:
@@ -448,14 +498,29 @@ class Station:
         if was_idle and len(deliveries) == 1 and not async_count:
             SYSTEM_CLOCK.pause(HAND_OVER_S)  # of real time: it is about threads, not about what is due
 
+    def _admit(self, job: Job) -> None:
+        """Its turn has come, under a rate limit."""
+        if self._events is not None:
+            self._events.received((job.attempt,))
+        self._put_back((job,))
+        self._busy.set()
+
+    def _postpone(self, job: Job, delay_s: float) -> None:
+        lease = job.lease
+        lease.postponed.add(job.attempt.id)
+        lease.done.append(self._executor.postponed(job.attempt, delay_s))
+        self._capacity.gave_back(1)
+        self._on_done()
+
     def _take_unstarted(self) -> list[Job]:
         jobs = self._desk.drain()
         jobs.extend(self._async.backlog)
         self._async.backlog.clear()
+        jobs.extend(self._throttle.take())
         return jobs
 
     def _release(self, jobs: Sequence[Job]) -> None:
-        for attempt, lease, _, _ in jobs:
+        for attempt, lease, *_ in jobs:
             if not lease.lost and attempt.delivery is not None:
                 lease.done.append(Release(delivery=attempt.delivery))
         if jobs:
@@ -522,7 +587,7 @@ class Station:
         return True
 
     def _is_fresh(self, job: Job) -> bool:
-        attempt, lease, _, _ = job
+        attempt, lease, *_ = job
         if attempt.message_headers.expires is None or attempt.delivery is None:
             return True
         again = self._executor.begin(attempt.delivery)
@@ -603,7 +668,7 @@ class Station:
 
     def _put_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            if job.lease.lost:
+            if job.lease.lost or (job.turn and self._throttle.put_back(job)):
                 continue
             if job.attempt.is_async:
                 self._async.backlog.append(job)
@@ -626,9 +691,9 @@ class Station:
         while True:
             await self._busy.wait()
             self._busy.clear()
-            while self._desk.ready.qsize() or self._async.backlog or self._async.running:
+            while self._desk.ready.qsize() or self._async.backlog or self._async.running or self._throttle:
                 await asyncio.sleep(WATCH_S)
-                self.slot.waiting = self._desk.ready.qsize() + len(self._async.backlog)
+                self.slot.waiting = self._desk.ready.qsize() + len(self._async.backlog) + len(self._throttle)
                 lease = self.lease
                 stamp = lease.consumer.cancel_stamp
                 if stamp != seen and self._async.running:

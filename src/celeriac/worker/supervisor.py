@@ -16,6 +16,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.engine.casualties import Crashed, HardLimit, Terminated
 from celeriac.engine.settle import Settler
@@ -24,11 +26,14 @@ from celeriac.model import new_incarnation
 from celeriac.worker import exits, slots
 from celeriac.worker.backoff import Backoff
 from celeriac.worker.children import Child, Nursery, Server
+from celeriac.worker.events import HEARTBEAT_S, SOFTWARE, Dispatcher, outcome_event, signal_number
 from celeriac.worker.failure import LoadError
 from celeriac.worker.janitor import keep_clean
 from celeriac.worker.lease import Lease, safe_until
 from celeriac.worker.logging import banner, configure, stream_fd
+from celeriac.worker.runtime import Orders
 from celeriac.worker.slots import SlotMap
+from celeriac.worker.throttle import interval_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.engine.casualties import Casualties, Cause
     from celeriac.interfaces import Broker, ControlServer
-    from celeriac.model import Cancellation, Incarnation
+    from celeriac.model import Cancellation, Incarnation, Outcome
     from celeriac.worker.runtime import Links, Loader, Manifest, Oversight, WorkerOptions
     from celeriac.worker.slots import Running
 
@@ -64,6 +69,10 @@ LISTEN_S: Final = 5.0
 MOST_UNHEARD: Final = 100
 """Events on their way to a receiver that does not return; no heartbeat is added to more."""
 MOST_SLOTS: Final = 64
+SPARE_CELLS: Final = 64
+"""For tasks that get a rate limit and that only code of a restart has."""
+GOODBYE_S: Final = 1.0
+"""What sending the last events may take."""
 REAP_LIMIT: Final = 100
 _REVOKED_KEPT: Final = 50_000
 
@@ -103,6 +112,11 @@ class Supervisor:
         self._orders: dict[str, Cancellation] = {}
         self._terminating: dict[str, float] = {}
         self._totals: dict[str, int] = {}
+        self._processed = 0
+        self._rates: dict[str, str] = {}
+        self._cells: dict[str, int] = {}
+        self.told = Orders()
+        """What the processes do otherwise than their code says."""
         self._signals = 0
         self._is_stopping = False
         self._is_restarting = False
@@ -130,6 +144,7 @@ class Supervisor:
 
     async def _run(self) -> int:
         self._stopped = asyncio.Event()
+        self._came_up = asyncio.Event()
         self.started_at = self._clock.monotonic()
         self._install_signals()
         nursery = Nursery(self._loader, self._first_server)
@@ -161,9 +176,16 @@ class Supervisor:
         self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
         threads = self.options.threads
         self.slots = SlotMap.create(
-            slots=max(MOST_SLOTS, 4 * self.wanted) + 1, entries=(threads or 1) + self.options.async_slots
+            slots=max(MOST_SLOTS, 4 * self.wanted) + 1,
+            entries=(threads or 1) + self.options.async_slots,
+            cells=len(self.manifest.tasks) + SPARE_CELLS,
         )
         self._sync_entries = threads or 1
+        self.clock = self.slots.board().clock
+        self._events: Dispatcher | None = None
+        if self.links.events is not None:
+            self._events = Dispatcher(self.links.events, node=self.options.node, clock=self._clock, logical=self.clock)
+        self.told = Orders(events=self.options.task_events and self._events is not None, rates=self._known_rates())
         nursery.share(self.slots)
         loop = asyncio.get_running_loop()
         loops: list[asyncio.Task[None]] = []
@@ -198,6 +220,9 @@ class Supervisor:
             loops["control"] = self._serve_control()
         if self.links.results is not None:
             loops["janitor"] = keep_clean(self.links.results, self._clock)
+        if self._events is not None:
+            loops["events"] = self._events.run()
+            loops["heartbeat"] = self._show_life()
         if self.options.autoreload:
             from celeriac.worker.reload import watch
 
@@ -220,6 +245,11 @@ class Supervisor:
             await nursery.close()
         if self._control is not None:
             await self._control.close()
+        if self._events is not None and self.links.events is not None:
+            if self._was_ready:
+                self.show_life("worker-offline")
+            await self._events.finish(GOODBYE_S)
+            self.links.events.close()
         lease = getattr(self, "_lease", None)
         if lease is not None:
             try:
@@ -295,6 +325,7 @@ class Supervisor:
         self.manifest = manifest
         nursery.share(self.slots)
         self._nurseries.append(nursery)
+        self._tell(rates=self._known_rates())
         self._replace_all()
 
     def _replace_all(self) -> None:
@@ -343,6 +374,97 @@ class Supervisor:
             self.queues.remove(queue)
             self._replace_all()
 
+    # -- what processes do otherwise -----------------------------------------------------------------------------
+
+    def _tell(self, **changes: Any) -> None:
+        """Have every process obey other orders, and those that start later."""
+        self.told = msgspec.structs.replace(self.told, **changes)
+        for child in self._children.values():
+            child.send({"what": "orders", "orders": self.told})
+
+    def switch_events(self, on: bool) -> bool:
+        """Send task events, or stop; whether that is a change.
+
+        Raises:
+            WorkerError: The broker carries no events.
+        """
+        if self._events is None:
+            raise WorkerError(f"the {self.broker.traits.name} broker carries no events")
+        if on == self.told.events:
+            return False
+        self._tell(events=on)
+        return True
+
+    def limit_rate(self, task: str, rate: str) -> None:
+        """Let a task start so often on this worker; `0` is no limit.
+
+        Raises:
+            ValueError: It is no rate.
+        """
+        interval_of(rate)
+        self._rates[task] = rate
+        self._tell(rates=self._known_rates())
+
+    def rate_of(self, task: str) -> str | None:
+        """A task's rate limit as it stands."""
+        if task in self._rates:
+            return self._rates[task]
+        return next((one.rate_limit for one in self.manifest.tasks if one.name == task), None)
+
+    def limit_time(self, task: str, hard_s: float | None, soft_s: float | None) -> None:
+        """Run a task under these limits (seconds); None is what the settings say of all tasks."""
+        settings = self.manifest.settings
+        hard, soft = (
+            settings.get(name) if own is None else own
+            for name, own in (("task_time_limit", hard_s), ("task_soft_time_limit", soft_s))
+        )
+        self._tell(limits={**self.told.limits, task: (hard, soft)})
+
+    def _known_rates(self) -> dict[str, tuple[int, float]]:
+        """The tasks' own rates and, over them, those of remote control, each with its cell."""
+        own = {one.name: one.rate_limit for one in self.manifest.tasks if one.rate_limit is not None}
+        rates = {}
+        for task, rate in {**own, **self._rates}.items():
+            interval_s = interval_of(rate)
+            if interval_s is None:
+                continue
+            cell = self._cells.setdefault(task, len(self._cells))
+            if cell < self.slots.cells:
+                rates[task] = (cell, interval_s)
+            else:
+                _log.error("%s has a rate limit and is not limited: %d tasks are already", task, self.slots.cells)
+        return rates
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    async def _show_life(self) -> None:
+        await self._came_up.wait()
+        self.show_life("worker-online")
+        while True:
+            await self._clock.sleep(HEARTBEAT_S)
+            self.show_life("worker-heartbeat")
+
+    def show_life(self, kind: str) -> None:
+        """Send an event of the worker as a whole; nothing on a broker that carries none."""
+        if self._events is None:
+            return
+        lively = [child for child in self._children.values() if child.pid and not child.ended.done()]
+        self._events.send(
+            kind,
+            freq=HEARTBEAT_S,
+            active=sum(len(child.slot.running()) for child in lively),
+            processed=self._processed + sum(_ended_count(child) for child in lively),
+            loadavg=[round(one, 2) for one in os.getloadavg()] if hasattr(os, "getloadavg") else [0.0, 0.0, 0.0],
+            **SOFTWARE,
+        )
+
+    def tell_of(self, kind: str, **fields: Any) -> None:
+        """Send a task's event, when somebody wants task events."""
+        if self._events is not None and self.told.events:
+            self._events.send(kind, **fields)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
     @property
     def children(self) -> list[Child]:
         """The processes, those that are leaving included."""
@@ -389,7 +511,7 @@ class Supervisor:
         child = Child(slot, index, ours, self._on_message)
         self._children[index] = child
         try:
-            self._nurseries[-1].fork(child, theirs, self.queues)
+            self._nurseries[-1].fork(child, theirs, self.queues, orders=self.told)
         except OSError:
             child.end(None)  # the fork server has just ended, which is dealt with where it is noticed
         self._start(self._attend(child))
@@ -421,6 +543,7 @@ class Supervisor:
                 self._start(self._beat_once())  # from now on the broker knows who cleans up after it
             if not self._was_ready:
                 self._was_ready = True
+                self._came_up.set()
                 self._announce("worker_ready")
                 self._on_ready()
                 _log.info("ready")
@@ -438,6 +561,7 @@ class Supervisor:
             await self._bury(child, status)
         for name, count in child.totals.items():
             self._totals[name] = self._totals.get(name, 0) + count
+        self._processed += _ended_count(child)
         self._children.pop(child.index, None)
         wanted = not (self._is_stopping or child.is_unwanted or child.has_successor)
         if wanted and not self._nurseries[-1].lost.done():
@@ -509,6 +633,8 @@ class Supervisor:
             return
         deliveries = await consumer.adopt(incarnation, list(causes))
         outcomes = [self.casualties.judge(delivery, causes[delivery.id]) for delivery in deliveries]
+        for outcome in outcomes:
+            self._tell_of_dead(outcome, causes[outcome.delivery.id])
         if outcomes:
             # Adopted once, they are settled until it works: nobody else will.
             backoff = Backoff()
@@ -519,6 +645,13 @@ class Supervisor:
                 except BrokerUnavailableError as exc:
                     _log.warning("%d outcomes cannot be settled yet (%s)", len(outcomes), exc)
                     await self._clock.sleep(backoff.next())
+
+    def _tell_of_dead(self, outcome: Outcome, cause: Cause) -> None:
+        signum = signal_number(cause.signal) if isinstance(cause, Terminated) else None
+        text = f"TimeLimitExceeded({cause.limit_s:g})" if isinstance(cause, HardLimit) else f"WorkerLostError({cause})"
+        event = outcome_event(outcome, text, signum)
+        if event is not None:
+            self.tell_of(event[0], **event[1])
 
     async def _abandon(self, child: Child, running: Sequence[str]) -> None:
         incarnation = _incarnation(child)
@@ -780,7 +913,7 @@ class Supervisor:
         backoff = Backoff()
         while self._control is None:
             try:
-                self._control = await self.links.control.serve(self.options.node, control.handle)
+                self._control = await self.links.control.serve(self.options.node, control.handle, clock=self.clock)
             except Exception as exc:
                 _log.warning("remote control is not available yet: %s", exc)
                 await self._clock.sleep(backoff.next())
@@ -789,6 +922,11 @@ class Supervisor:
 
 def _incarnation(child: Child) -> Incarnation | None:
     return child.slot.incarnation or None  # type: ignore[return-value]
+
+
+def _ended_count(child: Child) -> int:
+    counters = child.slot.counters()
+    return sum(counters[name] for name in ("succeeded", "failed", "retried", "buried"))
 
 
 def _is_alive(pid: int) -> bool:

@@ -111,12 +111,11 @@ def _is(
 
 
 _BEAT = "the scheduler is not built yet in this version"
-_EVENTS = "task events are not built yet in this version"
-_SERVERS = "it is for server brokers, which are not built yet in this version"
+_EVENTS = "it is for monitors that have a queue, which they have on RabbitMQ only"
+_SERVERS = "workers connect again for ever; producers within task_publish_timeout"
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
-_REDIS = "it is for Redis, which is not built yet in this version"
+_REDIS_CLIENT = "connections are bounded by task_publish_timeout, kept alive, and made as they are needed"
 _SQL = "it is for SQL result stores, which are not built yet in this version"
-_RATES = "rate limits are not built yet in this version"
 _CANVAS = "workflows are not built yet in this version"
 
 _UNSAFE = "a message could then run any code on the worker; it is not offered"
@@ -193,8 +192,8 @@ class Settings:
     broker_transport_options = _is(
         Table(),
         FrozenDict(),
-        "Options of the broker's adapter, by its own names.",
-        later="the engines that exist take their options in the URL",
+        "Options of the broker's adapter; Redis: `global_keyprefix`, `sep`, `priority_steps`, `queue_order_strategy`, "
+        "`master_name`, `sentinel_kwargs`.",
     )
     broker_connection_timeout = _is(Seconds(0.001), 4.0, "To connect to a broker server.", later=_SERVERS)
     broker_connection_retry = _is(Flag(), True, "Connect again when a connection is lost.", later=_SERVERS)
@@ -216,7 +215,7 @@ class Settings:
         Whole(), 10, "Most connections that producers of one process keep; 0: no pool.", later=_SERVERS
     )
     broker_pool_acquire_timeout = _is(Seconds(), None, "To wait for one of them; None: no limit.", later=_SERVERS)
-    broker_use_ssl = _is(FlagOrTable(), False, "TLS to the broker: True, or options.", later=_SERVERS)
+    broker_use_ssl = _is(FlagOrTable(), False, "TLS to the broker: True, or options.")
 
     # tasks: running
     task_acks_late = _is(
@@ -243,7 +242,7 @@ class Settings:
     task_time_limit = _is(Seconds(0.001), None, "Hard limit of one run: its process is killed.")
     task_soft_time_limit = _is(Seconds(0.001), None, "Soft limit of one run: SoftTimeLimitExceeded is raised in it.")
     task_track_started = _is(Flag(), False, "Store the state STARTED: one more write for each task.")
-    task_default_rate_limit = _is(RateLimit(), None, "Rate limit of tasks without their own.", later=_RATES)
+    task_default_rate_limit = _is(RateLimit(), None, "Rate limit, per worker, of tasks without their own.")
     task_always_eager = _is(Flag(), False, "Run tasks in the caller instead of sending them; for tests.")
     task_eager_propagates = _is(Flag(), False, "Tasks run eagerly raise instead of returning a failed result.")
     task_store_eager_result = _is(Flag(), False, "Store results of tasks run eagerly.")
@@ -274,12 +273,18 @@ class Settings:
     task_max_decompressed_bytes = _is(
         Whole(1024, 256 * 2**20, "bytes"), 8 * 2**20, "Largest body after decompression.", ours=True
     )
-    task_send_sent_event = _is(Flag(), False, "Producers send the event `task-sent`.", later=_EVENTS)
+    task_send_sent_event = _is(Flag(), False, "Producers send the event `task-sent`.")
 
     # tasks: routing
     task_default_queue = _is(QueueName(), "celery", "The queue of tasks that no route sends elsewhere.")
     task_queues = _is(Queues(), None, "Queues that a worker serves; None: the default queue.")
     task_routes = _is(Routes(), None, "Which task goes where: names, globs, regexes, functions.")
+    task_celery_queues = _is(
+        Names(),
+        (),
+        "Queues, by name or glob, of Celery's workers: on Redis, messages to them are written in Celery's form.",
+        ours=True,
+    )
     task_create_missing_queues = _is(Flag(), True, "Queues that `task_queues` does not name may be used.")
     task_default_exchange = _is(Text(), None, "Exchange of the default queue; None: the default exchange.")
     task_default_exchange_type = _is(_EXCHANGE_TYPES, "direct", "Its type.")
@@ -304,8 +309,7 @@ class Settings:
     result_backend_transport_options = _is(
         Table(),
         FrozenDict(),
-        "Options of the result store's adapter.",
-        later="the engines that exist take their options in the URL",
+        "Options of the result store's adapter; Redis: `global_keyprefix`, `master_name`, `sentinel_kwargs`.",
     )
     result_expires = _is(Seconds(), 86400.0, "Age at which results are deleted; None or 0: never.")
     result_failure_expires = _is(Seconds(), None, "The same for failures; None: as `result_expires`.")
@@ -348,7 +352,7 @@ class Settings:
         "Each worker also serves a queue of its own, `<node>.dq2`.",
         later="not built yet in this version",
     )
-    worker_disable_rate_limits = _is(Flag(), False, "Ignore rate limits.", later=_RATES)
+    worker_disable_rate_limits = _is(Flag(), False, "Ignore rate limits.")
 
     # worker: life
     worker_lease = _is(
@@ -358,7 +362,10 @@ class Settings:
     worker_grace = _is(Seconds(), 30.0, "What running tasks get to finish after SIGTERM.", ours=True)
     worker_soft_shutdown_timeout = _is(Seconds(), 0.0, "What they still get in a cold shutdown.")
     worker_enable_remote_control = _is(Flag(), True, "Answer `celeriac inspect` and `control`.")
-    worker_send_task_events = _is(Flag(), False, "Send events, for monitors.", later=_EVENTS)
+    worker_consume_celery = _is(
+        Flag(), True, "On Redis, also run what Celery's producers put into the worker's queues.", ours=True
+    )
+    worker_send_task_events = _is(Flag(), False, "Send task events, for monitors, from the start.")
 
     # worker: logs
     worker_hijack_root_logger = _is(Flag(), True, "Set up the root logger; False leaves logging to the application.")
@@ -422,23 +429,25 @@ class Settings:
     event_queue_prefix = _is(Text(), "celeryev", "Start of its name.", later=_EVENTS)
     event_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.", later=_EVENTS)
     event_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.", later=_EVENTS)
-    event_serializer = _is(Choice("json"), "json", "How events are written.", later=_EVENTS)
-    event_exchange = _is(Text(), "celeryev", "Exchange of events.", later=_EVENTS)
+    event_serializer = _is(Choice("json"), "json", "How events are written.")
+    event_exchange = _is(Text(), "celeryev", "Exchange of events.")
     control_queue_ttl = _is(Seconds(), 300.0, "Life of a command that nobody reads.", later=_SERVERS)
     control_queue_expires = _is(Seconds(), 10.0, "Life of a command queue without a reader.", later=_SERVERS)
     control_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.", later=_SERVERS)
     control_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.", later=_SERVERS)
-    control_exchange = _is(Text(), "celery", "Start of the names of command exchanges.", later=_SERVERS)
+    control_exchange = _is(Text(), "celery", "Start of the names of command exchanges.")
 
     # servers to come
-    redis_backend_use_ssl = _is(FlagOrTable(), None, "TLS to a Redis result store.", later=_REDIS)
-    redis_max_connections = _is(Whole(1), None, "Most connections to it.", later=_REDIS)
-    redis_socket_timeout = _is(Seconds(0.001), 120.0, "To answer.", later=_REDIS)
-    redis_socket_connect_timeout = _is(Seconds(0.001), None, "To connect.", later=_REDIS)
-    redis_socket_keepalive = _is(Flag(), False, "TCP keep-alive.", later=_REDIS)
-    redis_retry_on_timeout = _is(Flag(), False, "Try again after a timeout.", later=_REDIS)
-    redis_backend_health_check_interval = _is(Seconds(), None, "How often an idle connection is tried.", later=_REDIS)
-    redis_client_name = _is(Text(), None, "Name of connections in CLIENT LIST.", later=_REDIS)
+    redis_backend_use_ssl = _is(FlagOrTable(), None, "TLS to a Redis result store: True, or options.")
+    redis_max_connections = _is(Whole(1), None, "Most connections to it.", later=_REDIS_CLIENT)
+    redis_socket_timeout = _is(Seconds(0.001), 120.0, "To answer.", later=_REDIS_CLIENT)
+    redis_socket_connect_timeout = _is(Seconds(0.001), None, "To connect.", later=_REDIS_CLIENT)
+    redis_socket_keepalive = _is(Flag(), False, "TCP keep-alive.", later=_REDIS_CLIENT)
+    redis_retry_on_timeout = _is(Flag(), False, "Try again after a timeout.", later=_REDIS_CLIENT)
+    redis_backend_health_check_interval = _is(
+        Seconds(), None, "How often an idle connection is tried.", later=_REDIS_CLIENT
+    )
+    redis_client_name = _is(Text(), None, "Name of connections in CLIENT LIST.", later=_REDIS_CLIENT)
     database_engine_options = _is(Table(), FrozenDict(), "Options of SQLAlchemy's engine.", celery="a dict", later=_SQL)
     database_short_lived_sessions = _is(Flag(), False, "A session for each use.", later=_SQL)
     database_table_names = _is(Table(), None, "Names of the tables.", later=_SQL)

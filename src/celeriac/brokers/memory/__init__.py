@@ -3,5 +3,6 @@
 from celeriac.brokers.memory.broker import MemoryBroker
 from celeriac.brokers.memory.consumer import MemoryConsumer
 from celeriac.brokers.memory.control import MemoryControl
+from celeriac.brokers.memory.events import MemoryEvents
 
-__all__ = ["MemoryBroker", "MemoryConsumer", "MemoryControl"]
+__all__ = ["MemoryBroker", "MemoryConsumer", "MemoryControl", "MemoryEvents"]

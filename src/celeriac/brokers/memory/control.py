@@ -13,6 +13,7 @@ from celeriac.storage.memory import open_space
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from celeriac.interfaces import LogicalClock
     from celeriac.storage.memory import MemorySpace
 
 
@@ -35,7 +36,12 @@ class MemoryControl:
         self._servers = self._space.part(Servers)
 
     async def serve(
-        self, node: str, handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]], /
+        self,
+        node: str,
+        handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
+        /,
+        *,
+        clock: LogicalClock | None = None,
     ) -> MemoryControlServer:
         server = MemoryControlServer(self._space, node, handler)
         with self._space.lock:
@@ -60,6 +66,9 @@ class MemoryControl:
         for server in asked:
             server.ask(method, request, gathering)
         return gathering.wait(timeout_s) if reply else {}
+
+    def close(self) -> None:
+        """There is no connection."""
 
 
 class Replies:

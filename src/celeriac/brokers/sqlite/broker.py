@@ -16,7 +16,8 @@ from celeriac.clock import SYSTEM_CLOCK, Clock, boot_id
 from celeriac.interfaces import BrokerTraits
 from celeriac.model import Cancelled, DeadLetter, Peeked, QueueDepth
 from celeriac.probe import Probe
-from celeriac.storage.sqlite import Database, WakeRoom, forks, mask_of, processes, transaction
+from celeriac.storage import forks
+from celeriac.storage.sqlite import Database, WakeRoom, mask_of, processes, transaction
 
 if TYPE_CHECKING:
     import sqlite3

@@ -14,11 +14,13 @@ import msgspec
 
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK, Clock
 from celeriac.errors import BrokerError
-from celeriac.storage.sqlite import Database, WakeRoom, forks
+from celeriac.storage import forks
+from celeriac.storage.sqlite import Database, WakeRoom
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from celeriac.interfaces import LogicalClock
     from celeriac.storage.sqlite import Durability
 
 _PREFIX: Final = "n"
@@ -70,7 +72,12 @@ class SqliteControl:
         forks.register(self)
 
     async def serve(
-        self, node: str, handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]], /
+        self,
+        node: str,
+        handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
+        /,
+        *,
+        clock: LogicalClock | None = None,
     ) -> SqliteControlServer:
         room = self._open_room()
         name = f"{_PREFIX}{ENTROPY.getrandbits(64):016x}"
@@ -136,6 +143,9 @@ class SqliteControl:
                 self._database.prepare()
                 self._room = WakeRoom(self._database.wake_directory)
             return self._room
+
+    def close(self) -> None:
+        """Each call has sockets of its own."""
 
     def before_fork(self) -> None:
         return

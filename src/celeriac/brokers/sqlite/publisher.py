@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from celeriac.brokers.sqlite.lines import insert_special
 from celeriac.brokers.sqlite.rows import SQL, Row, row_of
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
-from celeriac.storage.sqlite import faults, forks, mask_of, transaction
+from celeriac.storage import forks
+from celeriac.storage.sqlite import faults, mask_of, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

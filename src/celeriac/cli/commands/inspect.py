@@ -22,6 +22,9 @@ QUESTIONS: Final[dict[str, str]] = {
     "revoked": "the tasks that must not start",
     "conf": "their settings, passwords hidden",
     "query_task": "where the tasks ID... are",
+    "clock": "their logical clocks",
+    "memsample": "the memory of their supervisors",
+    "report": "what they are, in a line",
 }
 
 

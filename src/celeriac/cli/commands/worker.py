@@ -12,7 +12,6 @@ from celeriac.cli.session import session
 from celeriac.errors import ConfigError
 
 _NO_EFFECT = {
-    "task_events": ("-E", "task events are not built yet in this version"),
     "without_gossip": ("--without-gossip", "workers do not gossip"),
     "without_mingle": ("--without-mingle", "a worker asks no other worker at its start; it starts at once"),
     "without_heartbeat": ("--without-heartbeat", "leases need a beat, and one beat serves a whole worker"),
@@ -115,7 +114,7 @@ of the worker failed · 78 the application cannot be loaded, or is set up wrongl
 @click.option("-I", "--include", multiple=True, metavar="MODULES", help="More modules with tasks.")
 @click.option("--autoreload", is_flag=True, help="Start anew when source files change; for development.")
 @click.option("-B", "--beat", is_flag=True, help="Also run the scheduler: not built yet.")
-@click.option("-E", "--task-events", is_flag=True, help="No effect yet.")
+@click.option("-E", "--task-events", is_flag=True, help="Tell monitors how each task fares.")
 @click.option("--without-gossip", is_flag=True, help="No effect; Celery's.")
 @click.option("--without-mingle", is_flag=True, help="No effect; Celery's.")
 @click.option("--without-heartbeat", is_flag=True, help="No effect; Celery's.")

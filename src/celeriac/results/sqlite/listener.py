@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from celeriac.errors import CeleriacError
-from celeriac.storage.sqlite import FALLBACK_S, WakeRoom, forks
+from celeriac.storage import forks
+from celeriac.storage.sqlite import FALLBACK_S, WakeRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

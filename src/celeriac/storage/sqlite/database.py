@@ -14,7 +14,8 @@ import msgspec
 
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK, Clock
 from celeriac.errors import StorageError
-from celeriac.storage.sqlite import faults, forks, mounts, schema
+from celeriac.storage import forks
+from celeriac.storage.sqlite import faults, mounts, schema
 from celeriac.storage.sqlite.url import Durability, SqliteUrl, check_durability
 
 if TYPE_CHECKING:

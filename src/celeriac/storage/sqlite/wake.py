@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from celeriac.clock import ENTROPY
 from celeriac.errors import StorageError
-from celeriac.storage.sqlite import forks
+from celeriac.storage import forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -49,6 +49,7 @@ class ClaimingTests(BrokerStage):
     async def test_higher_priority_first_over_all_queues(self, broker: Broker, consume: Consume) -> None:
         levels = broker.traits.priorities
         skip_unless(levels > 1, "priorities")
+        skip_unless(broker.traits.spans_queues, "spans_queues")
         sent = [outgoing(queue, priority=level) for level in range(levels) for queue in ("a", "b", "c")]
         broker.publish(sent)
         consumer = await consume("b", "c", "a")

@@ -118,7 +118,9 @@ class PublishingTests(BrokerStage):
     async def test_a_live_id_is_dropped_and_the_first_stays(self, broker: Broker, consume: Consume) -> None:
         first = outgoing(body=b"first")
         broker.publish([first, outgoing(id=first.id, body=b"second of one batch")])
-        broker.publish([outgoing(id=first.id, body=b"of another batch"), outgoing("elsewhere", id=first.id)])
+        broker.publish([outgoing(id=first.id, body=b"of another batch")])
+        if broker.traits.spans_queues:
+            broker.publish([outgoing("elsewhere", id=first.id)])
         consumer = await consume("q", "elsewhere")
         (got,) = await take(consumer)
         assert (got.queue, got.body) == ("q", b"first")

@@ -1,0 +1,686 @@
+"""The Redis consumer: one connection on which claims wait, one for everything else, one that listens to news.
+
+**A claim that waits carries nothing.** It is two commands in one write: a blocking read of the wake markers, and the
+claim script behind it. The server runs the second the moment the first returns, so a message is leased, and on its way,
+without another round trip; and because a script leases it, a reply that is lost loses nothing: the next claim asks for
+what the lost one took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from redis.exceptions import NoScriptError
+
+from celeriac.brokers.redis.layout import FOREIGN, millis, pack, unpack
+from celeriac.clock import ENTROPY
+from celeriac.errors import BrokerError, LeaseLostError
+from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
+from celeriac.storage.redis import Line, ReplyLostError, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Sequence
+
+    from celeriac.brokers.redis.layout import Layout, Space
+    from celeriac.clock import Clock
+    from celeriac.interfaces import ForeignForm
+    from celeriac.model import Incarnation, Outcome, Outgoing, TaskId
+    from celeriac.probe import Probe
+    from celeriac.storage.redis import Deployment
+
+_log = logging.getLogger("celeriac.worker")
+
+_script: Final = partial(load, f"{__package__}.lua")
+_CLAIM: Final = _script("claim")
+_SETTLE: Final = _script("settle")
+_IMPORT: Final = _script("import")
+
+_LOOK_AGAIN_S: Final = 2.5
+"""A claim that waits looks this often though nothing woke it: a wake-up is a hint and may be lost. With the grace of a
+line it also bounds how long a connection that is half open goes unnoticed: 4 s."""
+_RELISTEN_S: Final = 0.5
+_MOST_BYTES: Final = 4 << 20
+"""Of one claim, so that a script stays short; one message more than that still comes."""
+_MOST_SETTLED: Final = 1000
+_INVALIDATED: Final = b"__redis__:invalidate"
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class _Lane:
+    """One space's queues, and the connection on which claims wait for them."""
+
+    def __init__(self, space: Space, queues: list[str], line: Line) -> None:
+        self.space = space
+        self.queues = queues
+        self.line = line
+        self.lost: list[int] = []
+        """Tags of claims whose replies were lost."""
+        self.turn = 0
+        self.due_s: float | None = None
+        """When something becomes due, in seconds from the last look."""
+
+
+class RedisConsumer:
+    """One incarnation's door to the queues."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        layout: Layout,
+        queues: tuple[str, ...],
+        *,
+        incarnation: Incarnation,
+        lease_s: float,
+        name: str,
+        clock: Clock,
+        foreign: ForeignForm | None,
+        foreign_list: Callable[[Outgoing], tuple[str, bytes] | None] | None,
+        forward: Callable[[Sequence[Outgoing]], object],
+        probe: Probe,
+    ) -> None:
+        self._deployment = deployment
+        self._layout = layout
+        self._incarnation = incarnation
+        self._lease_s = lease_s
+        self._name = name
+        self._clock = clock
+        self._foreign = foreign
+        self._foreign_list = foreign_list
+        self._forward = forward
+        self._probe = probe
+        self._loop = asyncio.get_running_loop()
+        self._lanes = [
+            _Lane(space, mine, Line(deployment, space.prefix, on_connect=self._track if foreign else None))
+            for space, mine in layout.spaces(sorted(queues) if layout.order == "sorted" else queues)
+        ]
+        self._desks = {lane.space.prefix: (lane.space, Line(deployment, lane.space.prefix)) for lane in self._lanes}
+        """Where everything is said that does not wait, by space."""
+        self._entered = set(self._desks)
+        """Spaces in which this incarnation has a lease."""
+        self._news = Line(deployment, layout.root, on_connect=self._subscribe)
+        self._news_id = 0
+        self._listener: asyncio.Task[None] | None = None
+        self._claiming = asyncio.Lock()
+        self._tag = 0
+        self._stamp = 0
+        self._untold: list[Delivery] = []
+        """Taken for a claim that had already got enough from other queues of a cluster."""
+        self._waiting = False
+        self._called: asyncio.Event | None = None
+        self._is_interrupted = False
+        self._is_closed = False
+        self._errands: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def open(cls, deployment: Deployment, layout: Layout, queues: tuple[str, ...], **parts: Any) -> RedisConsumer:
+        """Enter the incarnation and listen to the news."""
+        consumer = cls(deployment, layout, queues, **parts)
+        try:
+            await consumer._enter()
+        except BaseException:
+            await consumer._hang_up()
+            raise
+        return consumer
+
+    async def _enter(self) -> None:
+        heard = asyncio.Event()
+        self._listener = self._loop.create_task(self._listen(heard), name="redis-news")
+        lease_ms = round(self._lease_s * 1000)
+        for lane in self._lanes:
+            args = (*lane.space.head(), self._incarnation, lease_ms, self._name, *lane.queues)
+            stamp = await self._desk(lane.space).run(_script("open"), (lane.space.prefix,), args, "open a consumer in")
+            if stamp < 0:
+                raise ValueError(f"incarnation {self._incarnation} consumes already; make a new one for each consumer")
+            self._stamp = max(self._stamp, stamp)
+        # Cancellations are heard from here on.
+        waiting = asyncio.ensure_future(heard.wait())
+        await asyncio.wait((waiting, self._listener), return_when=asyncio.FIRST_COMPLETED, timeout=5.0)
+        waiting.cancel()
+
+    @property
+    def incarnation(self) -> Incarnation:
+        return self._incarnation
+
+    @property
+    def cancel_stamp(self) -> int:
+        return self._stamp
+
+    # -- claiming ---------------------------------------------------------------------------------------------------
+
+    async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
+        self._is_interrupted = False
+        async with self._claiming:
+            found = await self._claim(limit, wait_s)
+        self._probe.signal("claimed", len(found))
+        return found
+
+    async def _claim(self, limit: int, wait_s: float) -> list[Delivery]:
+        self._check_open()
+        found = await self._called_off_safely(self._look(limit))
+        if found or wait_s <= 0:
+            return found
+        deadline = self._loop.time() + wait_s
+        while not found and not self._is_interrupted and not self._is_closed:
+            left_s = deadline - self._loop.time()
+            if left_s <= 0:
+                break
+            found = await self._called_off_safely(self._wait(limit, left_s))
+        return found
+
+    async def _called_off_safely(self, work: Coroutine[Any, Any, list[Delivery]]) -> list[Delivery]:
+        """When the caller goes away meanwhile, what was taken goes back before he is let go."""
+        task = self._loop.create_task(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._is_interrupted = True
+            await self._ring()
+            await asyncio.wait((task,))
+            if not task.cancelled() and task.exception() is None and (found := task.result()):
+                self._untold = [*found, *self._untold]
+            await self._return_untold()
+            raise
+
+    async def _return_untold(self) -> None:
+        untold, self._untold = self._untold, []
+        if untold and not self._is_closed:
+            try:
+                await self._settle([("R", each) for each in untold])
+            except BrokerError as exc:
+                _log.warning("cannot give back %d messages, they wait for the end of the lease: %s", len(untold), exc)
+
+    async def _look(self, limit: int) -> list[Delivery]:
+        found, self._untold = self._untold[:limit], self._untold[limit:]
+        lanes = self._lanes
+        for lane in lanes:
+            if len(found) >= limit:
+                break
+            if lane.queues:
+                tag, keys, args = self._claim_command(lane, limit - len(found))
+                try:
+                    reply = await lane.line.run(_CLAIM, keys, args, "claim from")
+                except ReplyLostError:
+                    lane.lost.append(tag)
+                    raise
+                found += await self._read(lane, keys, reply)
+        if len(lanes) > 1:
+            lanes.append(lanes.pop(0))  # no queue of a cluster starves
+        return found
+
+    def _claim_command(self, lane: _Lane, limit: int) -> tuple[int, list[str], tuple[Any, ...]]:
+        self._tag += 1
+        queues = lane.queues
+        count = len(queues)
+        if count > 1 and self._layout.order == "round_robin":  # no queue starves: each claim begins with another one
+            start = lane.turn % count
+            queues = queues[start:] + queues[:start]
+        lane.turn += 1
+        base = lane.space.base
+        keys = [base(queue) for queue in queues]
+        numbers: list[int] = []
+        if self._foreign is not None:
+            for queue_lists in zip(*(self._layout.foreign_lists(queue) for queue in queues), strict=True):
+                keys += queue_lists  # first the lists of all queues that are served first
+                numbers += range(1, count + 1)
+        lost = lane.lost[0] if lane.lost else ""
+        return (
+            self._tag,
+            keys,
+            (
+                *lane.space.head(),
+                self._incarnation,
+                limit,
+                self._tag,
+                lost,
+                _MOST_BYTES,
+                count,
+                lane.turn & 1,
+                *numbers,
+            ),
+        )
+
+    async def _wait(self, limit: int, left_s: float) -> list[Delivery]:
+        """Wait in all lanes until one has something, or something may have become due."""
+        pause_s = min(left_s, _LOOK_AGAIN_S * ENTROPY.uniform(0.8, 1.0))
+        for lane in self._lanes:
+            if lane.due_s is not None:
+                pause_s = min(pause_s, lane.due_s + 0.001)
+        pause_s = max(pause_s, 0.001)
+        self._waiting = True
+        try:
+            # From here on an interrupt rings; one that came before must not be waited out.
+            if self._is_interrupted or self._is_closed:
+                return []
+            self._probe.signal("waiting", self._incarnation)
+            if not self._lanes:
+                await self._wait_for_nothing(pause_s)
+                return []
+            if len(self._lanes) == 1:
+                return await self._wait_in(self._lanes[0], limit, pause_s)
+            waits = [self._loop.create_task(self._wait_in(lane, limit, pause_s)) for lane in self._lanes]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await self._ring()
+            taken = list(await asyncio.gather(*waits, return_exceptions=True))
+        finally:
+            self._waiting = False
+        found: list[Delivery] = []
+        for each in taken:
+            if isinstance(each, list):
+                found += each
+        self._untold += found[limit:]
+        if not found:
+            for each in taken:
+                if isinstance(each, BaseException):
+                    raise each
+        return found[:limit]
+
+    async def _wait_for_nothing(self, pause_s: float) -> None:
+        """On a cluster, a consumer without queues has no server to wait at."""
+        self._called = asyncio.Event()
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._called.wait()
+        except TimeoutError:
+            pass
+
+    async def _wait_in(self, lane: _Lane, limit: int, pause_s: float) -> list[Delivery]:
+        tag, keys, args = self._claim_command(lane, limit)
+        base, bell = lane.space.base, f"{lane.space.prefix}bell:{self._incarnation}"
+        markers = [f"{base(queue)}:w" for queue in lane.queues]
+        # A wake marker counts for all queues of this claim, whichever it was for.
+        commands: list[tuple[Any, ...]] = [
+            ("BZPOPMIN", bell, *markers, f"{pause_s:.3f}"),
+            ("EVALSHA", _CLAIM.digest, len(keys), *keys, *args),
+        ]
+        heard = None
+        if self._foreign is not None and lane.queues:
+            # The server tells the news line when one of kombu's lists changes after this look (client tracking): a
+            # producer of Celery's rings no bell of ours.
+            commands[:0] = [("CLIENT", "CACHING", "YES"), ("EXISTS", *keys[len(lane.queues) :])]
+
+            def heard(index: int, reply: Any) -> None:
+                if index == 1 and reply:
+                    self._errand(self._ring())
+
+        try:
+            try:
+                *_, reply = await lane.line.pipe(commands, "claim from", block_s=pause_s, heard=heard)
+            except NoScriptError:  # the server is another one, or its scripts were flushed; the marker is used up
+                reply = await lane.line.run(_CLAIM, keys, args, "claim from")
+        except ReplyLostError:
+            lane.lost.append(tag)
+            raise
+        return await self._read(lane, keys, reply)
+
+    async def _read(self, lane: _Lane, keys: list[str], reply: list[Any]) -> list[Delivery]:
+        if not reply[0]:
+            raise LeaseLostError(
+                f"incarnation {self._incarnation} was reaped, abandoned or closed and can claim nothing; "
+                "open another consumer"
+            )
+        if lane.lost:
+            lane.lost.pop(0)
+        due_ms = reply[1]
+        lane.due_s = None if due_ms < 0 else due_ms / 1000.0
+        if reply[2] > self._stamp:
+            self._stamp = reply[2]
+        if len(reply) == 3:
+            return []
+        base = lane.space.base("")
+        start = len(base) - 1
+        names = [key[start:-1] for key in keys[: len(lane.queues)]]
+        found: list[Delivery] = []
+        foreign: list[tuple[int, str, int, int, bytes]] = []
+        values = iter(reply)
+        next(values), next(values), next(values)
+        for raw_id, count, number, tag, blob in zip(values, values, values, values, values, strict=True):
+            if blob[:1] == FOREIGN:
+                foreign.append((number, raw_id.decode(), int(tag), count, blob[1:]))
+                continue
+            stored = unpack(blob)
+            found.append(
+                Delivery(
+                    tag=int(tag),
+                    id=raw_id.decode(),
+                    queue=names[number - 1],
+                    headers=stored.headers,
+                    body=stored.body,
+                    priority=stored.priority,
+                    deliveries=count,
+                    enqueued_at=stored.enqueued_at,
+                )
+            )
+        if foreign:
+            found += await self._import(lane, names, foreign)
+        if self._layout.is_cluster and found:
+            found = await self._without_cancelled(found)
+        return found
+
+    async def _import(
+        self, lane: _Lane, names: list[str], foreign: list[tuple[int, str, int, int, bytes]]
+    ) -> list[Delivery]:
+        """Read what came from kombu's lists, and give it its own id; what is not due yet goes to the store."""
+        assert self._foreign is not None
+        now = self._clock.time()
+        args: list[Any] = [*lane.space.head(), self._incarnation]
+        read: list[tuple[Outgoing, int, int]] = []
+        for number, old_id, tag, count, raw in foreign:
+            message = self._foreign.decode(raw, names[number - 1])
+            read.append((message, tag, count))
+            args += (number, old_id, tag, message.id, millis(message.not_before), pack(message, now))
+        keys = [lane.space.base(name) for name in names]
+        try:
+            answers = await self._desk(lane.space).run(_IMPORT, keys, args, "claim from")
+        except BrokerError:
+            lane.lost += {tag for _, tag, _ in read}  # all of the claim: the caller gets none of it
+            raise
+        return [
+            Delivery(
+                tag=tag,
+                id=message.id,
+                queue=message.queue,
+                headers=message.headers,
+                body=message.body,
+                priority=message.priority,
+                deliveries=count,
+                enqueued_at=now,
+            )
+            for (message, tag, count), answer in zip(read, answers, strict=True)
+            if answer == ord("1")
+        ]
+
+    async def _without_cancelled(self, found: list[Delivery]) -> list[Delivery]:
+        """On a cluster, an order may have come while its message was in no queue that was known."""
+        orders = {order.id for order in await self.cancelled([each.id for each in found])}
+        if not orders:
+            return found
+        self._stamp += 1  # the worker asks, and ends them with their results
+        return found
+
+    # -- settling ---------------------------------------------------------------------------------------------------
+
+    async def settle(self, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
+        if self._is_closed:
+            return [Settled.LEASE_LOST] * len(outcomes)
+        records: list[tuple[str, Any]] = []
+        for outcome in outcomes:
+            kind = type(outcome)
+            if kind is Done:
+                records.append(("D", outcome))
+            elif kind is Later:
+                records.append(("L", outcome))
+            elif kind is Bury:
+                records.append(("B", outcome))
+            else:
+                records.append(("S" if outcome.spent else "R", outcome.delivery))  # type: ignore[union-attr]
+        answers = await self._settle(records)
+        self._probe.signal("settled", len(answers))
+        return answers
+
+    async def _settle(self, records: list[tuple[str, Any]]) -> list[Settled]:
+        answers: list[Settled] = []
+        for start in range(0, len(records), _MOST_SETTLED):
+            answers += await self._settle_piece(records[start : start + _MOST_SETTLED])
+        return answers
+
+    async def _settle_piece(self, records: list[tuple[str, Any]]) -> list[Settled]:
+        queues: dict[str, list[int]] = {}
+        for index, (kind, what) in enumerate(records):
+            queue = what.queue if kind in "RS" else what.delivery.queue
+            queues.setdefault(queue, []).append(index)
+        answers = [Settled.LEASE_LOST] * len(records)
+        for space, mine in self._layout.spaces(list(queues)):
+            order = [index for queue in mine for index in queues[queue]]
+            if not order:
+                continue
+            reply = await self._settle_in(space, [(queue, [records[i] for i in queues[queue]]) for queue in mine])
+            for index, answer in zip(order, reply, strict=True):
+                if answer == 49:  # "1"
+                    answers[index] = Settled.OK
+        return answers
+
+    async def _settle_in(self, space: Space, groups: list[tuple[str, list[tuple[str, Any]]]]) -> bytes:
+        numbers = {queue: number for number, (queue, _) in enumerate(groups, 1)}
+        args: list[Any] = [*space.head(), self._incarnation, len(groups)]
+        for _, records in groups:
+            deliveries = [what if kind in "RS" else what.delivery for kind, what in records]
+            args.append(len(deliveries))
+            args += [each.id for each in deliveries]
+            args += [each.tag for each in deliveries]
+            for kind, what in records:
+                if kind in "RS":
+                    args += (kind, "", "", "", 0)
+                    continue
+                result = what.result
+                then = ("", "", "") if result is None else (result.state, result.payload, millis(result.expires_at))
+                if kind == "L":
+                    message = what.message
+                    if self._layout.is_cluster and message.queue != what.delivery.queue:
+                        await self._send_ahead(space, what.delivery, [message])
+                        args += ("D", *then, 0)
+                        continue
+                    number = numbers.setdefault(message.queue, len(numbers) + 1)
+                    args += ("L", *then, 0, number, millis(message.not_before), pack(message, self._clock.time()))
+                    continue
+                successors = what.successors
+                if successors and self._layout.is_cluster:
+                    await self._send_ahead(space, what.delivery, successors)
+                    successors = ()
+                args += (kind, *then, len(successors))
+                if kind == "B":
+                    args.append(_encode((what.reason, what.detail, what.delivery.deliveries)))
+                for message in successors:
+                    args += self._successor(message, numbers)
+        keys = [space.base(queue) for queue in numbers]
+        reply: bytes = await self._desk(space).run(_SETTLE, keys, args, "settle in")
+        return reply
+
+    async def _send_ahead(self, space: Space, delivery: Delivery, messages: Sequence[Outgoing]) -> None:
+        """On a cluster, what follows is in other slots: it goes before the acknowledgement, if the message is held."""
+        key = f"{space.base(delivery.queue)}:h:{self._incarnation}"
+        hold = await self._desk(space).call("settle in", "HGET", key, delivery.id)
+        if hold is not None and hold.startswith(b"%d:" % delivery.tag):
+            await asyncio.to_thread(self._forward, messages)
+
+    def _successor(self, message: Outgoing, numbers: dict[str, int]) -> tuple[Any, ...]:
+        if self._foreign_list is not None and (found := self._foreign_list(message)) is not None:
+            return 0, found[0], "", "", found[1]
+        number = numbers.setdefault(message.queue, len(numbers) + 1)
+        return (
+            number,
+            message.id,
+            millis(message.not_before),
+            "1" if message.fresh else "0",
+            pack(message, self._clock.time()),
+        )
+
+    async def adopt(self, incarnation: Incarnation, ids: Collection[TaskId], /) -> Sequence[Delivery]:
+        self._check_open()
+        self._tag += 1
+        tag = self._tag
+        adopted: list[Delivery] = []
+        lanes = {lane.space.prefix for lane in self._lanes}
+        spaces = [lane.space for lane in self._lanes]
+        if self._layout.is_cluster:
+            names = await self._call("list the queues of", "SMEMBERS", self._layout.queues)
+            spaces = [self._layout.space(name.decode()) for name in names]
+        for space in spaces if ids else ():
+            entry = ("", "") if space.prefix in lanes else (round(self._lease_s * 1000), self._name)
+            args = (*space.head(), incarnation, self._incarnation, tag, *entry, *ids)
+            reply = await self._desk(space).run(_script("adopt"), (space.prefix,), args, "adopt in")
+            if not reply[0]:
+                self._raise_lost()
+            if len(reply) > 1:
+                self._entered.add(space.prefix)  # from now on there is a lease to renew in this space, too
+            values = iter(reply[1:])
+            for raw_id, count, queue, blob in zip(values, values, values, values, strict=True):
+                stored = unpack(blob)
+                adopted.append(
+                    Delivery(
+                        tag=tag,
+                        id=raw_id.decode(),
+                        queue=queue.decode(),
+                        headers=stored.headers,
+                        body=stored.body,
+                        priority=stored.priority,
+                        deliveries=count,
+                        enqueued_at=stored.enqueued_at,
+                    )
+                )
+        return adopted
+
+    # -- cancellations ----------------------------------------------------------------------------------------------
+
+    async def cancelled(self, ids: Collection[TaskId], /) -> Sequence[Cancellation]:
+        self._check_open()
+        if not ids:
+            return []
+        now_ms = self._clock.time() * 1000.0
+        found: dict[TaskId, Cancellation] = {}
+        for space, line in list(self._desks.values()):
+            packed = await line.call("read cancellations of", "HMGET", f"{space.prefix}cancelled", *ids)
+            for task_id, order in zip(ids, packed, strict=True):
+                if order is not None:
+                    until, terminate, signal, *_ = msgspec.msgpack.decode(order, type=list[msgspec.Raw])
+                    if msgspec.msgpack.decode(until, type=float, strict=False) > now_ms:
+                        found[task_id] = Cancellation(
+                            id=task_id,
+                            terminate=msgspec.msgpack.decode(terminate),
+                            signal=msgspec.msgpack.decode(signal),
+                        )
+        return list(found.values())
+
+    async def _subscribe(self, line: Line) -> None:
+        if self._foreign is not None:
+            self._news_id = await line.raw("CLIENT", "ID")
+            await line.raw("SUBSCRIBE", _INVALIDATED)
+        await line.raw("SUBSCRIBE", self._layout.news)
+
+    async def _track(self, line: Line) -> None:
+        if self._news_id:
+            await line.raw("CLIENT", "TRACKING", "ON", "REDIRECT", self._news_id, "OPTIN")
+
+    async def _listen(self, heard: asyncio.Event) -> None:
+        """Hear of cancellations and of changes in kombu's lists for as long as the consumer lives."""
+        while True:
+            try:
+                if not self._news.is_open:
+                    await self._news.connect()
+                    if heard.is_set():
+                        self._stamp += 1  # what was announced meanwhile went unheard: the worker asks
+                        if self._foreign is not None:
+                            await self._ring()
+                        for lane in self._lanes if self._foreign is not None else ():
+                            await lane.line.renew()  # its tracking was redirected to a connection that is gone
+                    heard.set()
+                message = await self._news.listen()
+            except BrokerError as exc:
+                _log.debug("the news line broke: %s", exc)
+                await asyncio.sleep(_RELISTEN_S)
+                continue
+            if not isinstance(message, list) or message[0] != b"message":
+                continue
+            if message[1] == _INVALIDATED:
+                if self._waiting:
+                    self._errand(self._ring())
+                continue
+            stamp, nonce, holders = message[2].decode().split(" ")
+            # never backwards: each space of a cluster has a count of its own
+            self._stamp = max(self._stamp + 1, int(stamp))
+            if self._incarnation in holders.split(","):
+                self._errand(self._tell_heard(nonce))
+
+    async def _tell_heard(self, nonce: str) -> None:
+        key = f"{self._layout.root}heard:{nonce}"
+        await self._call("answer a cancellation in", "RPUSH", key, self._incarnation)
+        await self._call("answer a cancellation in", "EXPIRE", key, 10)
+
+    # -- waking -----------------------------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        self._is_interrupted = True
+        if self._waiting:
+            self._errand(self._ring())
+
+    async def _ring(self) -> None:
+        """Wake this consumer's own claim, if one waits; it looks once more and returns."""
+        if self._called is not None:
+            self._called.set()
+        for lane in self._lanes:
+            try:
+                await self._desk(lane.space).call(
+                    "wake a consumer of", "ZADD", f"{lane.space.prefix}bell:{self._incarnation}", 0, 0
+                )
+            except BrokerError:
+                await lane.line.drop()  # the read fails, and what was claimed is asked for next time
+
+    def _errand(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something short that nobody waits for."""
+        task = self._loop.create_task(work)
+        self._errands.add(task)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._errands.discard(task)
+            if not task.cancelled() and (exc := task.exception()) is not None:
+                _log.debug("an errand of the Redis consumer failed: %s", exc)
+
+        task.add_done_callback(ended)
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def beat(self) -> None:
+        self._check_open()
+        for space, line in list(self._desks.values()):
+            if space.prefix not in self._entered:
+                continue
+            if await line.run(_script("beat"), (space.prefix,), (*space.head(), self._incarnation), "beat in"):
+                self._raise_lost()
+
+    def _raise_lost(self) -> None:
+        raise LeaseLostError(
+            f"incarnation {self._incarnation} has no lease to renew: reaped, abandoned or closed; "
+            "what it held belongs to others now"
+        )
+
+    async def close(self) -> None:
+        if self._is_closed:
+            return
+        self.interrupt()
+        self._is_closed = True
+        try:
+            for space, line in list(self._desks.values()):
+                args = (*space.head(), self._incarnation)
+                await asyncio.shield(line.run(_script("finish"), (space.prefix,), args, "close a consumer of"))
+        finally:
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        self._is_closed = True
+        tasks = [*self._errands, *([self._listener] if self._listener is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for line in (
+            *(lane.line for lane in self._lanes),
+            *(line for _, line in self._desks.values()),
+            self._news,
+        ):
+            await line.drop()
+
+    async def _call(self, *command: Any) -> Any:
+        """Something rare, wherever its key is."""
+        return await asyncio.to_thread(self._deployment.call, *command)
+
+    def _desk(self, space: Space) -> Line:
+        found = self._desks.get(space.prefix)
+        if found is None:  # a queue of a cluster that this consumer does not serve, and has adopted from
+            found = self._desks[space.prefix] = (space, Line(self._deployment, space.prefix))
+        return found[1]
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise LeaseLostError(f"the consumer of incarnation {self._incarnation} is closed; open another one")

@@ -1,0 +1,316 @@
+"""Remote control in Celery's form (protocol section 11): one channel serves Celery's workers and clients and ours.
+
+What is stored: a row in `_kombu.binding.<namespace>.pidbox` for each worker that serves; for each call that waits for
+replies, a row in `_kombu.binding.reply.<namespace>.pidbox` and the list `<id>.reply.<namespace>.pidbox`. Commands are
+published and reach those who listen then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from celeriac.brokers.redis.fanout import BINDING_LIFE_S, Names, member, new_id, number, pack, queues_of, unpack
+from celeriac.clock import SYSTEM_CLOCK
+from celeriac.errors import BrokerError
+from celeriac.storage.redis import Deployment, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from celeriac.clock import Clock
+    from celeriac.interfaces import LogicalClock
+
+_log = logging.getLogger("celeriac.control")
+
+MOST_AT_ONCE: Final = 100
+"""Commands that a worker answers at a time; more are dropped."""
+BLOCK_S: Final = 1.0
+REPLY_LIFE_S: Final = 60
+"""What a reply that nobody fetches may stay."""
+FIRST_S: Final = 5.0
+"""How long `serve` waits until it listens; after that it goes on trying in the background."""
+_MOST_PATTERN: Final = 200
+
+
+class RedisControl:
+    """Reaches the workers on one Redis database, Celery's included.
+
+    Args:
+        url: The broker's URL.
+        timeout_s: How long one call to the server may take.
+        options: Celery's transport options.
+        namespace: Celery's `control_exchange`.
+        clock: Wall time and sleeps.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        options: Mapping[str, Any] | None = None,
+        namespace: str = "celery",
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.deployment = Deployment(url, timeout_s=timeout_s, options=options)
+        self.names = Names(self.deployment.where.db, options)
+        self.exchange = f"{namespace}.pidbox"
+        self.reply_exchange = f"reply.{namespace}.pidbox"
+        self.clock = clock
+        self._logical = Count()
+
+    async def serve(
+        self,
+        node: str,
+        handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
+        /,
+        *,
+        clock: LogicalClock | None = None,
+    ) -> RedisControlServer:
+        server = RedisControlServer(self, node, handler, clock or self._logical)
+        await server.start()
+        return server
+
+    def call(
+        self,
+        method: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        destination: Sequence[str] | None = None,
+        timeout_s: float = 1.0,
+        reply: bool = True,
+    ) -> Mapping[str, Any]:
+        """As `ControlChannel.call`. As many replies are waited for as clients of the server got the command."""
+        ticket, mine = new_id(), new_id()
+        body: dict[str, Any] = {
+            "method": method,
+            "arguments": dict(arguments or {}),
+            "destination": None if destination is None else list(destination),
+            "pattern": None,
+            "matcher": None,
+        }
+        if not reply:
+            self._send(body, timeout_s)
+            return {}
+        body |= {"ticket": ticket, "reply_to": {"exchange": self.reply_exchange, "routing_key": mine}}
+        queue = f"{mine}.{self.reply_exchange}"
+        row, table, key = member(mine, queue), self.names.bindings(self.reply_exchange), self.names.key(queue)
+        self.bind(self.reply_exchange, row)
+        try:
+            expected = self._send(body, timeout_s)
+            if destination is not None:
+                expected = min(expected, len(set(destination)))
+            return self._collect(key, ticket, expected, timeout_s)
+        finally:
+            self.deployment.call("tidy up after a command at", "SREM", table, row)
+            self.deployment.call("tidy up after a command at", "DEL", key)
+
+    def _send(self, body: Mapping[str, Any], timeout_s: float) -> int:
+        headers = {"clock": self._logical.forward(), "expires": self.clock.time() + timeout_s}
+        payload = pack(body, headers=headers, exchange=self.exchange, routing_key="", persistent=True)
+        return int(
+            self.deployment.call("send a command by", "PUBLISH", self.names.channel(self.exchange), payload) or 0
+        )
+
+    def _collect(self, key: str, ticket: str, expected: int, timeout_s: float) -> dict[str, Any]:
+        until = self.clock.monotonic() + timeout_s
+        replies: dict[str, Any] = {}
+        while len(replies) < expected and (left_s := until - self.clock.monotonic()) > 0:
+            # zero would block for ever
+            wait_s = max(0.01, min(left_s, BLOCK_S, self.deployment.timeout_s / 2.0))
+            found = self.deployment.call("wait for replies at", "BRPOP", key, f"{wait_s:.3f}")
+            if found is None:
+                continue
+            try:
+                headers, body = unpack(found[1])
+                if headers.get("ticket") == ticket and isinstance(body, dict):
+                    self._logical.adjust(number(headers.get("clock")))
+                    replies |= body
+            except ValueError as exc:
+                _log.warning("a reply to a command is left out: %s", exc)
+        return replies
+
+    def bind(self, exchange: str, row: str) -> None:
+        """Add a row to an exchange's table, as a queue that comes and goes has it."""
+        deadline = int((self.clock.time() + BINDING_LIFE_S) * 1000)
+        self.deployment.call("register at", "SADD", self.names.bindings(exchange), row)
+        self.deployment.call("register at", "ZADD", self.names.deadlines, deadline, exchange)
+
+    def close(self) -> None:
+        """Close this process's connections; calls open them again."""
+        self.deployment.close()
+
+
+class RedisControlServer:
+    """Answers for one node on the loop that made it, through any loss of connection."""
+
+    def __init__(
+        self,
+        channel: RedisControl,
+        node: str,
+        handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
+        logical: LogicalClock,
+    ) -> None:
+        self._channel = channel
+        self._node = node
+        self._handler = handler
+        self._logical = logical
+        self._topic = channel.names.channel(channel.exchange)
+        self._line = Line(channel.deployment, self._topic, on_connect=self._subscribe)
+        self._listens = asyncio.Event()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._row = member("", f"{node}.{channel.exchange}")
+        self._listening: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to listen; returns when it does, or when that takes long, which is then waited for."""
+        self._listening = asyncio.get_running_loop().create_task(self._listen(), name="control-listener")
+        try:
+            async with asyncio.timeout(FIRST_S):
+                await self._listens.wait()
+        except TimeoutError:
+            _log.warning("remote control cannot listen yet; it goes on trying")
+
+    async def close(self) -> None:
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return
+        listening.cancel()
+        for task in list(self._answering):
+            task.cancel()
+        await asyncio.gather(listening, *self._answering, return_exceptions=True)
+        await self._line.drop()
+        channel = self._channel
+        table = channel.names.bindings(channel.exchange)
+        try:
+            await asyncio.to_thread(channel.deployment.call, "leave", "SREM", table, self._row)
+        except BrokerError as exc:
+            _log.debug("the control queue stays registered: %s", exc)
+        channel.close()
+
+    async def _subscribe(self, line: Line) -> None:
+        await line.raw("SUBSCRIBE", self._topic)
+        self._listens.set()
+
+    async def _listen(self) -> None:
+        delay_s = 0.1
+        channel = self._channel
+        while True:
+            try:
+                if not self._line.is_open:
+                    await asyncio.to_thread(channel.bind, channel.exchange, self._row)
+                kind, _, payload = await self._line.listen()
+                delay_s = 0.1
+                if kind == b"message":
+                    self._take(payload)
+            except asyncio.CancelledError:
+                raise
+            except Exception as exc:
+                _log.warning("remote control does not hear commands (%s); trying again in %.1f s", exc, delay_s)
+                await channel.clock.sleep(delay_s)
+                delay_s = min(delay_s * 2.0, 5.0)
+
+    def _take(self, payload: bytes) -> None:
+        """One command. Whatever is wrong with it is logged, and that is all."""
+        try:
+            headers, body = unpack(payload)
+            self._logical.adjust(number(headers.get("clock")))
+            method, arguments = body["method"], body.get("arguments") or {}
+            if not isinstance(method, str) or not isinstance(arguments, dict):
+                raise ValueError(f"method {method!r} with arguments of type {type(arguments).__name__}")
+            if not self._is_meant(body):
+                return
+            reply_to = body.get("reply_to")
+            if reply_to is not None and not (
+                isinstance(reply_to, dict)
+                and isinstance(reply_to.get("exchange"), str)
+                and isinstance(reply_to.get("routing_key"), str)
+            ):
+                raise ValueError(f"reply_to {reply_to!r}")
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            _log.warning("a remote command is ignored: %s", str(exc)[:200])
+            return
+        if len(self._answering) >= MOST_AT_ONCE:
+            _log.warning("remote command %.100r is dropped: %d are under way", method, MOST_AT_ONCE)
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(method, arguments, reply_to, body.get("ticket")))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    def _is_meant(self, body: Mapping[str, Any]) -> bool:
+        destination, pattern, matcher = body.get("destination"), body.get("pattern"), body.get("matcher")
+        if destination:
+            return isinstance(destination, list) and self._node in destination
+        if pattern and matcher:
+            return matches(self._node, pattern, matcher)
+        return True
+
+    async def _answer(
+        self, method: str, arguments: Mapping[str, Any], reply_to: Mapping[str, str] | None, ticket: Any
+    ) -> None:
+        try:
+            reply = await self._handler(method, arguments)
+        except Exception as exc:
+            reply = {"error": repr(exc)}
+        if reply_to is not None:
+            try:
+                await asyncio.to_thread(self._reply, reply, reply_to["exchange"], reply_to["routing_key"], ticket)
+            except Exception as exc:
+                _log.warning("the reply to remote command %.100r cannot be sent: %s", method, exc)
+
+    def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
+        channel = self._channel
+        call, doing = channel.deployment.call, "reply to a command by"
+        rows = call(doing, "SMEMBERS", channel.names.bindings(exchange))
+        headers = {"ticket": ticket, "clock": self._logical.forward()}
+        payload = pack({self._node: reply}, headers=headers, exchange=exchange, routing_key=routing_key)
+        for queue in queues_of(list(rows), routing_key):
+            key = channel.names.key(queue)
+            call(doing, "LPUSH", key, payload)
+            call(doing, "EXPIRE", key, REPLY_LIFE_S)
+
+
+class Count:
+    """Lamport's clock of one process."""
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._lock = threading.Lock()
+
+    @property
+    def value(self) -> int:
+        return self._value
+
+    def forward(self) -> int:
+        return self.adjust(0)
+
+    def adjust(self, other: int, /) -> int:
+        with self._lock:
+            self._value = max(self._value, other if 0 <= other < 1 << 62 else 0) + 1
+            return self._value
+
+
+def matches(node: str, pattern: Any, matcher: Any) -> bool:
+    """Whether a node's name is meant by a pattern; False also for one that would take for ever to find out.
+
+    Raises:
+        ValueError: There is no such matcher, or the pattern is none.
+    """
+    if not isinstance(pattern, str) or len(pattern) > _MOST_PATTERN:
+        raise ValueError("a pattern that is no text, or too long")
+    if matcher == "glob":
+        return fnmatch.fnmatchcase(node, pattern)
+    if matcher != "pcre":
+        raise ValueError(f"matcher {matcher!r} is neither 'glob' nor 'pcre'")
+    if re.search(r"\)\s*[*+{]", pattern) or len(re.findall(r"[*+{]", pattern)) > 4:
+        raise ValueError(f"pattern {pattern!r} repeats too much")
+    try:
+        return re.match(pattern, node) is not None
+    except re.error as exc:
+        raise ValueError(f"pattern {pattern!r}: {exc}") from exc

@@ -1,0 +1,38 @@
+-- Moves deliveries from one incarnation to another. ARGV from 5: from, heir, the heir's tag, its lease in ms and name
+-- where it may enter the space for this ('' where it is there already), ids.
+-- Returns {lives, then per message id, delivery, queue, blob}.
+-- include results.lua
+-- include common.lua
+local from, heir, tag = ARGV[5], ARGV[6], ARGV[7]
+local lease = ARGV[8]
+local mine, theirs = redis.call('HGET', S .. 'incs', heir), redis.call('HGET', S .. 'incs', from)
+if not mine and lease == '' then return {0} end
+if not theirs then return {1} end
+local out = {1}
+local record = mine and cmsgpack.unpack(mine) or {tonumber(lease), ARGV[9], {}}
+local known = {}
+for _, queue in ipairs(record[3]) do known[queue] = true end
+for _, queue in ipairs(cmsgpack.unpack(theirs)[3]) do
+  local base = base_of(queue)
+  for i = 10, #ARGV do
+    local id = ARGV[i]
+    local hold = redis.call('HGET', base .. ':h:' .. from, id)
+    if hold then
+      redis.call('HDEL', base .. ':h:' .. from, id)
+      redis.call('HSET', base .. ':h:' .. heir, id, tag .. ':' .. string.match(hold, ':(.+)$'))
+      out[#out + 1] = id
+      out[#out + 1] = (redis.call('HGET', base .. ':d', id) or 0) + 1
+      out[#out + 1] = queue
+      out[#out + 1] = redis.call('HGET', base .. ':m', id)
+      if not known[queue] then
+        known[queue] = true
+        table.insert(record[3], queue)
+      end
+    end
+  end
+end
+if #out > 1 then
+  redis.call('HSET', S .. 'incs', heir, cmsgpack.pack(record))
+  if not mine then redis.call('ZADD', S .. 'leases', now + lease, heir) end
+end
+return out

@@ -1,0 +1,52 @@
+-- Forbids tasks to start. ARGV from 5: how long an order is kept in ms, a nonce, then per task: id, terminate, signal,
+-- result's state ('' none), result, its expiry. Returns {a string: 'r' removed, 'm' marked; incarnations that hold one}.
+-- include results.lua
+-- include common.lua
+local answers, holders, found = {}, {}, {}
+local bases = {}
+for i, queue in ipairs(redis.call('SMEMBERS', S .. 'queues')) do bases[i] = base_of(queue) end
+local incarnations = nil
+for p = 7, #ARGV, 6 do
+  local id, terminate = ARGV[p], ARGV[p + 1] == '1'
+  local removed, held, last = false, false, now
+  for _, base in ipairs(bases) do
+    if redis.call('HEXISTS', base .. ':m', id) == 1 then
+      local due = redis.call('ZSCORE', base .. ':z', id)
+      if due then last = math.max(last, tonumber(due)) end
+      if redis.call('ZREM', base .. ':r', id) + redis.call('ZREM', base .. ':z', id) > 0 then
+        redis.call('HDEL', base .. ':m', id)
+        redis.call('HDEL', base .. ':d', id)
+        removed = true
+      else
+        held = base
+      end
+    end
+  end
+  local order = {last + ARGV[5], terminate, ARGV[p + 2], ARGV[p + 3], ARGV[p + 4], ARGV[p + 5]}
+  local packed = redis.call('HGET', S .. 'cancelled', id)
+  if packed then
+    local earlier = cmsgpack.unpack(packed)
+    -- an order to stop it is not taken back by one not to start it
+    if earlier[1] > now and earlier[2] and not terminate then
+      order[2] = true
+      order[3] = earlier[3]
+    end
+  end
+  -- marked even when it is gone: its producer may publish it again after an unknown outcome
+  redis.call('HSET', S .. 'cancelled', id, cmsgpack.pack(order))
+  redis.call('ZADD', S .. 'cancelled:until', order[1], id)
+  if removed then revoked(id, order) end
+  if held then
+    incarnations = incarnations or redis.call('HKEYS', S .. 'incs')
+    for _, incarnation in ipairs(incarnations) do
+      if not found[incarnation] and redis.call('HEXISTS', held .. ':h:' .. incarnation, id) == 1 then
+        found[incarnation] = true
+        holders[#holders + 1] = incarnation
+      end
+    end
+  end
+  answers[#answers + 1] = removed and 'r' or 'm'
+end
+local stamp = redis.call('INCR', S .. 'stamp')
+redis.call('PUBLISH', P .. 'news', stamp .. ' ' .. ARGV[6] .. ' ' .. table.concat(holders, ','))
+return {table.concat(answers), holders}

@@ -1,0 +1,141 @@
+-- Leases messages to an incarnation, highest priority first, then in the order of the queues. KEYS: a base per queue,
+-- then lists of kombu's. ARGV from 5: incarnation, limit, tag of this claim, tag of an earlier one whose reply was
+-- lost (''), most bytes, number of queues, whether kombu's lists come before priority 0, per list the number of its
+-- queue. Returns {lives, ms until something becomes due (-1: nothing), stamp, then per message id, delivery, number of
+-- its queue, tag, blob}. A message of kombu's is stored under an id of its own until the consumer has read it.
+-- include results.lua
+-- include common.lua
+local incarnation, left, tag, lost = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
+local room, queues = tonumber(ARGV[9]), tonumber(ARGV[10])
+if not redis.call('ZSCORE', S .. 'leases', incarnation) then return {0} end
+
+for _, late in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, 2)) do
+  if late ~= incarnation then finish(late, nil) end
+end
+
+local out = {1, -1, tonumber(redis.call('GET', S .. 'stamp') or '0')}
+
+local function hand_out(base, k, ids, holds, its_tag)
+  if #ids == 0 then return end
+  local blobs = redis.call('HMGET', base .. ':m', unpack(ids))
+  local counts = redis.call('EXISTS', base .. ':d') == 1 and redis.call('HMGET', base .. ':d', unpack(ids))
+  local o = #out
+  for i, id in ipairs(ids) do
+    local blob = blobs[i]
+    out[o + 1] = id
+    out[o + 2] = (counts and counts[i] or 0) + 1
+    out[o + 3] = k
+    out[o + 4] = its_tag
+    out[o + 5] = blob
+    o = o + 5
+    room = room - #blob
+  end
+  if holds then redis.call('HSET', base .. ':h:' .. incarnation, unpack(holds)) end
+  left = left - #ids
+end
+
+local function take(k, most)
+  local base = KEYS[k]
+  while most > 0 and room > 0 do
+    local got = redis.call('ZPOPMIN', base .. ':r', math.min(most, 64))
+    local ids, holds = {}, {}
+    for i = 1, #got, 2 do
+      ids[#ids + 1] = got[i]
+      holds[i] = got[i]
+      holds[i + 1] = tag .. ':' .. got[i + 1]
+    end
+    if #ids == 0 then return end
+    hand_out(base, k, ids, holds, tag)
+    most = most - #ids
+  end
+end
+
+-- Ready messages up to a rank, over all queues.
+local function take_native(last)
+  if queues == 1 and last == 9 then return take(1, left) end
+  while left > 0 and room > 0 do
+    local best, ranks = last + 1, {}
+    for k = 1, queues do
+      local head = redis.call('ZRANGE', KEYS[k] .. ':r', 0, 0, 'WITHSCORES')
+      if head[2] then
+        ranks[k] = math.floor(head[2] / RANK)
+        if ranks[k] < best then best = ranks[k] end
+      end
+    end
+    if best > last then return end
+    for k = 1, queues do
+      if ranks[k] == best then
+        local count = redis.call('ZCOUNT', KEYS[k] .. ':r', '-inf', '(' .. string.format('%.0f', (best + 1) * RANK))
+        take(k, math.min(left, count))
+      end
+    end
+  end
+end
+
+local function take_foreign()
+  for f = queues + 1, #KEYS do
+    if left <= 0 or room <= 0 then return end
+    local k = tonumber(ARGV[11 + f - queues])
+    local base = KEYS[k]
+    while left > 0 and room > 0 do
+      local raws = redis.call('RPOP', KEYS[f], math.min(left, 64))
+      if not raws or #raws == 0 then break end
+      local n = redis.call('INCRBY', base .. ':n', #raws) - #raws
+      local ids, holds, blobs = {}, {}, {}
+      for i, raw in ipairs(raws) do
+        local id = 'foreign:' .. string.format('%.0f', n + i)
+        ids[i] = id
+        holds[2 * i - 1] = id
+        holds[2 * i] = tag .. ':' .. string.format('%.0f', 9 * RANK + n + i)
+        blobs[2 * i - 1] = id
+        blobs[2 * i] = 'K' .. raw
+      end
+      redis.call('HSET', base .. ':m', unpack(blobs))
+      hand_out(base, k, ids, holds, tag)
+    end
+  end
+end
+
+if lost ~= '' then
+  -- what the earlier claim took is held, and its consumer has never heard of it
+  for k = 1, queues do
+    local held = redis.call('HGETALL', KEYS[k] .. ':h:' .. incarnation)
+    local ids = {}
+    for i = 1, #held, 2 do
+      if string.sub(held[i + 1], 1, #lost + 1) == lost .. ':' then ids[#ids + 1] = held[i] end
+    end
+    hand_out(KEYS[k], k, ids, nil, lost)
+  end
+end
+
+for k = 1, queues do promote(KEYS[k]) end
+if #KEYS == queues then
+  take_native(9)
+elseif ARGV[11] == '1' then
+  take_native(8)
+  take_foreign()
+  take_native(9)
+else
+  take_native(9)
+  take_foreign()
+end
+
+if left > 0 then
+  local nearest = nil
+  local function consider(key)
+    local head = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if head[2] then
+      local at = tonumber(head[2])
+      if nearest == nil or at < nearest then nearest = at end
+    end
+  end
+  for k = 1, queues do consider(KEYS[k] .. ':z') end
+  consider(S .. 'leases')
+  if nearest then out[2] = math.max(0, math.ceil(nearest - now)) end
+else
+  -- the baton: there is more, so one more waiter wakes
+  for k = 1, queues do
+    if redis.call('EXISTS', KEYS[k] .. ':r') == 1 then ring(KEYS[k]) end
+  end
+end
+return out
