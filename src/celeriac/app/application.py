@@ -618,7 +618,7 @@ class Celeriac:
     ) -> Admission:
         if not self.broker.traits.limits:
             raise ConfigError(
-                f"task {name!r} has a limit, which the broker {self.broker.url} cannot keep; see its traits"
+                f"task {name!r} has a limit, which the broker {self.broker.url} cannot keep: its traits say no `limits`"
             )
         parameters = None if task is None else task.parameters
         return admission_of(name, limit_of(name, limit), args, kwargs, parameters)
@@ -639,7 +639,7 @@ class Celeriac:
         )
         if unique is not None and not self.broker.traits.unique:
             raise ConfigError(
-                f"task {name!r} is unique, which the broker {self.broker.url} cannot see to; see its traits"
+                f"task {name!r} is unique, which the broker {self.broker.url} cannot see to: its traits say no `unique`"
             )
         return unique
 
