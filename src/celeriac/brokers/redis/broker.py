@@ -68,6 +68,7 @@ TRAITS: Final = BrokerTraits(
     stores_results=True,
     cancel=True,
     notifications=True,
+    claims_reap=True,
 )
 CLUSTER_TRAITS: Final = msgspec.structs.replace(
     TRAITS, name="redis-cluster", ordering="best-effort", stores_results=False, spans_queues=False
