@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from celeriac.codec import Codec
     from celeriac.engine.middleware import Middleware
     from celeriac.interfaces import Broker
-    from celeriac.model import Outgoing
+    from celeriac.model import Outgoing, TaskId
 
 _HEADER_FIELDS = frozenset(Headers.__struct_fields__) - {"headers"}
 
@@ -68,14 +68,14 @@ class Publisher:
         *,
         retry: bool | None = None,
         retry_policy: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Publish, through the middleware, sending the publish signals."""
+    ) -> Mapping[TaskId, TaskId]:
+        """Publish, through the middleware, sending the publish signals; returns as `Broker.publish`."""
         if self._plain:
-            self._send(messages, retry, retry_policy)
-            return
+            return self._send(messages, retry, retry_policy)
+        dropped: dict[TaskId, TaskId] = {}
 
         def innermost(out: Sequence[Outgoing]) -> None:
-            self._send(_known(out), retry, retry_policy)  # middleware may send the same again
+            dropped.update(self._send(_known(out), retry, retry_policy))  # middleware may send the same again
 
         send = innermost
         for middleware in reversed(self._middleware):
@@ -84,6 +84,7 @@ class Publisher:
                 layer.publish(out, inner)
 
         send(messages)
+        return dropped
 
     async def apublish(
         self,
@@ -91,18 +92,17 @@ class Publisher:
         *,
         retry: bool | None = None,
         retry_policy: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> Mapping[TaskId, TaskId]:
         """As `publish`, without blocking the event loop; middleware, being synchronous, runs in a thread."""
         if not self._plain:
-            await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
-            return
+            return await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
         if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
         tries = self._tries(retry, retry_policy)
         while True:
             token = GIVE_UP_AT.set(tries.until)
             try:
-                await self._broker.apublish(messages)
+                dropped = await self._broker.apublish(messages)
                 break
             except BrokerError as exc:
                 await self._clock.sleep(tries.pause_after(exc))
@@ -110,24 +110,43 @@ class Publisher:
             finally:
                 GIVE_UP_AT.reset(token)
         if signals.after_task_publish.receivers:
-            self._confirm(messages)
+            self._confirm(messages, dropped)
         if self._on_sent is not None:
-            await asyncio.to_thread(self._on_sent, messages)
+            await asyncio.to_thread(self._on_sent, _stored(messages, dropped))
+        return dropped
 
-    def _send(self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None) -> None:
+    def _send(
+        self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None
+    ) -> Mapping[TaskId, TaskId]:
         if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
         tries = self._tries(retry, retry_policy)
         try:
+<<<<<<< HEAD
             self._broker.publish(messages)
         except BrokerError as exc:
             self._clock.pause(tries.pause_after(exc))
             messages = _known(messages)
             self._send_again(messages, tries)
+=======
+            dropped = self._broker.publish(messages)
+        except (BrokerUnavailableError, EnqueueUnknownError):
+            messages = _known(messages)
+            for pause in self._pauses(retry, retry_policy):
+                self._clock.pause(pause)
+                try:
+                    dropped = self._broker.publish(messages)
+                    break
+                except (BrokerUnavailableError, EnqueueUnknownError):
+                    continue
+            else:
+                raise
+>>>>>>> main
         if signals.after_task_publish.receivers:
-            self._confirm(messages)
+            self._confirm(messages, dropped)
         if self._on_sent is not None:
-            self._on_sent(messages)
+            self._on_sent(_stored(messages, dropped))
+        return dropped
 
     def _send_again(self, messages: Sequence[Outgoing], tries: _Tries) -> None:
         token = GIVE_UP_AT.set(tries.until)
@@ -193,8 +212,8 @@ class Publisher:
             return message
         return msgspec.structs.replace(message, headers=self._codec.encode_headers(head), body=encoded)
 
-    def _confirm(self, messages: Sequence[Outgoing]) -> None:
-        for message in messages:
+    def _confirm(self, messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> None:
+        for message in _stored(messages, dropped):
             head = msgspec.json.decode(message.headers, type=Headers)
             signals.after_task_publish.send(
                 message.task,
@@ -221,6 +240,7 @@ def _known(messages: Sequence[Outgoing]) -> list[Outgoing]:
     return [msgspec.structs.replace(message, fresh=False) if message.fresh else message for message in messages]
 
 
+<<<<<<< HEAD
 class _Tries:
     """The tries of one publish: when the next may begin, and which error tells the caller the truth about all."""
 
@@ -257,3 +277,7 @@ class _Tries:
         self._done += 1
         self._pause = min(pause + float(policy.get("interval_step", 0.2)), float(policy.get("interval_max", 1)))
         return pause
+=======
+def _stored(messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> Sequence[Outgoing]:
+    return [message for message in messages if message.id not in dropped] if dropped else messages
+>>>>>>> main

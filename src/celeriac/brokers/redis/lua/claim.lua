@@ -19,7 +19,7 @@ else
   if first and tonumber(tag) < tonumber(first) then return {1, -1, 0} end
 end
 
-for _, late in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, 2)) do
+for _, late in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, 8)) do
   if late ~= incarnation then finish(late, nil) end
 end
 
