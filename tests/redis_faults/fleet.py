@@ -231,10 +231,10 @@ class Fleet:
         self.wait(lambda: probe in self.ended(), "workers to consume again", within_s - (time.monotonic() - began))
         return time.monotonic() - began
 
-    def wait_all(self, timeout_s: float = 25.0) -> None:
+    def wait_all(self, timeout_s: float = 25.0, *, app: Celeriac | None = None) -> None:
         """Wait until everything that was acknowledged has run, and the queues are empty."""
         self.wait(lambda: not self.history.acknowledged - self.ended(), "all acknowledged tasks to run", timeout_s)
-        app = self.app()
+        app = app or self.app()
 
         def is_empty() -> bool:
             return not any(depth.ready + depth.delayed + depth.held for depth in app.broker.depth().values())

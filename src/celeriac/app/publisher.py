@@ -122,39 +122,23 @@ class Publisher:
             messages = [self._announced(message) for message in messages]
         tries = self._tries(retry, retry_policy)
         try:
-<<<<<<< HEAD
-            self._broker.publish(messages)
+            dropped = self._broker.publish(messages)
         except BrokerError as exc:
             self._clock.pause(tries.pause_after(exc))
             messages = _known(messages)
-            self._send_again(messages, tries)
-=======
-            dropped = self._broker.publish(messages)
-        except (BrokerUnavailableError, EnqueueUnknownError):
-            messages = _known(messages)
-            for pause in self._pauses(retry, retry_policy):
-                self._clock.pause(pause)
-                try:
-                    dropped = self._broker.publish(messages)
-                    break
-                except (BrokerUnavailableError, EnqueueUnknownError):
-                    continue
-            else:
-                raise
->>>>>>> main
+            dropped = self._send_again(messages, tries)
         if signals.after_task_publish.receivers:
             self._confirm(messages, dropped)
         if self._on_sent is not None:
             self._on_sent(_stored(messages, dropped))
         return dropped
 
-    def _send_again(self, messages: Sequence[Outgoing], tries: _Tries) -> None:
+    def _send_again(self, messages: Sequence[Outgoing], tries: _Tries) -> Mapping[TaskId, TaskId]:
         token = GIVE_UP_AT.set(tries.until)
         try:
             while True:
                 try:
-                    self._broker.publish(messages)
-                    return
+                    return self._broker.publish(messages)
                 except BrokerError as exc:
                     self._clock.pause(tries.pause_after(exc))
         finally:
@@ -240,7 +224,10 @@ def _known(messages: Sequence[Outgoing]) -> list[Outgoing]:
     return [msgspec.structs.replace(message, fresh=False) if message.fresh else message for message in messages]
 
 
-<<<<<<< HEAD
+def _stored(messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> Sequence[Outgoing]:
+    return [message for message in messages if message.id not in dropped] if dropped else messages
+
+
 class _Tries:
     """The tries of one publish: when the next may begin, and which error tells the caller the truth about all."""
 
@@ -277,7 +264,3 @@ class _Tries:
         self._done += 1
         self._pause = min(pause + float(policy.get("interval_step", 0.2)), float(policy.get("interval_max", 1)))
         return pause
-=======
-def _stored(messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> Sequence[Outgoing]:
-    return [message for message in messages if message.id not in dropped] if dropped else messages
->>>>>>> main

@@ -245,9 +245,10 @@ class RedisBroker:
     async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         return await asyncio.to_thread(self.publish, messages)
 
-    def _register(self, *queues: str) -> None:
-        """On a cluster, scripts cannot reach the set of all queues."""
-        new = [queue for queue in queues if queue not in self._known]
+    def _register(self, *queues: str, anew: bool = False) -> None:
+        """On a cluster, scripts cannot reach the set of all queues. A consumer enters its queues `anew`, as the node
+        that kept the set may have lost it."""
+        new = [queue for queue in queues if anew or queue not in self._known]
         if new:
             self._deployment.call("register a queue of", "SADD", self._layout.queues, *new)
             self._known.update(new)
@@ -259,7 +260,7 @@ class RedisBroker:
     ) -> RedisConsumer:
         await asyncio.to_thread(self._vet, is_supervisor=not queues)
         if self._layout.is_cluster and queues:
-            await asyncio.to_thread(self._register, *queues)
+            await asyncio.to_thread(partial(self._register, *queues, anew=True))
         return await RedisConsumer.open(
             self._deployment,
             self._layout,

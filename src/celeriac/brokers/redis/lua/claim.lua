@@ -12,12 +12,9 @@ if not redis.call('ZSCORE', S .. 'leases', incarnation) then return {0} end
 
 -- A claim whose reply was given up may come in after the one that asks for what it took. Nobody would ever hear of that.
 local fence = S .. 'fence:' .. incarnation
-if lost ~= '' then
-  redis.call('SET', fence, tag, 'PX', 86400000)
-else
-  local first = redis.call('GET', fence)
-  if first and tonumber(tag) < tonumber(first) then return {1, -1, 0} end
-end
+local first = redis.call('GET', fence)
+if first and tonumber(tag) < tonumber(first) then return {1, -1, 0} end
+if lost ~= '' then redis.call('SET', fence, tag, 'PX', 86400000) end
 
 for _, late in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, 8)) do
   if late ~= incarnation then finish(late, nil) end
