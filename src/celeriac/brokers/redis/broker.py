@@ -83,6 +83,8 @@ _MARK_KEPT_MS: Final = 86_400_000
 _HEARD_S: Final = 0.5
 """How long `cancel` waits until those who hold a message have heard of it; a live worker takes a millisecond."""
 _PIECE: Final = 1000
+_PLACES: Final = [f"{9 - priority}e14" for priority in range(10)]
+"""By priority, what the script adds a message's number to."""
 
 
 class RedisBroker:
@@ -143,27 +145,29 @@ class RedisBroker:
     def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         if not messages:
             return {}
-        if len(messages) == 1 and self._is_foreign is None and not self._layout.is_cluster:
-            message = messages[0]
-            self._check(message, messages)
-            if message.fresh and message.not_before is None:
-                self._publish_fresh(message)
-            else:
-                self._publish_many(messages)
+        if self._is_foreign is None and not self._layout.is_cluster and _are_plain(messages):
+            self._publish_fresh(messages)
         else:
             self._publish_many(messages)
         self._probe.signal("published", len(messages))
         return {}
 
-    def _publish_fresh(self, message: Outgoing) -> None:
-        space = self._layout.space(message.queue)
-        stored = pack(message, self._clock.time())
-        keys = (space.base(message.queue),)
-        args = (space.prefix, message.queue, message.id, f"{9 - message.priority}e14", stored)
-        # A second try looks whether the first one has stored it.
-        self._send(
-            _PUBLISH_FRESH, keys, args, lambda: (_PUBLISH, (*space.head(), 1, message.id, "", "0", stored)), (message,)
-        )
+    def _publish_fresh(self, messages: Sequence[Outgoing]) -> None:
+        queue, now = messages[0].queue, self._clock.time()
+        space = self._layout.space(queue)
+        args: list[Any] = [space.prefix, queue]
+        for message in messages:
+            if len(message.body) + len(message.headers) > TRAITS.max_body:
+                self._check(message, messages)
+            args += (message.id, _PLACES[message.priority], pack(message, now))
+
+        def repeat() -> tuple[Script, Sequence[Any]]:
+            items: list[Any] = []
+            for task_id, blob in zip(args[2::3], args[4::3], strict=True):
+                items += (task_id, "", "0", blob)
+            return _PUBLISH, (*space.head(), len(messages), *items)  # looks which of them are stored, or even taken
+
+        self._send(_PUBLISH_FRESH, (space.base(queue),), args, repeat, messages)
 
     def _publish_many(self, messages: Sequence[Outgoing]) -> None:
         layout, now = self._layout, self._clock.time()
@@ -514,6 +518,17 @@ def _explained(exc: BrokerError, messages: Sequence[Outgoing]) -> BrokerError:
     if isinstance(exc, NoRoomError) and not exc.task_ids:
         return NoRoomError(f"{exc}; nothing was stored", task_ids=_ids(messages))
     return exc
+
+
+def _are_plain(messages: Sequence[Outgoing]) -> bool:
+    """Whether all of these are new, ready, for one queue, and have nothing that a script must look at."""
+    queue = messages[0].queue
+    for message in messages:
+        if not message.fresh or message.not_before is not None or message.queue != queue:
+            return False
+        if message.limit is not None or message.unique is not None:
+            return False
+    return True
 
 
 def _repeated(space: Space, groups: Sequence[Sequence[Any]], lists: Sequence[Any]) -> tuple[Script, tuple[Any, ...]]:

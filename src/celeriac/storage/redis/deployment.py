@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis
+from hiredis import pack_command
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -214,7 +215,7 @@ class Deployment:
             return self._exchange(link, until, "EVAL", script.text, *rest)
 
     def _exchange(self, link: redis.Connection, until: float, *command: Any) -> Any:
-        link.send_packed_command(link.pack_command(*command), check_health=False)
+        link.send_packed_command((pack_command(command),), check_health=False)
         left_s = until - SYSTEM_CLOCK.monotonic()
         if left_s > self.timeout_s - _SLACK_S:  # nearly always; setting the timeout anew would take a microsecond
             return link.read_response(disable_decoding=True)
