@@ -251,7 +251,8 @@ class RedisBroker:
 
     def _register(self, *queues: str, anew: bool = False) -> None:
         """On a cluster, scripts cannot reach the set of all queues. A consumer enters its queues `anew`, as the node
-        that kept the set may have lost it."""
+        that kept the set may have lost it.
+        """
         new = [queue for queue in queues if anew or queue not in self._known]
         if new:
             self._deployment.call("register a queue of", "SADD", self._layout.queues, *new)
