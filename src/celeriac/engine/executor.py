@@ -491,7 +491,7 @@ class Executor:
         text = traceback or f"{report.describe(exc)}\n"
         started_at = attempt.started_at
         report.failed(attempt, exc, text, self._monotonic() - started_at if started_at else 0.0, expected=expected)
-        successors = self._after_failure(attempt, exc)
+        successors = self._after_failure(attempt, exc, text)
         result = self._failure_result(attempt, exc, text, successors)
         info = ErrorInfo(exc, text)
         self._announce_failure(attempt, exc, info)
@@ -518,12 +518,14 @@ class Executor:
                 einfo=info,
             )
 
-    def _after_failure(self, attempt: Attempt, exc: BaseException) -> tuple[Outgoing, ...]:
+    def _after_failure(
+        self, attempt: Attempt, exc: BaseException, traceback: str | None = None
+    ) -> tuple[Outgoing, ...]:
         embed = attempt.embed
         if embed is None or not (embed.errbacks or embed.chain or embed.chord):
             return ()
         try:
-            return tuple(self._continuation.after_failure(attempt, exc))
+            return tuple(self._continuation.after_failure(attempt, exc, traceback))
         except Exception:
             report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
             return ()
