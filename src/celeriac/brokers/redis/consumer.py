@@ -463,6 +463,11 @@ class RedisConsumer:
                         await self._send_ahead(space, what.delivery, [message])
                         args += ("D", *then, 0)
                         continue
+                    if message.queue != what.delivery.queue and self._is_for_celery(message):
+                        # Nobody of ours may serve that queue. Within its own queue it stays in the store, where an ETA
+                        # costs no worker anything: this one serves it.
+                        args += ("D", *then, 1, *self._successor(message, numbers))
+                        continue
                     number = numbers.setdefault(message.queue, len(numbers) + 1)
                     args += ("L", *then, 0, number, millis(message.not_before), pack(message, self._clock.time()))
                     continue
@@ -485,6 +490,9 @@ class RedisConsumer:
         hold = await self._desk(space).call("settle in", "HGET", key, delivery.id)
         if hold is not None and hold.startswith(b"%d:" % delivery.tag):
             await asyncio.to_thread(self._forward, messages)
+
+    def _is_for_celery(self, message: Outgoing) -> bool:
+        return self._foreign_list is not None and self._foreign_list(message) is not None
 
     def _successor(self, message: Outgoing, numbers: dict[str, int]) -> tuple[Any, ...]:
         if self._foreign_list is not None and (found := self._foreign_list(message)) is not None:
