@@ -51,7 +51,7 @@ def open_broker(url: str, settings: Settings, clock: Clock, codec: Codec) -> Bro
     return SqliteBroker(url, clock=clock, **_sqlite_options(settings))
 
 
-def open_results(url: str, settings: Settings, clock: Clock) -> ResultStore | None:
+def open_results(url: str, settings: Settings, clock: Clock, codec: Codec) -> ResultStore | None:
     """Make the result store for `url`; None where results are disabled. Raises as `open_broker`."""
     location = parse(url, "result store")
     if location.adapter == NO_RESULTS:
@@ -69,9 +69,9 @@ def open_results(url: str, settings: Settings, clock: Clock) -> ResultStore | No
         return RedisResultStore(
             url,
             timeout_s=settings.task_publish_timeout,
-            clock=clock,
             prefix=_result_prefix(settings),
             options=options,
+            read_state=lambda raw: codec.decode_result(raw).status,
         )
     from celeriac.results.sqlite import SqliteResultStore
 

@@ -194,7 +194,7 @@ class Celeriac:
     def results(self) -> ResultStore | None:
         """The result store; None where results are disabled."""
         conf = self.conf.freeze("the application has opened its result store")
-        return open_results(conf.result_backend or self.broker_url, conf, self.clock)
+        return open_results(conf.result_backend or self.broker_url, conf, self.clock, self.codec)
 
     @once
     def control_channel(self) -> ControlChannel:

@@ -207,7 +207,7 @@ def oversee(manifest: Manifest) -> Oversight:
     app = Celeriac(manifest.app, **settings)
     conf = app.settings
     broker = open_broker(app.broker_url, conf, app.clock, app.codec)
-    results = open_results(conf.result_backend or app.broker_url, conf, app.clock)
+    results = open_results(conf.result_backend or app.broker_url, conf, app.clock, app.codec)
     links = Links(
         broker=broker,
         results=results,

@@ -28,7 +28,10 @@ class ResultStore(Protocol):
         """As `put`, without blocking the event loop."""
 
     def get(self, ids: Collection[TaskId], /) -> Mapping[TaskId, StoredResult]:
-        """Read what is stored; ids without a result are left out, expired ones too."""
+        """Read what is stored; ids without a result are left out, expired ones too.
+
+        `expires_at` is None where the engine keeps the expiry to itself.
+        """
 
     async def aget(self, ids: Collection[TaskId], /) -> Mapping[TaskId, StoredResult]:
         """As `get`, without blocking the event loop."""
@@ -47,7 +50,10 @@ class ResultStore(Protocol):
         """Delete results; unknown ids are fine."""
 
     def expire(self, /, *, limit: int) -> int:
-        """Delete up to `limit` results whose time is over; returns how many."""
+        """Delete up to `limit` results whose time is over; returns how many.
+
+        None, where the engine does so by itself.
+        """
 
     def close(self) -> None:
         """Close this process's connections. Safe to call twice; using the store again reopens them."""

@@ -75,6 +75,7 @@ CLUSTER_TRAITS: Final = msgspec.structs.replace(
 
 script: Final = partial(load, f"{__package__}.lua")
 _PUBLISH: Final = script("publish")
+_PUBLISH_FRESH: Final = script("publish_fresh")
 _MARK_KEPT_MS: Final = 86_400_000
 _HEARD_S: Final = 0.5
 """How long `cancel` waits until those who hold a message have heard of it; a live worker takes a millisecond."""
@@ -142,19 +143,25 @@ class RedisBroker:
         if len(messages) == 1 and self._is_foreign is None and not self._layout.is_cluster:
             message = messages[0]
             self._check(message, messages)
-            space = self._layout.space(message.queue)
-            stored = pack(message, self._clock.time())
-            due = millis(message.not_before)
-            head = (*space.head(), 1, message.id, due)
-            self._send(
-                (space.base(message.queue),),
-                (*head, "1" if message.fresh else "0", stored),
-                (*head, "0", stored) if message.fresh else None,
-                messages,
-            )
+            if message.fresh and message.not_before is None:
+                self._publish_fresh(message)
+            else:
+                self._publish_many(messages)
         else:
             self._publish_many(messages)
         self._probe.signal("published", len(messages))
+
+    def _publish_fresh(self, message: Outgoing) -> None:
+        space = self._layout.space(message.queue)
+        stored = pack(message, self._clock.time())
+        keys = (space.base(message.queue),)
+        args = (space.prefix, message.queue, message.id, f"{9 - message.priority}e14", stored)
+        try:
+            self._deployment.run(_PUBLISH_FRESH, keys, args, "publish to", once=True)
+        except ReplyLostError:
+            self._publish_many([msgspec.structs.replace(message, fresh=False)])  # it may be stored and taken by now
+        except EnqueueRejectedError as exc:
+            raise _rejected(exc, (message,)) from exc
 
     def _publish_many(self, messages: Sequence[Outgoing]) -> None:
         layout, now = self._layout, self._clock.time()
@@ -198,7 +205,7 @@ class RedisBroker:
                 f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
             ) from exc
         except EnqueueRejectedError as exc:
-            raise EnqueueRejectedError(f"{exc}; nothing was stored", task_ids=_ids(messages)) from exc
+            raise _rejected(exc, messages) from exc
 
     def _check(self, message: Outgoing, messages: Sequence[Outgoing]) -> None:
         size = len(message.body) + len(message.headers)
@@ -467,6 +474,10 @@ class RedisBroker:
 
 def _ids(messages: Sequence[Outgoing]) -> tuple[str, ...]:
     return tuple(message.id for message in messages)
+
+
+def _rejected(exc: EnqueueRejectedError, messages: Sequence[Outgoing]) -> EnqueueRejectedError:
+    return EnqueueRejectedError(f"{exc}; nothing was stored", task_ids=_ids(messages))
 
 
 def _repeated(space: Space, groups: Sequence[list[Any]], lists: Sequence[Any]) -> tuple[Any, ...]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from itertools import repeat
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -335,25 +337,25 @@ class RedisConsumer:
         names = [key[start:-1] for key in keys[: len(lane.queues)]]
         found: list[Delivery] = []
         foreign: list[tuple[int, str, int, int, bytes]] = []
-        values = iter(reply)
-        next(values), next(values), next(values)
-        for raw_id, count, number, tag, blob in zip(values, values, values, values, values, strict=True):
-            if blob[:1] == FOREIGN:
-                foreign.append((number, raw_id.decode(), int(tag), count, blob[1:]))
-                continue
-            stored = unpack(blob)
-            found.append(
-                Delivery(
-                    tag=int(tag),
-                    id=raw_id.decode(),
-                    queue=names[number - 1],
-                    headers=stored.headers,
-                    body=stored.body,
-                    priority=stored.priority,
-                    deliveries=count,
-                    enqueued_at=stored.enqueued_at,
+        for number, raw_tag, ids, blobs, earlier in reply[3:]:
+            tag, queue = int(raw_tag), names[number - 1]
+            for raw_id, blob, count in zip(ids, blobs, earlier or repeat(0)):  # noqa: B905 - the last may be endless
+                if blob[:1] == FOREIGN:
+                    foreign.append((number, raw_id.decode(), tag, int(count or 0) + 1, blob[1:]))
+                    continue
+                stored = unpack(blob)
+                found.append(
+                    Delivery(
+                        tag=tag,
+                        id=raw_id.decode(),
+                        queue=queue,
+                        headers=stored.headers,
+                        body=stored.body,
+                        priority=stored.priority,
+                        deliveries=int(count or 0) + 1,
+                        enqueued_at=stored.enqueued_at,
+                    )
                 )
-            )
         if foreign:
             found += await self._import(lane, names, foreign)
         if self._layout.is_cluster and found:
@@ -448,20 +450,27 @@ class RedisConsumer:
         args: list[Any] = [*space.head(), self._incarnation, len(groups)]
         for _, records in groups:
             deliveries = [what if kind in "RS" else what.delivery for kind, what in records]
-            args.append(len(deliveries))
+            tags = {each.tag for each in deliveries}
+            args += (len(deliveries), next(iter(tags)) if len(tags) == 1 else "")
             args += [each.id for each in deliveries]
-            args += [each.tag for each in deliveries]
+            if len(tags) > 1:
+                args += [each.tag for each in deliveries]
             for kind, what in records:
                 if kind in "RS":
-                    args += (kind, "", "", "", 0)
+                    args.append(f"{kind} - - 0")
                     continue
                 result = what.result
-                then = ("", "", "") if result is None else (result.state, result.payload, millis(result.expires_at))
+                # Whole seconds, so that most records of a batch begin with the same words, which are read once.
+                then: tuple[Any, ...] = ()
+                about = "- -"
+                if result is not None:
+                    then = (result.payload,)
+                    about = f"{result.state} {'-' if result.expires_at is None else f'{ceil(result.expires_at)}000'}"
                 if kind == "L":
                     message = what.message
                     if self._layout.is_cluster and message.queue != what.delivery.queue:
                         await self._send_ahead(space, what.delivery, [message])
-                        args += ("D", *then, 0)
+                        args += (f"D {about} 0", *then)
                         continue
                     if message.queue != what.delivery.queue and self._is_for_celery(message):
                         # Nobody of ours may serve that queue. Within its own queue it stays in the store, where an ETA
@@ -469,13 +478,19 @@ class RedisConsumer:
                         args += ("D", *then, 1, *self._successor(message, numbers))
                         continue
                     number = numbers.setdefault(message.queue, len(numbers) + 1)
-                    args += ("L", *then, 0, number, millis(message.not_before), pack(message, self._clock.time()))
+                    args += (
+                        f"L {about} 0",
+                        *then,
+                        number,
+                        millis(message.not_before),
+                        pack(message, self._clock.time()),
+                    )
                     continue
                 successors = what.successors
                 if successors and self._layout.is_cluster:
                     await self._send_ahead(space, what.delivery, successors)
                     successors = ()
-                args += (kind, *then, len(successors))
+                args += (f"{kind} {about} {len(successors)}", *then)
                 if kind == "B":
                     args.append(_encode((what.reason, what.detail, what.delivery.deliveries)))
                 for message in successors:
@@ -488,7 +503,7 @@ class RedisConsumer:
         """On a cluster, what follows is in other slots: it goes before the acknowledgement, if the message is held."""
         key = f"{space.base(delivery.queue)}:h:{self._incarnation}"
         hold = await self._desk(space).call("settle in", "HGET", key, delivery.id)
-        if hold is not None and hold.startswith(b"%d:" % delivery.tag):
+        if hold is not None and hold.startswith(f"{delivery.tag}:".encode()):
             await asyncio.to_thread(self._forward, messages)
 
     def _is_for_celery(self, message: Outgoing) -> bool:

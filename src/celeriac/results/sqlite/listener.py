@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import select
 import threading
 import time
@@ -16,41 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from celeriac.model import StoredResult, TaskId
+    from celeriac.results.waiter import Waiter
     from celeriac.storage.sqlite import Seat
 
 _LINGER_S = 10.0
 """The thread stays for the next `get()` this long; starting one costs more than a wake-up."""
-
-
-class Waiter:
-    """Somebody who waits for the first final result among some ids; told from the listener's thread."""
-
-    def __init__(self, ids: Collection[TaskId], loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.ids = frozenset(ids)
-        self.found: Mapping[TaskId, StoredResult] = {}
-        self.error: CeleriacError | None = None
-        self._loop = loop
-        self._event: threading.Event | None = None if loop else threading.Event()
-        self.future: asyncio.Future[None] | None = loop.create_future() if loop else None
-
-    def tell(self) -> None:
-        """Let him go on."""
-        if self._event is not None:
-            self._event.set()
-        elif self._loop is not None:
-            try:
-                self._loop.call_soon_threadsafe(self._resolve)
-            except RuntimeError:
-                pass  # his loop was closed
-
-    def wait(self, timeout_s: float) -> None:
-        """Block until told."""
-        assert self._event is not None, "made for an event loop"
-        self._event.wait(timeout_s)
-
-    def _resolve(self) -> None:
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
 
 
 class Listener:

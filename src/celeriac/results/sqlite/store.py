@@ -10,7 +10,8 @@ import msgspec
 from celeriac.clock import SYSTEM_CLOCK, Clock
 from celeriac.model import StoredResult
 from celeriac.model.states import is_final
-from celeriac.results.sqlite.listener import Listener, Waiter
+from celeriac.results.sqlite.listener import Listener
+from celeriac.results.waiter import Waiter
 from celeriac.storage.sqlite import Database, WakeRoom, transaction
 from celeriac.storage.sqlite.rules import MAY_FOLLOW
 from celeriac.storage.sqlite.statements import load

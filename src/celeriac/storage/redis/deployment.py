@@ -168,6 +168,7 @@ class Deployment:
         doing: str,
         *,
         repeat: Sequence[Any] | None = None,
+        once: bool = False,
     ) -> Any:
         """Run a script where its first key lives.
 
@@ -178,6 +179,7 @@ class Deployment:
             doing: For messages: "could not `doing` redis://…".
             repeat: Arguments for a second try when the first one's connection had been idle and turned out broken;
                 None: the same ones.
+            once: Never try a second time after the script was sent.
 
         Raises:
             ReplyLostError: It may have run.
@@ -192,6 +194,7 @@ class Deployment:
                 link, script, (count, *keys, *((repeat if repeat is not None else args) if again else args))
             ),
             doing,
+            once=once,
         )
 
     def call(self, doing: str, *command: Any) -> Any:
@@ -212,7 +215,7 @@ class Deployment:
             link.send_packed_command(link.pack_command("EVAL", script.text, *rest), check_health=False)
             return link.read_response(disable_decoding=True)
 
-    def _try(self, key: str, work: Callable[[redis.Connection, bool], Any], doing: str) -> Any:
+    def _try(self, key: str, work: Callable[[redis.Connection, bool], Any], doing: str, *, once: bool = False) -> Any:
         again = False
         sent = False
         while True:
@@ -239,7 +242,7 @@ class Deployment:
                 if self.where.kind != "server":
                     self.look_again()
                 self._drop_idle()
-                if used and not again and not isinstance(exc, exceptions.TimeoutError):
+                if used and not again and not once and not isinstance(exc, exceptions.TimeoutError):
                     again = True  # it had been idle: most likely the server was started anew meanwhile
                     continue
                 reason = faults.translate(exc, doing, self.url, self.timeout_s)

@@ -34,18 +34,18 @@ from celeriac.model import (
     Outgoing,
     Release,
     Settled,
-    StoredResult,
     new_incarnation,
 )
 from celeriac.model.states import is_final, may_follow
 from celeriac.testing.clocks import ManualClock
+from celeriac.testing.conformance.stage import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AbstractContextManager
 
     from celeriac.interfaces import Broker, Consumer, ResultStore
-    from celeriac.model import Incarnation, Outcome
+    from celeriac.model import Incarnation, Outcome, StoredResult
 
 QUEUES = ("a", "b")
 LEASE_S = 30.0
@@ -294,7 +294,7 @@ class BrokerMachine(RuleBasedStateMachine):
         return [each for each in worker.stale if (task := self.live.get(each.id)) is None or task.holder != mine]
 
     def outcome(self, data: st.DataObject, kind: str, delivery: Delivery, state: str) -> Outcome:
-        result = StoredResult(id=delivery.id, state=state, payload=b"%d" % self.next_place())
+        result = result_of(delivery.id, state, b"%d" % self.next_place())
         following = (self.fresh(data.draw(st.sampled_from(QUEUES))),) if data.draw(st.booleans()) else ()
         if kind == "done":
             return Done(delivery=delivery, successors=following)
@@ -437,7 +437,7 @@ class BrokerMachine(RuleBasedStateMachine):
         assert [each.id for each in self.run(worker.consumer.cancelled([task_id]))] == [task_id]
         delivery = worker.held.pop(task_id)
         worker.stale.append(delivery)
-        outcome = Done(delivery=delivery, result=StoredResult(id=task_id, state="REVOKED", payload=b"{}"))
+        outcome = Done(delivery=delivery, result=result_of(task_id, "REVOKED"))
         assert list(self.run(worker.consumer.settle([outcome]))) == [Settled.OK]
         self.apply(outcome)
 

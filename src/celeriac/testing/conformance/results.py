@@ -11,7 +11,7 @@ import pytest
 
 from celeriac.model import new_task_id
 from celeriac.model.states import MOVES, READY_STATES, may_follow
-from celeriac.testing.conformance.stage import DEADLINE_S, Stage, background, elapse, result_of, within
+from celeriac.testing.conformance.stage import DEADLINE_S, Stage, background, elapse, result_of, told, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +32,11 @@ class ResultStoreSuite(Stage):
         raise NotImplementedError("override the fixture `result_store_factory`; see celeriac.testing.conformance")
 
     @pytest.fixture
+    def expires_by_itself(self) -> bool:
+        """Override: whether the engine drops what has expired without being asked, so that `expire` finds nothing."""
+        return False
+
+    @pytest.fixture
     def store(self, result_store_factory: Callable[[], ResultStore]) -> Iterator[ResultStore]:
         store = result_store_factory()
         yield store
@@ -50,7 +55,7 @@ class ResultStoreSuite(Stage):
         other = result_store_factory()
         assert other.url == store.url
         for reader in (store, other):
-            assert reader.get([*ids, "unknown"]) == dict(zip(ids, results, strict=True))
+            assert told(reader.get([*ids, "unknown"])) == told(dict(zip(ids, results, strict=True)))
             assert await within(reader.aget(ids[:1])) == {ids[0]: results[0]}
         assert store.get([]) == {}
         other.close()
@@ -84,7 +89,7 @@ class ResultStoreSuite(Stage):
         )
 
     async def test_a_thousand_at_once(self, store: ResultStore) -> None:
-        results = {each.id: each for each in (result_of(new_task_id(), payload=b"%d" % index) for index in range(1000))}
+        results = {each.id: each for each in (result_of(new_task_id(), value=b"%d" % index) for index in range(1000))}
         assert list(store.put(list(results.values()))) == [True] * 1000
         assert store.get(list(results)) == results
         assert store.wait(list(results), timeout_s=0) == results
@@ -95,9 +100,9 @@ class ResultStoreSuite(Stage):
 
         def write(number: int) -> None:
             start.wait()
-            payload = b"%d" % number
-            (written,) = store.put([result_of(task_id, ("SUCCESS", "FAILURE")[number % 2], payload)])
-            answers.append((written, payload))
+            result = result_of(task_id, ("SUCCESS", "FAILURE")[number % 2], b"%d" % number)
+            (written,) = store.put([result])
+            answers.append((written, result.payload))
 
         threads = [threading.Thread(target=write, args=(number,)) for number in range(20)]
         for thread in threads:
@@ -108,7 +113,9 @@ class ResultStoreSuite(Stage):
         (winner,) = [payload for written, payload in answers if written]
         assert store.get([task_id])[task_id].payload == winner
 
-    async def test_expired_results_are_not_seen(self, store: ResultStore, clock: Clock, span: float) -> None:
+    async def test_expired_results_are_not_seen(
+        self, store: ResultStore, clock: Clock, span: float, expires_by_itself: bool
+    ) -> None:
         short, long, ever = new_task_id(), new_task_id(), new_task_id()
         store.put(
             [
@@ -121,7 +128,7 @@ class ResultStoreSuite(Stage):
         await elapse(clock, span * 1.1)
         assert set(store.get([short, long, ever])) == {long, ever}
         assert store.wait([short], timeout_s=0) == {}
-        assert store.expire(limit=100) == 1
+        assert store.expire(limit=100) == (0 if expires_by_itself else 1)
         assert store.expire(limit=100) == 0
         assert set(store.get([short, long, ever])) == {long, ever}
 
@@ -134,11 +141,13 @@ class ResultStoreSuite(Stage):
         assert store.get([task_id]) == {task_id: again}
         assert store.expire(limit=100) == 0
 
-    async def test_expire_deletes_at_most_so_many(self, store: ResultStore, clock: Clock, span: float) -> None:
+    async def test_expire_deletes_at_most_so_many(
+        self, store: ResultStore, clock: Clock, span: float, expires_by_itself: bool
+    ) -> None:
         store.put([result_of(new_task_id(), expires_at=clock.time() + span) for _ in range(5)])
         assert store.expire(limit=10) == 0
         await elapse(clock, span * 1.1)
-        assert [store.expire(limit=2) for _ in range(4)] == [2, 2, 1, 0]
+        assert [store.expire(limit=2) for _ in range(4)] == ([0] * 4 if expires_by_itself else [2, 2, 1, 0])
 
     async def test_a_later_write_decides_the_expiry(self, store: ResultStore, clock: Clock, span: float) -> None:
         task_id = new_task_id()
@@ -146,7 +155,7 @@ class ResultStoreSuite(Stage):
         store.put([final := result_of(task_id, expires_at=clock.time() + 100 * span)])
         await elapse(clock, span * 1.1)
         assert store.expire(limit=10) == 0
-        assert store.get([task_id]) == {task_id: final}
+        assert told(store.get([task_id])) == told({task_id: final})
 
     async def test_forget(self, store: ResultStore) -> None:
         gone, kept = new_task_id(), new_task_id()

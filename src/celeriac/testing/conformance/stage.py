@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -13,7 +14,7 @@ from celeriac.model import Outgoing, StoredResult, new_incarnation, new_task_id
 from celeriac.testing.clocks import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 
     from celeriac.clock import Clock
     from celeriac.interfaces import Broker, Consumer, ResultStore
@@ -111,9 +112,15 @@ def batch(count: int, queue: str = "q", **fields: Any) -> list[Outgoing]:
     return [outgoing(queue, **fields) for _ in range(count)]
 
 
-def result_of(task_id: str, state: str = "SUCCESS", payload: bytes = b'{"result":1}', **fields: Any) -> StoredResult:
-    """A result to store."""
-    return StoredResult(id=task_id, state=state, payload=payload, **fields)
+def result_of(task_id: str, state: str = "SUCCESS", value: bytes = b"1", **fields: Any) -> StoredResult:
+    """A result to store, in Celery's form."""
+    meta = {"status": state, "result": value.decode("latin-1"), "task_id": task_id}
+    return StoredResult(id=task_id, state=state, payload=msgspec.json.encode(meta), **fields)
+
+
+def told(results: Mapping[str, StoredResult]) -> dict[str, tuple[str, bytes]]:
+    """What is known of results by id, but for their expiry, which some engines keep to themselves."""
+    return {task_id: (result.state, result.payload) for task_id, result in results.items()}
 
 
 def ids_of(items: Sequence[Any]) -> list[str]:

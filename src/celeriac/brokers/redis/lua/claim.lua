@@ -1,8 +1,8 @@
 -- Leases messages to an incarnation, highest priority first, then in the order of the queues. KEYS: a base per queue,
 -- then lists of kombu's. ARGV from 5: incarnation, limit, tag of this claim, tag of an earlier one whose reply was
 -- lost (''), most bytes, number of queues, whether kombu's lists come before priority 0, per list the number of its
--- queue. Returns {lives, ms until something becomes due (-1: nothing), stamp, then per message id, delivery, number of
--- its queue, tag, blob}. A message of kombu's is stored under an id of its own until the consumer has read it.
+-- queue. Returns {lives, ms until something becomes due (-1: nothing), stamp, then groups {number of the queue, tag, ids,
+-- blobs, earlier deliveries (nil: none)}}. A message of kombu's is stored under an id of its own until the consumer has read it.
 -- include results.lua
 -- include common.lua
 local incarnation, left, tag, lost = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
@@ -19,17 +19,8 @@ local function hand_out(base, k, ids, holds, its_tag)
   if #ids == 0 then return end
   local blobs = redis.call('HMGET', base .. ':m', unpack(ids))
   local counts = redis.call('EXISTS', base .. ':d') == 1 and redis.call('HMGET', base .. ':d', unpack(ids))
-  local o = #out
-  for i, id in ipairs(ids) do
-    local blob = blobs[i]
-    out[o + 1] = id
-    out[o + 2] = (counts and counts[i] or 0) + 1
-    out[o + 3] = k
-    out[o + 4] = its_tag
-    out[o + 5] = blob
-    o = o + 5
-    room = room - #blob
-  end
+  for i = 1, #blobs do room = room - #blobs[i] end
+  out[#out + 1] = {k, its_tag, ids, blobs, counts}
   if holds then redis.call('HSET', base .. ':h:' .. incarnation, unpack(holds)) end
   left = left - #ids
 end

@@ -1,27 +1,32 @@
 -- Ends deliveries. KEYS: a base per queue with deliveries, then bases of other queues that messages go to.
--- ARGV from 5: incarnation, number of queues with deliveries; per such queue: n, n ids, n tags, then n records of
--- kind, result's state ('' none), result, its expiry, number of successors; for kind L number of the queue, due, blob;
--- for kind B what is known of the death; then the successors: number of the queue, id, due, fresh, blob (number 0: a
+-- ARGV from 5: incarnation, number of queues with deliveries; per such queue: n, their tag, n ids (where the tag is '',
+-- n tags), then n records: "kind state expires successors" (state: of the result, - for none; expires: of the result, -
+-- for never), then the result if there is one; for kind L number of the queue, due, blob; for kind B what is known of
+-- the death; then the successors: number of the queue, id, due, fresh, blob (number 0: a
 -- list of kombu's, '', '', envelope). Kinds: D done, L later, R release, S release that was spent, B bury.
 -- Returns a string with '1' for each that was held and '0' for each that was not, of which nothing was stored.
 -- include results.lua
 -- include common.lua
 local incarnation, p = ARGV[5], 7
 local answers = {}
+local header, kind, state, expires, successors
 for k = 1, tonumber(ARGV[6]) do
   local base = KEYS[k]
   local hold_key = base .. ':h:' .. incarnation
-  local n = tonumber(ARGV[p])
-  local ids, tags = p, p + n
-  local holds = redis.call('HMGET', hold_key, unpack(ARGV, p + 1, p + n))
+  local n, common = tonumber(ARGV[p]), ARGV[p + 1]
+  local ids, tags = p + 1, p + 1 + n
+  local holds = redis.call('HMGET', hold_key, unpack(ARGV, ids + 1, ids + n))
   local counted = redis.call('EXISTS', base .. ':d') == 1
   local seen, gone = {}, {}
-  p = p + 2 * n + 1
+  p = tags + 1
+  local prefix = common .. ':'
+  if common == '' then p = p + n end
   -- all of them leave the incarnation first: a successor may have the id of one of them
   local mine = {}
   for i = 1, n do
-    local id, tag, hold = ARGV[ids + i], ARGV[tags + i], holds[i]
-    if hold and not seen[id] and string.sub(hold, 1, #tag + 1) == tag .. ':' then
+    local id, hold = ARGV[ids + i], holds[i]
+    if common == '' then prefix = ARGV[tags + i] .. ':' end
+    if hold and not seen[id] and string.sub(hold, 1, #prefix) == prefix then
       seen[id] = true
       mine[i] = hold
       gone[#gone + 1] = id
@@ -31,12 +36,18 @@ for k = 1, tonumber(ARGV[6]) do
   local ended = {}
   for i = 1, n do
     local id, hold = ARGV[ids + i], mine[i]
-    local kind, state, successors = ARGV[p], ARGV[p + 1], tonumber(ARGV[p + 4])
-    local result, expires = p + 2, p + 3
-    p = p + 5
+    if ARGV[p] ~= header then
+      header = ARGV[p]
+      kind, state, expires, successors = string.match(header, '^(%u) (%S+) (%S+) (%d+)$')
+      successors = tonumber(successors)
+      if expires == '-' then expires = '' end
+    end
+    p = p + 1
+    local result = ARGV[p]
+    if state ~= '-' then p = p + 1 end
     if hold then
       answers[#answers + 1] = '1'
-      if state ~= '' and R ~= '' then store(R .. id, state, ARGV[result], ARGV[expires]) end
+      if state ~= '-' and R ~= '' then store(R .. id, state, result, expires) end
       if kind == 'D' then
         if successors > 0 then
           redis.call('HDEL', base .. ':m', id)

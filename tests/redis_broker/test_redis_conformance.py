@@ -10,8 +10,7 @@ import pytest
 from celeriac.brokers.redis import RedisBroker
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.model import new_task_id
-
-# from celeriac.results.redis import RedisResultStore
+from celeriac.results.redis import RedisResultStore
 from celeriac.testing.conformance import BrokerSuite, check_broker_model
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def test_the_redis_broker_follows_the_model(redis_url):
     def open_store(clock: Clock) -> Iterator[tuple[Broker, ResultStore]]:
         prefix = f"{new_task_id()}:"
         broker = RedisBroker(redis_url, clock=clock, key_prefix=prefix, result_prefix=f"{prefix}celery-task-meta-")
-        results = RedisResultStore(redis_url, clock=clock, prefix=f"{prefix}celery-task-meta-")
+        results = RedisResultStore(redis_url, prefix=f"{prefix}celery-task-meta-")
         try:
             yield broker, results
         finally:
