@@ -44,7 +44,7 @@ check: $(VENV)/.check ## Format, lint, types, import contracts
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-bench: $(VENV)/.test ## Every figure of docs/benchmarks.md, against Celery on Redis in the same run
+bench: $(VENV)/.test ## Every figure of docs/benchmarks.md beside its rivals, in the same run; ENGINE=redis: all on Redis
 	$(BIN)/python -m benchmarks --engine $(ENGINE) $(BENCH_ARGS)
 
 docs: $(VENV)/.docs ## Build the documentation into site/

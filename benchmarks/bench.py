@@ -1,4 +1,4 @@
-"""What every series works with: the scale of the run, its directories, the two sides, and waiting for tasks to run."""
+"""What every series works with: the scale of the run, its directories, the contestants, and waiting for tasks."""
 
 from __future__ import annotations
 
@@ -8,25 +8,38 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
-from benchmarks.celery_home import UnavailableError, celery_python, versions
+from benchmarks.environments import UnavailableError
+from benchmarks.figure import CELERY
 from benchmarks.processes import ProgramError
 from benchmarks.record import Record
 from benchmarks.redis_server import RedisServer
-from benchmarks.sides import Celery, Ours
+from benchmarks.rivals import RIVALS
+from benchmarks.sides import Bare, Opponent, Ours, OursOnRedis, OursOnSqlite, Side
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.processes import Tree
+    from benchmarks.rivals import Ready
+
+Engine = Literal["sqlite", "redis"]
+AnySide = TypeVar("AnySide", bound=Side)
 
 _STALLED_S = 30.0
+_PROBE = 1_000
+_LPUSH_BYTES = 46
+"""What the protocol and the key add to a message that is sent by LPUSH."""
 
 
 class Bench:
     """One run of the benchmarks; a context manager that removes and ends everything it made."""
 
-    def __init__(self, *, scale: float = 1.0, with_celery: bool = True) -> None:
+    def __init__(self, *, engine: Engine = "sqlite", scale: float = 1.0, with_rivals: bool = True) -> None:
+        self.engine = engine
         self.scale = scale
+        self.with_rivals = with_rivals
         self._exit = ExitStack()
         self.directory = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-bench-")))
         memory = Path("/dev/shm")
@@ -37,8 +50,9 @@ class Bench:
             )
         )
         self.record = Record(self.record_directory / "record")
-        self._celery: tuple[str, RedisServer] | None = None
-        self.why_no_celery = "" if with_celery else "left out (--ours)"
+        self._redis: RedisServer | None = None
+        self._ready: dict[str, Ready] = {}
+        self._payload: int | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -50,53 +64,83 @@ class Bench:
         """How many tasks to send in this run, where a full one sends `full`."""
         return max(least, round(full * self.scale))
 
-    def ours(self, durability: Literal["full", "process"] = "process") -> Ours:
-        """Our side, with an empty store."""
-        self.record.clear()
-        return Ours(self.record, self.directory, self.directory, durability)
+    def ours(self, *, results: bool = True, environment: Mapping[str, str] | None = None) -> Ours:
+        """Our side on the engine of this run, with an empty store.
 
-    def celery(self, *, results: bool = False) -> Celery:
-        """Celery's side, with an empty store; Redis is started at the first call.
+        Args:
+            results: Whether tasks keep them; for Redis only.
+            environment: More of it, for the application; for Redis only.
+        """
+        if self.engine == "sqlite":
+            return self.sqlite()
+        return self._emptied(
+            OursOnRedis(self.record, self.directory, self.redis, results=results, environment=environment or {})
+        )
+
+    def sqlite(self, durability: Literal["full", "process"] = "process") -> OursOnSqlite:
+        """Our side on an empty file."""
+        self.record.clear()
+        return OursOnSqlite(self.record, self.directory, self.directory, durability)
+
+    def celery(self, *, results: bool = False) -> Opponent:
+        """Celery's side, with an empty store. Raises as `rival`."""
+        return self.rival(CELERY, results=results)
+
+    def rival(self, name: str, *, results: bool = False) -> Opponent:
+        """A rival's side, with an empty store; its environment is built and Redis started at the first call.
 
         Raises:
-            UnavailableError: There is no redis-server, or no Celery.
+            UnavailableError: There is no redis-server, or no environment for the rival.
         """
-        python, redis = self._celery_parts()
-        side = Celery(python, self.record, self.directory, redis, results=results)
+        if not self.with_rivals:
+            raise UnavailableError("left out (--ours)")
+        ready = self._prepared(name)
+        return self._emptied(Opponent(RIVALS[name], ready, self.record, self.directory, self.redis, results=results))
+
+    def bare(self) -> Bare:
+        """Loops without a task queue, with an empty store; their messages are as long as ours are on the wire."""
+        return self._emptied(Bare(self.record, self.directory, self.redis, payload=self._bytes_per_message()))
+
+    @property
+    def redis(self) -> RedisServer:
+        """The server of this run, started when it is first needed.
+
+        Raises:
+            UnavailableError: There is none, and none can be installed.
+        """
+        if self._redis is None:
+            self._redis = RedisServer.start(self.directory)
+            self._exit.callback(self._redis.end)
+        return self._redis
+
+    def rival_facts(self) -> dict[str, str]:
+        """Versions of everything that was started so far, beside ours."""
+        facts = {RIVALS[name].title: ready.versions for name, ready in self._ready.items()}
+        return facts if self._redis is None else {**facts, "Redis": self._redis.version()}
+
+    def celery_python(self) -> str:
+        """The interpreter of Celery's environment. Raises as `rival`."""
+        if not self.with_rivals:
+            raise UnavailableError("left out (--ours)")
+        return self._prepared(CELERY).command[0]
+
+    def _prepared(self, name: str) -> Ready:
+        if name not in self._ready:
+            self._ready[name] = RIVALS[name].prepare()
+        return self._ready[name]
+
+    def _emptied(self, side: AnySide) -> AnySide:
         side.empty()
         return side
 
-    def celery_python(self) -> str:
-        """The interpreter of Celery's environment. Raises as `celery`."""
-        return self._celery_parts()[0]
-
-    def celery_facts(self) -> dict[str, str]:
-        """Versions of what Celery runs on; empty without it."""
-        if self._celery is None:
-            return {}
-        python, redis = self._celery
-        found = versions(python)
-        return {
-            "Celery": f"{found['celery']} on Python {found['python']}, redis-py {found['redis-py']} with hiredis",
-            "Redis": redis.version(),
-        }
-
-    def _celery_parts(self) -> tuple[str, RedisServer]:
-        if self.why_no_celery:
-            raise UnavailableError(self.why_no_celery)
-        if self._celery is None:
-            try:
-                binary = RedisServer.binary()
-                if binary is None:
-                    raise UnavailableError("no redis-server on the PATH")
-                python = celery_python()
-                redis = RedisServer.start(binary, self.directory)
-            except UnavailableError as exc:
-                self.why_no_celery = str(exc)
-                raise
-            self._exit.callback(redis.end)
-            self._celery = python, redis
-        return self._celery
+    def _bytes_per_message(self) -> int:
+        """What one `delay` of ours sends to Redis; the bare loops send as much."""
+        if self._payload is None:
+            side = self.ours()
+            before = self.redis.spent()
+            side.produce("noop", "one", _PROBE)
+            self._payload = self.redis.spent().since(before).received // _PROBE - _LPUSH_BYTES
+        return self._payload
 
     def wait_for(self, worker: Tree, count: int) -> None:
         """Wait until `count` tasks are in the record.

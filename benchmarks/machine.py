@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,17 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from benchmarks.bench import Engine
 
-def facts(store: Path, record: Path) -> dict[str, str]:
+
+def facts(engine: Engine, store: Path, record: Path) -> dict[str, str]:
     """About this machine; `store` and `record` are the directories of the database and of the record of runs."""
     import celeriac
+
+    if engine == "sqlite":
+        ours = {"sqlite": sqlite3.sqlite_version, "database on": file_system(store)}
+    else:
+        ours = {"redis-py": f"{version('redis')} with hiredis {version('hiredis')}"}
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     return {
@@ -25,8 +33,7 @@ def facts(store: Path, record: Path) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "celeriac": celeriac.__version__,
-        "sqlite": sqlite3.sqlite_version,
-        "database on": file_system(store),
+        **ours,
         "record on": file_system(record),
         "load at the start": f"{load:.2f}",
     }

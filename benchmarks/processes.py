@@ -24,22 +24,27 @@ class ProgramError(Exception):
 
 
 class Tree:
-    """A program started in a session of its own, with its descendants. Ended when the `with` block is left."""
+    """A program started in a session of its own, with its descendants. Ended when the `with` block is left.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    `times` starts it as often, for those that are scaled by starting them again.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, *, times: int = 1) -> None:
         self._log = log
         self.name = " ".join(Path(part).name if os.sep in part else part for part in command)
         with log.open("wb") as output:
-            self._root = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self.pid = self._root.pid
+            self._roots = [
+                subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+                for _ in range(times)
+            ]
 
     def __enter__(self) -> Self:
         return self
@@ -50,30 +55,36 @@ class Tree:
     def end(self, patience_s: float = 5.0) -> None:
         """SIGTERM, and SIGKILL for what is left of the tree after `patience_s`."""
         known = self._members()
-        if self._root.poll() is None:
-            self._root.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._root.wait(patience_s)
+        for root in self._roots:
+            if root.poll() is None:
+                root.terminate()
+        end = time.monotonic() + patience_s
+        for root in self._roots:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                root.wait(max(0.0, end - time.monotonic()))
         for process in {*known, *self._members()}:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._root.wait()
+        for root in self._roots:
+            root.wait()
 
     def check(self) -> None:
         """Raise ProgramError when it has ended."""
-        if (code := self._root.poll()) is not None:
-            raise ProgramError(f"`{self.name}` ended with exit code {code}. Its last words:\n{self.last_words()}")
+        for root in self._roots:
+            if (code := root.poll()) is not None:
+                raise ProgramError(f"`{self.name}` ended with exit code {code}. Its last words:\n{self.last_words()}")
 
     def last_words(self) -> str:
         """The end of its output."""
         return self._log.read_bytes()[-1500:].decode(errors="replace").strip() or "(none)"
 
     def _members(self) -> list[psutil.Process]:
-        try:
-            root = psutil.Process(self.pid)
-            return [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        found: list[psutil.Process] = []
+        for root in self._roots:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(root.pid)
+                found += [process, *process.children(recursive=True)]
+        return found
 
     def pids(self) -> list[int]:
         """Of the program and its descendants."""
@@ -124,6 +135,35 @@ def processor_s_of(command: Sequence[str], environment: Mapping[str, str]) -> fl
     if process.returncode:
         raise ProgramError(f"{' '.join(command)} failed:\n{words.decode(errors='replace')[-1500:]}")
     return usage.ru_utime + usage.ru_stime
+
+
+def output(command: Sequence[str]) -> str:
+    """What a short program prints.
+
+    Raises:
+        ProgramError: It failed.
+    """
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise ProgramError(f"{' '.join(command)} failed:\n{done.stderr[-1500:]}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Programs started inside run on the `core`-th usable processor only; does nothing where that cannot be had.
+
+    A round trip between two programs takes half the time when they share a processor, and the system places them by
+    chance; pinned, all contestants have the same.
+    """
+    if not hasattr(os, "sched_setaffinity") or len(usable := sorted(os.sched_getaffinity(0))) < 2:
+        yield
+        return
+    os.sched_setaffinity(0, {usable[core]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usable)
 
 
 def until(what: str, patience_s: float, *, every_s: float = 0.01) -> Iterator[None]:

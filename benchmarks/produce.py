@@ -1,12 +1,15 @@
 """A producer process: `python -m benchmarks.produce MODULE TASK MODE COUNT`. Prints one line of JSON.
 
 Modes: `one` and `many` send tasks 0 to COUNT - 1 by the ordinary or the bulk call, `delayed` by the bulk call with a
-due time of tomorrow; `latency` sends one at a time, waits until it runs, and pauses for 2 to 22 ms. The time of the
-first call, with the connection it opens, is inside.
+due time of tomorrow; `latency` sends one at a time, waits until it runs, and pauses for 2 to 22 ms; `wait` sends one
+and waits for its result before it sends the next. The time of the first call, with the connection it opens, is inside.
+
+A producer whose `one` is a coroutine has `open` and `close` as well, and is driven on one event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 import json
@@ -15,17 +18,24 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import VARIABLE, Record
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _PATIENCE_S = 30.0
+_RECORD = Path(os.environ.get(VARIABLE, ""))
 
 
 def produce(producer: Any, mode: str, count: int) -> dict[str, Any]:
     """Send; what was measured."""
     if mode == "latency":
-        return {"calls": _one_at_a_time(producer, count)}
+        return {"calls": _one_at_a_time(producer.one, count)}
+    if mode == "wait":
+        done = _ran()
+        return {"seconds_each": [_timed(producer.wait, number) for number in range(done, done + count)]}
     cpu, begin = time.process_time(), time.monotonic()
     if mode == "one":
         call = producer.one
@@ -40,19 +50,36 @@ def produce(producer: Any, mode: str, count: int) -> dict[str, Any]:
     }
 
 
-def _one_at_a_time(producer: Any, count: int) -> list[tuple[float, float]]:
+async def aproduce(producer: Any, mode: str, count: int) -> dict[str, Any]:
+    """The same for coroutines; they have no bulk call."""
+    call = producer.one
+    cpu, begin = time.process_time(), time.monotonic()
+    for number in range(count):
+        await call(number)
+    return {"seconds": time.monotonic() - begin, "cpu_s": time.process_time() - cpu}
+
+
+def _ran() -> int:
+    return _RECORD.stat().st_size // Record.ENTRY_BYTES
+
+
+def _timed(call: Callable[[int], object], number: int) -> float:
+    begin = time.monotonic()
+    call(number)
+    return time.monotonic() - begin
+
+
+def _one_at_a_time(call: Callable[[int], object], count: int) -> list[tuple[float, float]]:
     """Before and after each call, monotonic. Numbers go on from what the record holds already."""
-    path = Path(os.environ[VARIABLE])
-    entry = Record.ENTRY_BYTES
     calls = []
-    done = path.stat().st_size // entry
+    done = _ran()
     chance = random.Random(7)
     for number in range(done, done + count):
         before = time.monotonic()
-        producer.one(number)
+        call(number)
         calls.append((before, time.monotonic()))
         end = before + _PATIENCE_S
-        while path.stat().st_size < (number + 1) * entry:
+        while _ran() <= number:
             if time.monotonic() > end:
                 raise TimeoutError(f"task {number} did not run within {_PATIENCE_S:.0f} s")
             time.sleep(0.0002)
@@ -65,7 +92,22 @@ def main() -> None:
     module, task, mode, count = sys.argv[1:]
     producer = importlib.import_module(module).Producer(task)
     gc.collect()
-    print(json.dumps(produce(producer, mode, int(count))))
+    drive = _on_a_loop if hasattr(producer, "open") else produce
+    print(json.dumps(drive(producer, mode, int(count))))
+
+
+def _on_a_loop(producer: Any, mode: str, count: int) -> dict[str, Any]:
+    import uvloop  # in the environments of those who ask for a loop; their workers use it too
+
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(producer.open())
+    if mode == "latency":
+        measured = {"calls": _one_at_a_time(lambda number: loop.run_until_complete(producer.one(number)), count)}
+    else:
+        measured = loop.run_until_complete(aproduce(producer, mode, count))
+    loop.run_until_complete(producer.close())
+    return measured
 
 
 if __name__ == "__main__":

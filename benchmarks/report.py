@@ -9,21 +9,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from benchmarks.bench import Engine
     from benchmarks.figure import Figure, Reading, Target
 
-BEGIN = "<!-- a run: begin (python -m benchmarks --write-docs) -->"
-END = "<!-- a run: end -->"
 _WORDS = {"at least": ">=", "at most": "<=", "below": "<"}
 
 
-def command(figure: Figure, *, scale: float = 1.0, reps: int | None = None) -> str:
+def marks(engine: Engine) -> tuple[str, str]:
+    """Between which lines of the page the table of an engine stands."""
+    return (
+        f"<!-- a run on {engine}: begin (python -m benchmarks --engine {engine} --write-docs) -->",
+        f"<!-- a run on {engine}: end -->",
+    )
+
+
+def command(figure: Figure, engine: Engine) -> str:
     """What repeats just this figure."""
-    words = ["python", "-m", "benchmarks", "--only", figure.name]
-    if scale != 1.0:
-        words += ["--quick"] if scale == 0.1 else ["--scale", f"{scale:g}"]
-    if reps is not None:
-        words += ["--reps", str(reps)]
-    return " ".join(words)
+    return f"python -m benchmarks --engine {engine} --only {figure.name}"
 
 
 def amount(value: float | None, unit: str) -> str:
@@ -83,20 +85,24 @@ def table(readings: Sequence[Reading], facts: Mapping[str, str], date: str) -> s
     return "\n".join(lines)
 
 
-def write_into(page: Path, text: str) -> None:
-    """Replace what stands between the marks of `page`."""
+def write_into(page: Path, engine: Engine, text: str) -> None:
+    """Replace what stands between the engine's marks of `page`."""
     old = page.read_text()
+    begin, end = marks(engine)
     new, found = re.subn(
-        f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n\n{text}\n\n{END}", old, flags=re.DOTALL
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n\n{text}\n\n{end}", old, flags=re.DOTALL
     )
     if found != 1:
-        raise ValueError(f"{page} must hold the marks {BEGIN!r} and {END!r} once; they are there {found} times")
+        raise ValueError(f"{page} must hold the marks {begin!r} and {end!r} once; they are there {found} times")
     page.write_text(new)
 
 
-def plain(readings: Sequence[Reading], runs: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
+def plain(
+    readings: Sequence[Reading], runs: Mapping[str, Any], facts: Mapping[str, str], engine: Engine
+) -> dict[str, Any]:
     """Everything, for `--json`: figures and each single run."""
     return {
+        "engine": engine,
         "facts": dict(facts),
         "figures": [
             {
@@ -111,7 +117,7 @@ def plain(readings: Sequence[Reading], runs: Mapping[str, Any], facts: Mapping[s
                 "verdict": reading.verdict,
                 "beside": reading.beside,
                 "trouble": reading.trouble,
-                "command": command(reading.figure),
+                "command": command(reading.figure, engine),
             }
             for reading in readings
         ],

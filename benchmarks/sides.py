@@ -1,4 +1,4 @@
-"""The two sides, driven alike: each has a store that can be emptied, a producer process, and a worker command."""
+"""The contestants, driven alike: each has a store that can be emptied, a producer process, and a worker command."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmarks.processes import ROOT, ProgramError, Tree
+from benchmarks.processes import ROOT, ProgramError, Tree, until
 from benchmarks.record import VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
     from benchmarks.record import Record
     from benchmarks.redis_server import RedisServer
+    from benchmarks.rivals import Ready, Rival
 
 _PRODUCE_WITHIN_S = 900.0
 
@@ -27,29 +28,36 @@ _PRODUCE_WITHIN_S = 900.0
 class Side(ABC):
     """A task queue with the tasks `noop` and `nap`."""
 
-    module: ClassVar[str]
+    name: str
+    times: int = 1
+    """How often the worker's command is started."""
+    redis: RedisServer | None = None
+    """The server it runs on, when it runs on one."""
 
-    def __init__(self, python: str, record: Record, logs: Path, environment: dict[str, str]) -> None:
-        self.python = python
+    def __init__(self, record: Record, logs: Path, environment: Mapping[str, str]) -> None:
         self._record = record
         self._logs = logs
-        self._environment = {**os.environ, VARIABLE: str(record.path), **environment}
+        self.environment = {**os.environ, VARIABLE: str(record.path), **environment}
 
     def empty(self) -> None:
         """Forget everything, the record of what ran included. Only while no worker runs."""
         self._record.clear()
         self._empty_store()
 
-    @abstractmethod
-    def _empty_store(self) -> None: ...
+    def _empty_store(self) -> None:
+        assert self.redis is not None
+        self.redis.ask("FLUSHALL SYNC")
 
     @abstractmethod
-    def _worker_command(self) -> Sequence[str]: ...
+    def _worker_command(self, options: Sequence[str]) -> Sequence[str]: ...
+
+    @abstractmethod
+    def _producer_command(self) -> Sequence[str]: ...
 
     def worker(self, *options: str) -> Tree:
-        """Start a worker by its command line."""
-        command = [self.python, "-m", *self._worker_command(), "-l", "WARNING", *options]
-        return Tree(command, self._environment, self._logs / f"worker-{self.module}.log")
+        """Start a worker by its command line; without options, with two processes."""
+        command = self._worker_command(options)
+        return Tree(command, self.environment, self._logs / f"worker-{self.name}.log", times=self.times)
 
     def produce(self, task: str, mode: str, count: int) -> dict[str, Any]:
         """Run a producer process (see `benchmarks.produce`) to its end; what it measured.
@@ -57,34 +65,83 @@ class Side(ABC):
         Raises:
             ProgramError: It failed; the message ends with its error output.
         """
-        command = [self.python, "-m", "benchmarks.produce", self.module, task, mode, str(count)]
+        command = [*self._producer_command(), task, mode, str(count)]
         done = subprocess.run(
-            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=_PRODUCE_WITHIN_S
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=_PRODUCE_WITHIN_S
         )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise ProgramError(f"the producer of {self.module} ({task}, {mode}) failed: {last}\n{done.stderr[-1500:]}")
+            raise ProgramError(f"the producer of {self.name} ({task}, {mode}) failed: {last}\n{done.stderr[-1500:]}")
         measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return measured
 
+    def fill(self, task: str, count: int) -> dict[str, Any]:
+        """Send `count` tasks in the quickest way it has."""
+        return self.produce(task, "many", count)
+
+    def check_results(self, count: int, sent: Mapping[str, Any]) -> None:
+        """See that the results of `count` tasks are kept; `sent` is what `fill` gave.
+
+        Raises:
+            ProgramError: They are not.
+        """
+        for _ in until(f"{self.name} keeps {count} results", 10, every_s=0.05):
+            if self.results_kept() >= count:
+                return
+
+    def results_kept(self) -> int:
+        """How many; a lower bound will do."""
+        assert self.redis is not None
+        return self.redis.number("DBSIZE")
+
 
 class Ours(Side):
-    """celeriac on an SQLite file, with its default settings but for the durability that is asked for."""
+    """celeriac with its default settings."""
 
-    module = "benchmarks.tasks"
+    name = "celeriac"
+    module: ClassVar[str] = "benchmarks.apps.celeriac_app"
+
+    def __init__(self, record: Record, logs: Path, url: str, environment: Mapping[str, str]) -> None:
+        self.url = url
+        super().__init__(record, logs, {"BENCH_URL": url, **environment})
+
+    def _worker_command(self, options: Sequence[str]) -> Sequence[str]:
+        return [
+            sys.executable, "-m", "celeriac", "-A", self.module, "worker", "-l", "WARNING",
+            *(options or ("-c", "2")),
+        ]  # fmt: skip
+
+    def _producer_command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "benchmarks.produce", self.module]
+
+    def check_results(self, count: int, sent: Mapping[str, Any]) -> None:
+        """Read the first and the last one."""
+        for task_id, expected in ((sent["first_id"], 0), (sent["last_id"], count - 1)):
+            if (result := self.result(task_id)) != expected:
+                raise ProgramError(f"the result of task {expected} is {result!r}")
+
+    def result(self, task_id: str) -> Any:
+        """The result of a task that has run; waits up to ten seconds."""
+        from celeriac import Celeriac
+
+        app = Celeriac("benchmarks-reader", broker=self.url)
+        try:
+            return app.AsyncResult(task_id).get(timeout=10)
+        finally:
+            app.close()
+
+
+class OursOnSqlite(Ours):
+    """On a file, with the durability that is asked for."""
 
     def __init__(self, record: Record, logs: Path, stores: Path, durability: Literal["full", "process"]) -> None:
         self.directory = stores / "store"
-        self.url = f"sqlite:///{self.directory / 'bench.db'}?durability={durability}"
-        super().__init__(sys.executable, record, logs, {"BENCH_URL": self.url})
+        super().__init__(record, logs, f"sqlite:///{self.directory / 'bench.db'}?durability={durability}", {})
         self._empty_store()
 
     def _empty_store(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir()
-
-    def _worker_command(self) -> Sequence[str]:
-        return ["celeriac", "-A", self.module, "worker"]
 
     def save(self, place: Path) -> None:
         """Copy the store to `place`. Only while nothing has it open."""
@@ -99,31 +156,64 @@ class Ours(Side):
         for file in place.iterdir():
             shutil.copyfile(file, self.directory / file.name)
 
-    def result(self, task_id: str) -> Any:
-        """The result of a task that has run; waits up to ten seconds."""
-        from celeriac import Celeriac
 
-        app = Celeriac("benchmarks-reader", broker=self.url)
-        try:
-            return app.AsyncResult(task_id).get(timeout=10)
-        finally:
-            app.close()
+class OursOnRedis(Ours):
+    """On a server."""
 
-
-class Celery(Side):
-    """Celery on Redis, with its fast settings."""
-
-    module = "benchmarks.celery_tasks"
-
-    def __init__(self, python: str, record: Record, logs: Path, redis: RedisServer, *, results: bool) -> None:
-        super().__init__(python, record, logs, {"BENCH_URL": redis.url, "BENCH_RESULTS": "1" if results else "0"})
+    def __init__(
+        self, record: Record, logs: Path, redis: RedisServer, *, results: bool, environment: Mapping[str, str]
+    ) -> None:
         self.redis = redis
+        super().__init__(record, logs, redis.url, {"BENCH_RESULTS": "1" if results else "0", **environment})
 
-    def _empty_store(self) -> None:
-        self.redis.ask("FLUSHALL")
 
-    def _worker_command(self) -> Sequence[str]:
-        return [
-            "celery", "-A", self.module, "worker", "--prefetch-multiplier", "64",
-            "--without-gossip", "--without-mingle", "--without-heartbeat",
-        ]  # fmt: skip
+class Bare(Side):
+    """No task queue: the loops of `benchmarks.apps.bare_app`, `batch` in two processes or `block` in one."""
+
+    name = "bare"
+    _module: ClassVar[str] = "benchmarks.apps.bare_app"
+
+    def __init__(self, record: Record, logs: Path, redis: RedisServer, *, payload: int) -> None:
+        self.redis = redis
+        super().__init__(record, logs, {"BENCH_URL": redis.url, "BENCH_PAYLOAD": str(payload)})
+
+    def worker(self, *options: str) -> Tree:
+        """Start it."""
+        self.times = 1 if "block" in options else 2
+        return super().worker(*options)
+
+    def _worker_command(self, options: Sequence[str]) -> Sequence[str]:
+        return [sys.executable, "-m", self._module, *(options or ("batch",))]
+
+    def _producer_command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "benchmarks.produce", self._module]
+
+
+class Opponent(Side):
+    """A rival in its own environment."""
+
+    def __init__(
+        self, rival: Rival, ready: Ready, record: Record, logs: Path, redis: RedisServer, *, results: bool
+    ) -> None:
+        self._rival = rival
+        self._ready = ready
+        self.redis = redis
+        self.name = rival.name
+        self.times = rival.times
+        where = {"BENCH_URL": redis.url, "BENCH_RESULTS": "1" if results else "0"}
+        super().__init__(record, logs, {**where, **rival.environment, **ready.environment})
+
+    def _worker_command(self, options: Sequence[str]) -> Sequence[str]:
+        return [*self._ready.command, *self._rival.worker, *(options or self._rival.two_processes)]
+
+    def _producer_command(self) -> Sequence[str]:
+        return [*self._ready.producer]
+
+    def fill(self, task: str, count: int) -> dict[str, Any]:
+        """By its bulk call, if there is one."""
+        return self.produce(task, "many" if self._rival.has_bulk else "one", count)
+
+    def results_kept(self) -> int:
+        """By counting keys, or where its results are."""
+        assert self.redis is not None
+        return self.redis.number(self._rival.count_results)

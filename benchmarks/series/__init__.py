@@ -1,4 +1,4 @@
-"""The series, in the order in which they run; one file each."""
+"""The series of each engine, in the order in which they run; one file each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,19 @@ from benchmarks.series.enqueue import ENQUEUE, ENQUEUE_MANY
 from benchmarks.series.idle import IDLE
 from benchmarks.series.latency import LATENCY
 from benchmarks.series.naps import NAPS
+from benchmarks.series.redis import deep, drain, enqueue, latency, naps
 from benchmarks.series.start import START
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from benchmarks.bench import Engine
     from benchmarks.figure import Series
 
-SERIES: tuple[Series, ...] = (DRAIN, ENQUEUE, ENQUEUE_MANY, LATENCY, NAPS, IDLE, START, DELAYED, DEEP)
+SERIES: Mapping[Engine, tuple[Series, ...]] = {
+    "sqlite": (DRAIN, ENQUEUE, ENQUEUE_MANY, LATENCY, NAPS, IDLE, START, DELAYED, DEEP),
+    "redis": (
+        drain.DRAIN, drain.IGNORED, drain.ASYNC, enqueue.DELAY, enqueue.DELAY_MANY, latency.LATENCY,
+        latency.ROUND_TRIP, naps.NAPS, deep.DEEP,
+    ),
+}  # fmt: skip

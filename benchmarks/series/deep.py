@@ -21,7 +21,7 @@ _DRAINS = 3
 def _first_of(bench: Bench, depth: int) -> Values:
     count = bench.size(10_000)
     depth = max(count, bench.size(depth))
-    side = bench.ours()
+    side = bench.sqlite()
     saved = bench.room(f"ready-{depth}")
     if not saved.exists():
         side.produce("noop", "many", depth)

@@ -9,10 +9,10 @@ from benchmarks.record import rate
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
-    from benchmarks.sides import Ours
+    from benchmarks.sides import OursOnSqlite
 
 
-def _drained(bench: Bench, side: Ours) -> Values:
+def _drained(bench: Bench, side: OursOnSqlite) -> Values:
     count = bench.size(100_000)
     side.produce("noop", "many", count)
     with side.worker("-c", "2") as worker:
@@ -22,11 +22,11 @@ def _drained(bench: Bench, side: Ours) -> Values:
 
 
 def _none(bench: Bench) -> Values:
-    return _drained(bench, bench.ours())
+    return _drained(bench, bench.sqlite())
 
 
 def _million(bench: Bench) -> Values:
-    side = bench.ours()
+    side = bench.sqlite()
     saved = bench.room("delayed")
     if not saved.exists():
         side.produce("noop", "delayed", bench.size(1_000_000))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from benchmarks.figure import CELERY, Figure, Medians, Series, Target, Values
-from benchmarks.processes import ProgramError
 from benchmarks.record import rate
 
 if TYPE_CHECKING:
@@ -17,19 +16,26 @@ def drained(bench: Bench, side: Side, count: int, *options: str) -> Values:
     """Start a worker on a filled store and let it run all `count` tasks, each of which must run exactly once."""
     with side.worker(*options) as worker:
         bench.wait_for(worker, 1)
+        begun = len(bench.record)
+        server = side.redis.spent() if side.redis else None
         begin = worker.processor_s()
         bench.wait_for(worker, count)
         spent = worker.processor_s() - begin
-    return {"rate": rate(bench.record.complete(count)), "processor_us": spent / count * 1e6}
+        used = side.redis.spent().since(server) if side.redis and server else None
+    tasks = max(1, count - begun)
+    values = {"rate": rate(bench.record.complete(count)), "processor_us": spent / tasks * 1e6}
+    if used is not None:
+        values["server_us"] = used.processor_s / tasks * 1e6
+        values["commands"] = used.commands / tasks
+        values["bytes"] = (used.received + used.sent) / tasks
+    return values
 
 
 def _ours(bench: Bench, durability: Literal["full", "process"], count: int) -> Values:
-    side = bench.ours(durability)
-    sent = side.produce("noop", "many", count)
-    values = drained(bench, side, count, "-c", "2")
-    for task_id, expected in ((sent["first_id"], 0), (sent["last_id"], count - 1)):
-        if (result := side.result(task_id)) != expected:
-            raise ProgramError(f"the result of task {expected} is {result!r}")
+    side = bench.sqlite(durability)
+    sent = side.fill("noop", count)
+    values = drained(bench, side, count)
+    side.check_results(count, sent)
     return values
 
 
@@ -44,10 +50,9 @@ def _full(bench: Bench) -> Values:
 def _celery(bench: Bench) -> Values:
     count = bench.size(8_000)
     side = bench.celery(results=True)
-    side.produce("noop", "one", count)
-    values = drained(bench, side, count, "-P", "prefork", "-c", "2")
-    if (keys := side.redis.keys()) < count:
-        raise ProgramError(f"Celery left {keys} keys in Redis, fewer than the {count} results it should have stored")
+    sent = side.fill("noop", count)
+    values = drained(bench, side, count)
+    side.check_results(count, sent)
     return values
 
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from benchmarks.sides import Side
 
 
-def _sent(side: Side, mode: str, count: int) -> Values:
+def sent(side: Side, mode: str, count: int) -> Values:
+    """Let a producer send no-op tasks by the call `one` or `many`."""
     measured = side.produce("noop", mode, count)
     return {"rate": count / measured["seconds"], "processor_us": measured["cpu_s"] / count * 1e6}
 
@@ -37,20 +38,20 @@ def _figure(name: str, what: str, target: Target) -> Figure:
 
 
 def _one(bench: Bench) -> Values:
-    return _sent(bench.ours(), "one", bench.size(50_000))
+    return sent(bench.ours(), "one", bench.size(50_000))
 
 
 def _many(bench: Bench) -> Values:
-    return _sent(bench.ours(), "many", bench.size(200_000))
+    return sent(bench.ours(), "many", bench.size(200_000))
 
 
 def _celery_one(bench: Bench) -> Values:
     # without a result backend, which would cost Celery's producer two more commands a call
-    return _sent(bench.celery(), "one", bench.size(5_000))
+    return sent(bench.celery(), "one", bench.size(5_000))
 
 
 def _celery_group(bench: Bench) -> Values:
-    return _sent(bench.celery(), "many", bench.size(10_000))
+    return sent(bench.celery(), "many", bench.size(10_000))
 
 
 ENQUEUE = Series(

@@ -19,32 +19,31 @@ def quantile(ordered: list[float], share: float) -> float:
     return ordered[max(0, -int(-len(ordered) * share // 1) - 1)]
 
 
-def _waits(bench: Bench, side: Side, *options: str) -> Values:
+def waits(bench: Bench, side: Side, *options: str) -> Values:
+    """Send tasks one at a time to a worker that has nothing else to do."""
     count = bench.size(300)
     with side.worker(*options) as worker:
         side.produce("noop", "one", _WARM_UP)
         bench.wait_for(worker, _WARM_UP)
         calls = side.produce("noop", "latency", count)["calls"]
     ran = {entry.number - _WARM_UP: entry.at for entry in bench.record.complete(_WARM_UP + count)}
-    waits = sorted(ran[number] - before for number, (before, _) in enumerate(calls))
-    if waits[0] < 0:
-        raise RecordError(
-            f"a task ran {-waits[0] * 1000:.3f} ms before it was sent: the clocks of the processes differ"
-        )
+    took = sorted(ran[number] - before for number, (before, _) in enumerate(calls))
+    if took[0] < 0:
+        raise RecordError(f"a task ran {-took[0] * 1000:.3f} ms before it was sent: the clocks of the processes differ")
     sending = sorted(after - before for before, after in calls)
     return {
-        "p50": quantile(waits, 0.50) * 1000,
-        "p99": quantile(waits, 0.99) * 1000,
+        "p50": quantile(took, 0.50) * 1000,
+        "p99": quantile(took, 0.99) * 1000,
         "call_p50": quantile(sending, 0.50) * 1000,
     }
 
 
 def _ours(bench: Bench) -> Values:
-    return _waits(bench, bench.ours(), "-c", "2")
+    return waits(bench, bench.ours(), "-c", "2")
 
 
 def _celery(bench: Bench) -> Values:
-    return _waits(bench, bench.celery(), "-P", "prefork", "-c", "2")
+    return waits(bench, bench.celery(), "-P", "prefork", "-c", "2")
 
 
 def _figure(name: str, quantile_name: str, limit_ms: float) -> Figure:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from benchmarks.command import PAGE
 from benchmarks.figure import CELERY, Figure, Reading, Target, medians, read
-from benchmarks.report import BEGIN, END, line, table, write_into
+from benchmarks.report import line, marks, table, write_into
 from benchmarks.series import SERIES
 from benchmarks.series.latency import quantile
 
@@ -80,20 +81,28 @@ def test_quantiles() -> None:
     assert quantile([7.0], 0.99) == 7.0
 
 
-def test_names_are_unique_and_every_figure_finds_its_contestants() -> None:
-    names = [one.name for series in SERIES for one in series.figures]
+@pytest.mark.parametrize("engine", SERIES)
+def test_names_are_unique_and_every_figure_finds_its_contestants(engine: str) -> None:
+    names = [one.name for series in SERIES[engine] for one in series.figures]  # type: ignore[index]
     assert len(set(names)) == len(names)
-    for series in SERIES:
+    for series in SERIES[engine]:  # type: ignore[index]
         for one in series.figures:
             assert {*one.needs, *one.compares} <= set(series.contestants)
 
 
+@pytest.mark.parametrize("engine", SERIES)
+def test_the_page_has_a_place_for_every_engine(engine: str) -> None:
+    page = PAGE.read_text()
+    assert [page.count(mark) for mark in marks(engine)] == [1, 1]  # type: ignore[arg-type]
+
+
 def test_the_table_replaces_what_stood_between_the_marks(tmp_path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    begin, end = marks("redis")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     reading = Reading(figure=figure(Target("value", "at least", 80_000)), value=81_234.5, base=2.0)
     for _ in range(2):
-        write_into(page, table([reading], {"python": "CPython"}, "2026-01-01"))
+        write_into(page, "redis", table([reading], {"python": "CPython"}, "2026-01-01"))
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -105,5 +114,5 @@ def test_a_page_without_marks_is_refused(tmp_path) -> None:
     page = tmp_path / "page.md"
     page.write_text("nothing")
     with pytest.raises(ValueError, match="0 times"):
-        write_into(page, "table")
+        write_into(page, "sqlite", "table")
     assert page.read_text() == "nothing"

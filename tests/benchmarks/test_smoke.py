@@ -1,4 +1,4 @@
-"""Every series runs, at a tiny size and our side only, by the command line that users type."""
+"""Every series runs, at a tiny size and without the rivals, by the command line that users type."""
 
 from __future__ import annotations
 
@@ -8,17 +8,28 @@ import sys
 
 import pytest
 from benchmarks.command import main
+from benchmarks.environments import UnavailableError
 from benchmarks.processes import ROOT
+from benchmarks.redis_server import RedisServer
 from benchmarks.series import SERIES
+
+CASES = [
+    pytest.param(engine, series, id=f"{engine}-{series.name}") for engine, some in SERIES.items() for series in some
+]
 
 
 @pytest.mark.processes
 @pytest.mark.slow
-@pytest.mark.parametrize("series", SERIES, ids=lambda series: series.name)
-def test_series(series, tmp_path) -> None:
+@pytest.mark.parametrize(("engine", "series"), CASES)
+def test_series(engine: str, series, tmp_path) -> None:
+    if engine == "redis":
+        try:
+            RedisServer.binary()
+        except UnavailableError as exc:
+            pytest.skip(str(exc))
     out = tmp_path / "out.json"
     command = [
-        sys.executable, "-m", "benchmarks", "--engine", "sqlite", "--ours", "--scale", "0.001", "--reps", "1",
+        sys.executable, "-m", "benchmarks", "--engine", engine, "--ours", "--scale", "0.001", "--reps", "1",
         "--only", series.name, "--json", str(out),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
@@ -29,12 +40,15 @@ def test_series(series, tmp_path) -> None:
         assert figure["value"] is not None, figure["trouble"]
         if name != "delayed-memory":  # a difference, which may be anything at this size
             assert figure["value"] > 0
-        assert f"--only {name}" in done.stdout
+        assert f"--engine {engine} --only {name}" in done.stdout
+        if "bare" in (figure["base_name"] or ""):
+            assert figure["base"] > 0, figure["trouble"]
 
 
 @pytest.mark.processes
 def test_a_worker_that_does_not_start_is_reported_not_waited_for(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("benchmarks.sides.Ours._worker_command", lambda self: ["celeriac", "-A", "no_such", "worker"])
+    command = [sys.executable, "-m", "celeriac", "-A", "no_such", "worker"]
+    monkeypatch.setattr("benchmarks.sides.Ours._worker_command", lambda self, options: command)
     out = tmp_path / "out.json"
     assert main(["--ours", "--scale", "0.001", "--reps", "2", "--only", "naps", "--json", str(out)]) == 1
     (figure,) = json.loads(out.read_text())["figures"]
@@ -43,10 +57,12 @@ def test_a_worker_that_does_not_start_is_reported_not_waited_for(tmp_path, monke
     assert "no_such" in capsys.readouterr().err
 
 
-def test_the_list_names_every_figure(capsys) -> None:
-    assert main(["--list"]) == 0
+@pytest.mark.parametrize("engine", SERIES)
+def test_the_list_names_every_figure(engine: str, capsys) -> None:
+    assert main(["--engine", engine, "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [figure.name for series in SERIES for figure in series.figures]
+    figures = [figure for series in SERIES[engine] for figure in series.figures]  # type: ignore[index]
+    assert [line.split()[0] for line in lines] == [figure.name for figure in figures]
 
 
 @pytest.mark.parametrize("arguments", [["--only", "nonsense"], ["--write-docs", "--quick"], ["--engine", "abacus"]])

@@ -23,7 +23,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "queues": "Show what waits in the queues.",
     "status": "List the workers that are up.",
     "inspect": "Ask workers what they do.",
-    "control": "Give orders to workers: stop, more or fewer processes, queues, limits.",
+    "control": "Give orders to workers: processes, queues, limits, stop.",
     "events": "Show what workers tell monitors, as it comes.",
     "revoke": "Forbid tasks to start, or stop them.",
     "purge": "Delete waiting messages.",

@@ -45,16 +45,13 @@ class Board:
         self.cells = cells
         self.clock = SharedClock(self._ints, base // 8)
 
-    def take_turn(
-        self, cell: int, interval_s: float, now: float, *, patience_s: float = PATIENCE_S
-    ) -> tuple[float, bool]:
+    def take_turn(self, cell: int, interval_s: float, now: float) -> tuple[float, bool]:
         """Ask for the next turn of a task that may start every `interval_s` seconds.
 
         Args:
             cell: The task's.
             interval_s: As of now; what was given out under a longer one is forgotten.
             now: On the host's monotonic clock.
-            patience_s: How long the caller would wait for it.
 
         Returns:
             When it is, and True: it is the caller's; or False: it is too far away, and that is when to ask again.
@@ -62,8 +59,10 @@ class Board:
         """
         floats, at = self._floats, self._first + _PAIR * cell
         with self._locked(cell):
-            turn = max(now, min(floats[at], now + PATIENCE_S + interval_s))
-            if turn - now <= patience_s:
+            # no further away than this rate puts it: more was given out under a slower one
+            soonest = floats[at] = min(floats[at], now + PATIENCE_S + interval_s)
+            turn = max(now, soonest)
+            if turn - now <= PATIENCE_S:
                 floats[at] = turn + interval_s
                 return turn, True
             away_s = min(max(turn - now - PATIENCE_S / 2.0, PATIENCE_S), MOST_AWAY_S)

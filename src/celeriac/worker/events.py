@@ -149,7 +149,9 @@ class Dispatcher:
             if not self._is_down:
                 _log.warning("events cannot be sent (%s); the newest %d are kept", exc, self._most)
             self._is_down = True
-            self._waiting.extendleft(reversed(taken))
+            # that it lived then is of no use to anybody when it can be told
+            kept = [one for one in taken if one[0] != "worker-heartbeat"]
+            self._waiting.extendleft(reversed(kept))
             self._drop(len(self._waiting) - self._most)
             return False
         except asyncio.CancelledError:

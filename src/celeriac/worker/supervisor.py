@@ -185,6 +185,8 @@ class Supervisor:
         self._events: Dispatcher | None = None
         if self.links.events is not None:
             self._events = Dispatcher(self.links.events, node=self.options.node, clock=self._clock, logical=self.clock)
+        elif self.options.task_events:
+            _log.warning("task events are wanted, and the %s broker carries none", self.broker.traits.name)
         self.told = Orders(events=self.options.task_events and self._events is not None, rates=self._known_rates())
         nursery.share(self.slots)
         loop = asyncio.get_running_loop()

@@ -33,10 +33,11 @@ class MemoryEvents:
 
     def __init__(self, url: str = "memory://") -> None:
         self._space = open_space(url)
+        self._receivers = self._space.part(Receivers)
 
     def publish(self, events: Sequence[Mapping[str, Any]], /) -> None:
         with self._space.lock:
-            receivers = list(self._space.part(Receivers).all)
+            receivers = list(self._receivers.all)
         for receiver in receivers:
             receiver.put(events)
 
@@ -60,8 +61,9 @@ class MemoryEventReceiver:
         self._space = space
         self._changed = threading.Condition()
         self._events: deque[Mapping[str, Any]] = deque(maxlen=MOST_KEPT)
+        self._receivers = space.part(Receivers)
         with space.lock:
-            space.part(Receivers).all[self] = None
+            self._receivers.all[self] = None
 
     def put(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Take what was published; from any thread."""
@@ -78,4 +80,4 @@ class MemoryEventReceiver:
 
     def close(self) -> None:
         with self._space.lock:
-            self._space.part(Receivers).all.pop(self, None)
+            self._receivers.all.pop(self, None)

@@ -12,6 +12,7 @@ import fnmatch
 import logging
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.redis.fanout import BINDING_LIFE_S, Names, member, new_id, number, pack, queues_of, unpack
@@ -29,11 +30,15 @@ _log = logging.getLogger("celeriac.control")
 
 MOST_AT_ONCE: Final = 100
 """Commands that a worker answers at a time; more are dropped."""
+REPLIERS: Final = 4
+"""Threads that send replies."""
 BLOCK_S: Final = 1.0
 REPLY_LIFE_S: Final = 60
 """What a reply that nobody fetches may stay."""
 FIRST_S: Final = 5.0
 """How long `serve` waits until it listens; after that it goes on trying in the background."""
+LAST_S: Final = 1.0
+"""What leaving may take."""
 _MOST_PATTERN: Final = 200
 
 
@@ -167,6 +172,8 @@ class RedisControlServer:
         self._answering: set[asyncio.Task[None]] = set()
         self._row = member("", f"{node}.{channel.exchange}")
         self._listening: asyncio.Task[None] | None = None
+        # threads of its own: those of the loop may all be waiting, and this is what operators ask then
+        self._threads = ThreadPoolExecutor(REPLIERS, "celeriac-control")
 
     async def start(self) -> None:
         """Begin to listen; returns when it does, or when that takes long, which is then waited for."""
@@ -189,10 +196,15 @@ class RedisControlServer:
         channel = self._channel
         table = channel.names.bindings(channel.exchange)
         try:
-            await asyncio.to_thread(channel.deployment.call, "leave", "SREM", table, self._row)
-        except BrokerError as exc:
+            async with asyncio.timeout(LAST_S):
+                await self._in_thread(channel.deployment.call, "leave", "SREM", table, self._row)
+        except (BrokerError, TimeoutError) as exc:
             _log.debug("the control queue stays registered: %s", exc)
+        self._threads.shutdown(wait=False)
         channel.close()
+
+    async def _in_thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
     async def _subscribe(self, line: Line) -> None:
         await line.raw("SUBSCRIBE", self._topic)
@@ -204,7 +216,7 @@ class RedisControlServer:
         while True:
             try:
                 if not self._line.is_open:
-                    await asyncio.to_thread(channel.bind, channel.exchange, self._row)
+                    await self._in_thread(channel.bind, channel.exchange, self._row)
                 kind, _, payload = await self._line.listen()
                 delay_s = 0.1
                 if kind == b"message":
@@ -260,7 +272,7 @@ class RedisControlServer:
             reply = {"error": repr(exc)}
         if reply_to is not None:
             try:
-                await asyncio.to_thread(self._reply, reply, reply_to["exchange"], reply_to["routing_key"], ticket)
+                await self._in_thread(self._reply, reply, reply_to["exchange"], reply_to["routing_key"], ticket)
             except Exception as exc:
                 _log.warning("the reply to remote command %.100r cannot be sent: %s", method, exc)
 

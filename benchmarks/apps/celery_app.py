@@ -52,6 +52,10 @@ class Producer:
         """The ordinary call; the task's id."""
         return str(self._task.delay(number).id)
 
+    def wait(self, number: int) -> int:
+        """The ordinary call and its result."""
+        return int(self._task.delay(number).get(timeout=30))
+
     def many(self, numbers: range) -> list[str]:
         """Celery has no bulk call; a group shares one connection over its members."""
         ids: list[str] = []

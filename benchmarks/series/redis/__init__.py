@@ -1,0 +1,1 @@
+"""The series on Redis: every contestant on one server, with two worker processes each."""

@@ -1,0 +1,66 @@
+"""The same number of tasks drained from a queue of 10,000 and from one of a million.
+
+A drain of 10,000 takes a fraction of a second, in which two processes start one after the other; so the rate is that of
+the middle 80 %, and each repetition takes the median of several drains. The million is filled once in a repetition:
+what the drains take from it is little.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.figure import Figure, Series, Target, Values
+from benchmarks.record import middle, rate
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
+
+_DRAINS = 3
+
+
+def _first_of(bench: Bench, depth: int) -> Values:
+    count = bench.size(10_000)
+    depth = max(count, bench.size(depth))
+    rates = []
+    left = 0
+    side = bench.ours()
+    for _ in range(_DRAINS):
+        if left < count:
+            side.empty()
+            side.fill("noop", depth)
+            left = depth
+        bench.record.clear()
+        with side.worker() as worker:
+            bench.wait_for(worker, count)
+        left -= len(bench.record)
+        rates.append(rate(middle(bench.record.first(count))))
+    return {"rate": median(rates)}
+
+
+def _shallow(bench: Bench) -> Values:
+    return _first_of(bench, 10_000)
+
+
+def _million(bench: Bench) -> Values:
+    return _first_of(bench, 1_000_000)
+
+
+DEEP = Series(
+    name="deep",
+    contestants={"shallow": _shallow, "million": _million},
+    figures=(
+        Figure(
+            name="deep-rate",
+            what="a queue of 1,000,000: drain rate of 10,000",
+            unit="/s",
+            better="more",
+            value=lambda found: found["million"]["rate"],
+            base=lambda found: found["shallow"]["rate"],
+            base_name="a queue of 10,000",
+            needs=("million",),
+            compares=("shallow",),
+            targets=(Target("ratio", "at least", 0.9),),
+        ),
+    ),
+)

@@ -1,0 +1,34 @@
+"""The fixtures of this folder; what they give is in `fleet`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fleet import Fleet
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Workers on a SQLite file."""
+    with Fleet(tmp_path, f"sqlite:///{tmp_path}/queue.db") as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def redis_fleet(tmp_path: Path, redis_url: str) -> Iterator[Fleet]:
+    """Workers on Redis."""
+    with Fleet(tmp_path, redis_url) as fleet:
+        yield fleet
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def here(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Fleet]:
+    """Workers on either engine."""
+    with Fleet(tmp_path, redis_url if request.param == "redis" else f"sqlite:///{tmp_path}/queue.db") as fleet:
+        yield fleet
