@@ -50,11 +50,14 @@ def test_the_message_is_as_celery_writes_it(fleet: Fleet) -> None:
     of_ours, of_celery = (json.loads(each) for each in fleet.server.cli().lrange("theirs-unserved", 0, -1))
     assert of_ours.keys() == of_celery.keys()
     bodies = [json.loads(base64.b64decode(each.pop("body"))) for each in (of_ours, of_celery)]
+    for *_, embed in bodies:  # what is null may be left out: Celery reads each by `get`
+        embed.update({name: embed.get(name) for name in ("callbacks", "errbacks", "chain", "chord")})
     assert bodies[0] == bodies[1]
     for changing in ("correlation_id", "reply_to", "delivery_tag"):
         assert type(of_ours["properties"].pop(changing)) is type(of_celery["properties"].pop(changing))
-    seconds = [float(each["properties"].pop("expiration")) / 1000 for each in (of_ours, of_celery)]
-    assert abs(seconds[0] - seconds[1]) < 30
+    seconds = [float(each["properties"].pop("expiration", 0)) / 1000 for each in (of_ours, of_celery)]
+    if fleet.age == "newest":  # 5.0 writes it for a number of seconds only
+        assert abs(seconds[0] - seconds[1]) < 30
     for changing in ("id", "root_id", "origin"):
         assert type(of_ours["headers"].pop(changing)) is type(of_celery["headers"].pop(changing))
     newer = ("ignore_result", "replaced_task_nesting", "stamped_headers", "stamps") if fleet.age == "oldest" else ()

@@ -475,7 +475,7 @@ class RedisConsumer:
                     if message.queue != what.delivery.queue and self._is_for_celery(message):
                         # Nobody of ours may serve that queue. Within its own queue it stays in the store, where an ETA
                         # costs no worker anything: this one serves it.
-                        args += ("D", *then, 1, *self._successor(message, numbers))
+                        args += (f"D {about} 1", *then, *self._successor(message, numbers))
                         continue
                     number = numbers.setdefault(message.queue, len(numbers) + 1)
                     args += (
