@@ -11,6 +11,8 @@ import pytest
 from fleet import Fleet, elapsed
 from servers import CeleryCallError, wait_until
 
+from celeriac.errors import TaskRevokedError
+
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 only_newest = pytest.mark.parametrize("celery_env", ["newest"], indirect=True)
@@ -255,6 +257,32 @@ def test_what_we_revoke_their_client_sees(fleet: Fleet) -> None:
     wait_until(lambda: fleet.shop.app.broker.peek("ours", ids=[task_id]), "the task in the store")
     fleet.shop.app.control.revoke(task_id)
     fleet.wait_state(task_id, "REVOKED")
+
+
+def test_what_their_client_revokes(fleet: Fleet) -> None:
+    task_id = fleet.shell("mark.apply_async(('not wanted',), queue='ours', countdown=60).id")
+    wait_until(lambda: fleet.shop.app.broker.peek("ours", ids=[task_id]), "the task in the store")
+    fleet.shell("app.control.revoke(task_id)", task_id=task_id)
+    fleet.wait_state(task_id, "REVOKED")
+    gate = fleet.gate()
+    task_id = fleet.shell("gated.apply_async((text, gate), queue='ours').id", text=str(gate), gate=str(gate))
+    fleet.wait_lines(f"start {gate}")
+    fleet.shell("app.control.revoke(task_id, terminate=True)", task_id=task_id)
+    wait_until(lambda: not fleet.shop.app.broker.peek("ours", ids=[task_id]), "the end of its process")
+    fleet.wait_state(task_id, "REVOKED")
+    gate.touch()
+    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=10)") == 3
+    assert not fleet.lines(f"end {gate}")
+
+
+def test_what_we_revoke_their_worker_refuses(fleet: Fleet) -> None:
+    sent = fleet.shop.mark.apply_async(("not wanted",), queue="theirs", countdown=2)
+    wait_until(lambda: fleet.server.cli().hlen("unacked"), "Celery's worker to hold it")
+    sent.revoke()
+    with pytest.raises(TaskRevokedError, match="revoked"):
+        sent.get(timeout=10)
+    wait_until(lambda: not fleet.server.cli().hlen("unacked"), "Celery's worker to be done with it")
+    assert not fleet.lines("not wanted")
 
 
 def test_what_is_stored_of_a_task(fleet: Fleet) -> None:
