@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fleet import Fleet
+
 from servers import RedisServer
 from servers.celery_env import CeleryEnvironment
 
@@ -26,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def fleet(celery_env: CeleryEnvironment, redis_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Celery's worker serves the queue `theirs`, ours serves `ours`; every client may send to both.
 
-    All is as it is by default, but that our side is told which queue Celery's workers serve, and that both take msgpack.
+    All is as it is by default, but that our side is told which queue Celery's workers serve, and both take
+    msgpack.
     """
     with RedisServer(binary=redis_kind) as server:
         fleet = Fleet(

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib.util
 import json
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
+from celeriac import Celeriac
 from servers import CelerySide, Program, RedisServer, wait_until
 from servers.celery_env import INTEROP, CeleryEnvironment, CeleryShell
 
-from celeriac import Celeriac
+only_newest = pytest.mark.parametrize("celery_env", ["newest"], indirect=True)
+
+PLAIN = (None, True, 0, -(2**53), 1.5, "", "Grüße \u2028 \U0001f98a", [], {}, [1, [2, {"a": None}]], {"k": [1.0]})
+EXTENDED = (
+    dt.datetime(2026, 1, 2, 3, 4, 5, 6),  # noqa: DTZ001 - naive is one of them
+    dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC),
+    dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30))),
+    dt.date(2026, 1, 2),
+    dt.time(1, 2, 3),
+    Decimal("1.50"),
+    uuid.UUID(int=5),
+    b"text",
+    b"\xff\x00",
+)
+"""All for which Celery's JSON has a form of its own."""
 
 APP = "celery_app"
 """Of both sides. What a task raises is of the same module on both, as it is where a team moves over."""
@@ -46,7 +66,7 @@ class OurSide:
         self._folder.mkdir(exist_ok=True)
         (self._folder / f"{APP}.py").write_text(ported((source or INTEROP / f"{APP}.py").read_text()))
         self._settings = dict(settings or {})
-        self._programs: list[Program] = []
+        self.programs: list[Program] = []
         self._apps: list[Celeriac] = []
 
     def _variables(self, settings: Mapping[str, Any]) -> dict[str, str]:
@@ -59,7 +79,7 @@ class OurSide:
 
     def worker(self, *options: str, name: str = "", ready: bool = True, **settings: Any) -> Program:
         """Start `celeriac worker`; one process unless `options` say otherwise."""
-        name = name or f"celeriac{len(self._programs) + 1}"
+        name = name or f"celeriac{len(self.programs) + 1}"
         concurrency = () if "-c" in options else ("-c", "1")
         program = Program(
             [sys.executable, "-m", "celeriac", "-A", APP, "worker", "-n", f"{name}@localhost", *concurrency, *options],
@@ -67,7 +87,7 @@ class OurSide:
             environment={**os.environ, **self._variables(settings), "PYTHONPATH": str(self._folder)},
             directory=self._folder,
         )
-        self._programs.append(program)
+        self.programs.append(program)
         if ready:
             program.wait_for_log("ready")
         return program
@@ -97,7 +117,7 @@ class OurSide:
         for app in self._apps:
             app.close()
         sys.modules.pop(APP, None)
-        for program in self._programs:
+        for program in self.programs:
             program.signal_all(9)
             program.close()
 

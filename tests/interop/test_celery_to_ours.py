@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
-from decimal import Decimal
 from typing import Any
 
 import pytest
-from fleet import Fleet, elapsed
-from servers import CeleryCallError, wait_until
+from fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest
 
 from celeriac.errors import TaskRevokedError
+from servers import CeleryCallError, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
-
-only_newest = pytest.mark.parametrize("celery_env", ["newest"], indirect=True)
-
-PLAIN = (None, True, 0, -(2**53), 1.5, "", "Grüße \u2028 \U0001f98a", [], {}, [1, [2, {"a": None}]], {"k": [1.0]})
-EXTENDED = (
-    dt.datetime(2026, 1, 2, 3, 4, 5, 6),
-    dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC),
-    dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30))),
-    dt.date(2026, 1, 2),
-    dt.time(1, 2, 3),
-    Decimal("1.50"),
-    uuid.UUID(int=5),
-    b"text",
-    b"\xff\x00",
-)
-"""All for which Celery's JSON has a form of its own."""
 
 
 def both(fleet: Fleet, code: str, **names: Any) -> tuple[Any, Any]:
@@ -69,7 +51,8 @@ def test_types_as_the_task_sees_them(fleet: Fleet) -> None:
 def test_what_a_task_knows_of_its_message(fleet: Fleet) -> None:
     code = (
         "about.apply_async(queue=queue, task_id=str(uuid.uuid4()), headers={'tenant': 7, 'x-y': ['a']}, shadow='s', "
-        "time_limit=50, soft_time_limit=40, expires=datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc), retries=2).get(timeout=10)"
+        "time_limit=50, soft_time_limit=40, retries=2, "
+        "expires=datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)).get(timeout=10)"
     )
     theirs, ours = both(fleet, code)
     for changing in ("id", "root_id", "correlation_id", "hostname", "delivery_info"):
@@ -333,6 +316,18 @@ def test_protocol_1(fleet: Fleet) -> None:
         assert took > 0.45
     finally:
         fleet.shell.run("app.conf.task_protocol = 2; app.__dict__.pop('amqp', None)")
+
+
+def test_chains_and_groups_of_a_celery_client(fleet: Fleet) -> None:
+    """Their steps are links and messages like others; chords are not counted yet, and the log says so."""
+    steps = "chain(*(add.s(*a).set(queue=q) for a, q in steps)).apply_async().get(timeout=10)"
+    for queues in (("ours", "ours", "theirs"), ("theirs", "ours", "ours")):
+        assert fleet.shell(steps, steps=list(zip([(1, 2), (3,), (4,)], queues, strict=True))) == 10
+    grouped = "group(add.s(n, 2).set(queue=q) for n, q in enumerate(queues)).apply_async().get(timeout=10)"
+    assert fleet.shell(grouped, queues=["ours", "theirs", "ours"]) == [2, 3, 4]
+    fleet.shell("chord([add.s(1, 2).set(queue='ours')], echo.s().set(queue='ours')).apply_async().id")
+    log = fleet.celeriac.programs[0]
+    log.wait_for_log("belongs to a chord")
 
 
 def test_many_at_once(fleet: Fleet) -> None:

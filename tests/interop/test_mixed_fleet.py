@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fleet import Fleet
+
 from servers import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(180)]

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fleet import Fleet
+from fleet import Fleet, only_newest
+
 from servers import wait_until
-from test_celery_to_ours import only_newest
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -34,6 +34,24 @@ def test_a_newcomer_changes_the_import_and_the_class(make_fleet: MakeFleet) -> N
         assert app.tasks["interop.retrying"].delay(2).get(timeout=10) == 2
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+def test_what_a_celery_worker_gives_back_when_it_stops_is_run_by_ours(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    gate = fleet.gate()
+    theirs = fleet.celery.worker("-Q", "q", name="theirs")
+    ids = fleet.shell("[gated.apply_async((str(n), gate), queue='q').id for n in range(8)]", gate=str(gate))
+    fleet.wait_lines("start 0")
+    redis: Any = fleet.server.cli()
+    wait_until(lambda: redis.hlen("unacked") == 4, "its prefetched messages")
+    theirs.signal(signal.SIGTERM)
+    theirs.wait_for_log("Warm shutdown")
+    fleet.celeriac.worker("-Q", "q", name="ours")
+    gate.touch()
+    assert theirs.wait() == 0
+    assert fleet.shell("[AsyncResult(i).get(timeout=15) for i in ids]", ids=ids) == list("01234567")
+    assert sorted(fleet.lines("end")) == [f"end {n}" for n in range(8)]
+    assert redis.hlen("unacked") == 0
 
 
 def test_an_eta_lies_in_the_store_and_outlives_the_worker(make_fleet: MakeFleet) -> None:
@@ -60,7 +78,7 @@ def test_a_worker_of_ours_that_is_killed_loses_nothing_of_celery_s(make_fleet: M
     ids = fleet.shell("[gated.apply_async((str(n), gate), queue='q').id for n in range(5)]", gate=str(gate))
     fleet.celeriac.worker("-Q", "q", name="first")
     fleet.wait_lines("start")
-    fleet.celeriac._programs[0].kill()
+    fleet.celeriac.programs[0].kill()
     gate.touch()
     fleet.celeriac.worker("-Q", "q", name="second")
     assert fleet.shell("[AsyncResult(i).get(timeout=15) for i in ids]", ids=ids) == list("01234")
@@ -107,7 +125,7 @@ def test_what_a_killed_celery_worker_held_is_restored_by_celery_and_run_by_ours(
 
 
 def test_back_to_celery(make_fleet: MakeFleet) -> None:
-    """Producers write for Celery first, then our worker gives back what waits, and Celery's takes all of the rest."""
+    """Producers write for Celery first; a last worker of ours empties our own layout and leaves the lists alone."""
     fleet = make_fleet()
     ours = fleet.celeriac.worker("-Q", "q", name="ours")
     gate = fleet.gate()
@@ -119,10 +137,15 @@ def test_back_to_celery(make_fleet: MakeFleet) -> None:
         gate.touch()
         assert ours.wait() == 0
         assert fleet.state(running) == "SUCCESS"
+        of_ours = fleet.celeriac.module(worker_consume_celery=False).app
+        was_taken = of_ours.broker.depth(["q"])["q"].ready
+        in_lists = fleet.server.cli().llen("q")
+        assert was_taken + in_lists == len(ids)
+        fleet.celeriac.worker("-Q", "q", name="last", worker_consume_celery=False)
+        wait_until(lambda: of_ours.broker.depth(["q"])["q"].ready == 0, "an empty layout of ours")
+        fleet.wait_lines("n", was_taken + 2)
+        assert fleet.server.cli().llen("q") == in_lists
         fleet.celery.worker("-Q", "q", name="theirs")
-        left = producer.broker.depth(["q"])["q"]
-        assert left.held == 0
-        fleet.celeriac.worker("-Q", "q", name="last")  # what it had taken over already is run by one of ours
         assert [producer.AsyncResult(i).get(timeout=15) for i in ids] == [f"n{n}" for n in range(10)]
     assert sorted(fleet.lines("n")) == sorted([*(f"n{n}" for n in range(10)), "start running", "end running"])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fleet import OurSide
+
 from servers import NodeEnvironment, Program
 from servers.celery_env import INTEROP
 

@@ -10,9 +10,7 @@ import uuid
 from typing import Any
 
 import pytest
-from fleet import Fleet, elapsed
-from servers import wait_until
-from test_celery_to_ours import EXTENDED, PLAIN, only_newest
+from fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest
 
 from celeriac.errors import (
     MaxRetriesExceededError,
@@ -22,6 +20,7 @@ from celeriac.errors import (
     TaskRevokedError,
     TimeLimitExceeded,
 )
+from servers import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
