@@ -48,8 +48,8 @@ class Links:
     def after_success(self, attempt: Attempt, value: Any) -> Sequence[Outgoing]:
         if attempt.chord:  # of a Celery client: ours have none to send
             report.log.error(
-                "%s[%s] belongs to a chord, and chords are not counted in this version: its body %s will not be called. "
-                "Leave queues with chords to Celery's workers",
+                "%s[%s] belongs to a chord, and chords are not counted in this version: its body %s will not be "
+                "called. Leave queues with chords to Celery's workers",
                 attempt.name,
                 attempt.id,
                 attempt.chord.get("task"),
