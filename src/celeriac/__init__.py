@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         TaskError,
         TimeLimitExceeded,
     )
-    from celeriac.model import Retry
+    from celeriac.model import Limit, Retry
 
 _HOME = {
     "AsyncResult": "celeriac.app.result",
@@ -39,6 +39,7 @@ _HOME = {
     "EagerResult": "celeriac.app.result",
     "Exchange": "celeriac.app.routing",
     "Ignore": "celeriac.errors",
+    "Limit": "celeriac.model",
     "MaxRetriesExceededError": "celeriac.errors",
     "Middleware": "celeriac.engine.middleware",
     "Queue": "celeriac.app.routing",
@@ -79,6 +80,7 @@ __all__ = [
     "EagerResult",
     "Exchange",
     "Ignore",
+    "Limit",
     "MaxRetriesExceededError",
     "Middleware",
     "Queue",

@@ -416,7 +416,7 @@ def test_many_take_few_round_trips(celeriac_app: Celeriac, monkeypatch: pytest.M
 
     sizes: list[int] = []
     publish = celeriac_app.broker.publish
-    monkeypatch.setattr(celeriac_app.broker, "publish", lambda batch: (sizes.append(len(batch)), publish(batch)))
+    monkeypatch.setattr(celeriac_app.broker, "publish", lambda batch: sizes.append(len(batch)) or publish(batch))
     results = show.options(queue="bulk").delay_many(range(2500))
     assert sizes == [1000, 1000, 500]
     assert [one.id for one in celeriac_app.broker.peek(limit=3000)] == [one.id for one in results]

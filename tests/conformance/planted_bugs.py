@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from celeriac.brokers.memory import MemoryBroker, MemoryConsumer
 from celeriac.brokers.memory.queues import PRIORITIES
 from celeriac.model import Done, Settled
@@ -93,7 +95,7 @@ class AbandonSpendsAttempts(MemoryBroker):
 
     async def abandon(self, incarnation, /, *, running):
         holder = self._queues.holders.get(incarnation)
-        return 0 if holder is None else self._queues.end(holder, None)
+        return 0 if holder is None else self._queues.end(holder, None, self._clock.time())
 
 
 class PublishesTwice(MemoryBroker):
@@ -111,7 +113,8 @@ class ReapsTheLiving(MemoryBroker):
     """Ends every incarnation that holds something, overdue or not."""
 
     async def reap(self, /, *, limit):
-        return sum(self._queues.end(each, None) for each in list(self._queues.holders.values()) if each.held)
+        now = self._clock.time()
+        return sum(self._queues.end(each, None, now) for each in list(self._queues.holders.values()) if each.held)
 
 
 class LastInFirstOut(MemoryBroker):
@@ -154,6 +157,27 @@ class ForgetsThePlaceOfTheDead(MemoryBroker):
         self._queues.dead = dead
 
 
+class ForgetsLimits(MemoryBroker):
+    """Notes whose message it is and lets any number of them go."""
+
+    def publish(self, messages, /):
+        dropped = super().publish(messages)
+        for gate in self._queues.gates.values():
+            gate.admission = msgspec.structs.replace(gate.admission, concurrency=99)
+        return dropped
+
+
+class ForgetsWhoWaits(MemoryBroker):
+    """A slot that an ended incarnation had stays taken."""
+
+    async def abandon(self, incarnation, /, *, running):
+        holder = self._queues.holders.get(incarnation)
+        for entry in holder.held.values() if holder else ():
+            if entry.gate is not None:
+                entry.gate.held += 1
+        return await super().abandon(incarnation, running=running)
+
+
 PLANTED = (
     IgnoresTheToken,
     PopsThenForgets,
@@ -167,4 +191,6 @@ PLANTED = (
     PrioritiesUpsideDown,
     HandsOutEarly,
     ForgetsThePlaceOfTheDead,
+    ForgetsLimits,
+    ForgetsWhoWaits,
 )

@@ -9,7 +9,7 @@ import pytest
 
 from celeriac.brokers.memory import MemoryBroker, MemoryControl
 from celeriac.errors import ConfigError
-from celeriac.model import Done, Outgoing, StoredResult, new_incarnation, new_task_id
+from celeriac.model import Admission, Done, Outgoing, StoredResult, Unique, new_incarnation, new_task_id
 from celeriac.probe import Probe
 from celeriac.results.memory import MemoryResultStore
 
@@ -108,6 +108,30 @@ async def test_waiters_and_messages_leave_nothing_behind(url):
     assert not queues.entries
     assert not any(heap for lane in queues.ready.values() for heap in lane)
     assert not queues.holders[consumer.incarnation].held
+
+
+async def test_limited_and_unique_ones_leave_nothing_behind_and_stand_in_nobodys_way(url, clock):
+    broker = MemoryBroker(url, clock=clock)
+    consumer = await broker.open_consumer(["q"], incarnation=new_incarnation(), lease_s=3600)
+    one = Admission(key="one", concurrency=1)
+    broker.publish([message(limit=one) for _ in range(5000)])
+    broker.publish(
+        [message(limit=Admission(key=f"k{n}", interval_s=5.0), unique=Unique(key=f"u{n}", ttl_s=9)) for n in range(9)]
+    )
+    queues = broker._queues
+    assert sum(len(heap) for heap in queues.ready["q"]) == 10, "the heads of lines, not the lines"
+    ended = 0
+    while taken := await consumer.claim(limit=100, wait_s=0):
+        ended += len(taken)
+        await consumer.settle([Done(delivery=each) for each in taken])
+    assert ended == 5009
+    assert not queues.locks
+    assert len(queues.gates) == 9, "their pace is not forgotten yet"
+    clock.advance(5)
+    await broker.reap(limit=9)
+    assert not queues.gates
+    assert not queues.agenda
+    assert not any(heap for lane in queues.ready.values() for heap in lane)
 
 
 # -- control ------------------------------------------------------------------------------------------------------

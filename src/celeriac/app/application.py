@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 import msgspec
 
 from celeriac.app.adapters import open_broker, open_control, open_events, open_results
+from celeriac.app.admission import OPTIONS as LIMITS
+from celeriac.app.admission import admission_of, limit_of, unique_key_of, unique_of
 from celeriac.app.control import Control
 from celeriac.app.once import once
 from celeriac.app.options import check_options
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from celeriac.engine.middleware import Middleware
     from celeriac.engine.plan import Plan
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
-    from celeriac.model import Outgoing
+    from celeriac.model import Admission, Outgoing, TaskId, Unique
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -267,7 +269,9 @@ class Celeriac:
         task = self.tasks.get(name)
         if task is not None:
             options = {**task.call_defaults, **options}
-        return self.router.route(options, name, args, kwargs, task)
+        where = self.router.route(options, name, args, kwargs, task)
+        limit = where.get("limit")
+        return where if limit is None else {**where, "admission": self._admission(limit, name, args, kwargs, task)}
 
     def result_writer(self, node: str | None) -> ResultWriter:
         """Encodes the results of tasks run by `node`."""
@@ -281,8 +285,8 @@ class Celeriac:
             extended=conf.result_extended,
         )
 
-    def executor(self, node: str, *, results: ResultStore | None, fused: bool) -> Executor:
-        """The engine that runs this application's tasks on `node`."""
+    def executor(self, node: str, *, results: ResultStore | None, fused: bool, eager: bool = False) -> Executor:
+        """The engine that runs this application's tasks on `node`; an eager one has no broker behind it."""
         submitter = Submitter(self.codec, self.clock, node)
         return Executor(
             plans=self.plans,
@@ -295,6 +299,7 @@ class Celeriac:
             fused=fused,
             node=node,
             middleware=self.middleware,
+            limits=not eager and self.broker.traits.limits,
         )
 
     def close(self) -> None:
@@ -489,8 +494,10 @@ class Celeriac:
             return [self._apply(task, *_arguments(call), options, None) for call in calls]
         sent: list[Handle[R]] = []
         for batch in self._batches(task, calls, options):
-            self._publisher.publish(batch, retry=options.get("retry"), retry_policy=options.get("retry_policy"))
-            sent += [self._handle(message) for message in batch]
+            dropped = self._publisher.publish(
+                batch, retry=options.get("retry"), retry_policy=options.get("retry_policy")
+            )
+            sent += [self._handle(message, dropped) for message in batch]
         return sent
 
     async def _asend_many(self, task: Task[Any, R], calls: Iterable[Any], options: dict[str, Any]) -> list[Handle[R]]:
@@ -498,8 +505,10 @@ class Celeriac:
             return [await self._aapply(task, *_arguments(call), options) for call in calls]
         sent: list[Handle[R]] = []
         for batch in self._batches(task, calls, options):
-            await self._publisher.apublish(batch, retry=options.get("retry"), retry_policy=options.get("retry_policy"))
-            sent += [self._handle(message) for message in batch]
+            dropped = await self._publisher.apublish(
+                batch, retry=options.get("retry"), retry_policy=options.get("retry_policy")
+            )
+            sent += [self._handle(message, dropped) for message in batch]
         return sent
 
     def _batches(self, task: Task[Any, Any], calls: Iterable[Any], options: dict[str, Any]) -> Iterable[list[Outgoing]]:
@@ -520,23 +529,28 @@ class Celeriac:
 
     def _publish_one(self, message: Outgoing, options: Mapping[str, Any]) -> Handle[Any]:
         if options:
-            self._publisher.publish((message,), retry=options.get("retry"), retry_policy=options.get("retry_policy"))
-            return self._handle(message, trail=options.get("add_to_parent", True))
-        self._publisher.publish((message,))
-        return self._handle(message)
+            dropped = self._publisher.publish(
+                (message,), retry=options.get("retry"), retry_policy=options.get("retry_policy")
+            )
+            return self._handle(message, dropped, trail=options.get("add_to_parent", True))
+        return self._handle(message, self._publisher.publish((message,)))
 
     async def _apublish_one(self, message: Outgoing, options: Mapping[str, Any]) -> Handle[Any]:
-        await self._publisher.apublish((message,), retry=options.get("retry"), retry_policy=options.get("retry_policy"))
-        return self._handle(message, trail=options.get("add_to_parent", True))
+        dropped = await self._publisher.apublish(
+            (message,), retry=options.get("retry"), retry_policy=options.get("retry_policy")
+        )
+        return self._handle(message, dropped, trail=options.get("add_to_parent", True))
 
-    def _handle(self, message: Outgoing, *, trail: bool = True) -> Handle[Any]:
+    def _handle(self, message: Outgoing, dropped: Mapping[TaskId, TaskId], *, trail: bool = True) -> Handle[Any]:
+        """A handle on what was sent, or on the one that kept it from being sent."""
+        task_id = dropped.get(message.id, message.id) if dropped else message.id
         parent = current_attempt.get()
         if parent is not None and trail and parent.plan.trail:
             if parent.children is None:
                 parent.children = []
             if len(parent.children) < _MOST_CHILDREN:
-                parent.children.append(message.id)
-        return Handle(message.id, self)
+                parent.children.append(task_id)
+        return Handle(task_id, self)
 
     def _message(
         self,
@@ -571,6 +585,7 @@ class Celeriac:
             )
         hard, soft = get("time_limit"), get("soft_time_limit")
         headers = get("headers")
+        limit = get("limit")
         return self.submitter.build(
             name,
             args,
@@ -586,6 +601,8 @@ class Celeriac:
             serializer=get("serializer"),
             compression=get("compression"),
             names=() if task is None else task.parameters.names,
+            limit=None if limit is None else self._admission(limit, name, args, kwargs, task),
+            unique=self._unique(where, name, args, kwargs, task),
             timelimit=None if hard is None and soft is None else (hard, soft),
             headers=dict(headers) if headers else None,
             ignore_result=get("ignore_result"),
@@ -601,6 +618,36 @@ class Celeriac:
             replaced_task_nesting=get("replaced_task_nesting"),
         )
 
+    def _admission(
+        self, limit: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], task: Task[Any, Any] | None
+    ) -> Admission:
+        if not self.broker.traits.limits:
+            raise ConfigError(
+                f"task {name!r} has a limit, which the broker {self.broker.url} cannot keep: its traits say no `limits`"
+            )
+        parameters = None if task is None else task.parameters
+        return admission_of(name, limit_of(name, limit), args, kwargs, parameters)
+
+    def _unique(
+        self,
+        options: Mapping[str, Any],
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        task: Task[Any, Any] | None,
+    ) -> Unique | None:
+        if options.keys().isdisjoint(LIMITS):
+            return None
+        parameters = None if task is None else task.parameters
+        unique = unique_of(
+            name, options, lambda: unique_key_of(name, options.get("unique_key"), args, kwargs, parameters, self.codec)
+        )
+        if unique is not None and not self.broker.traits.unique:
+            raise ConfigError(
+                f"task {name!r} is unique, which the broker {self.broker.url} cannot see to: its traits say no `unique`"
+            )
+        return unique
+
     # -- running tasks here --------------------------------------------------------------------------------------
 
     def _apply(
@@ -615,12 +662,12 @@ class Celeriac:
 
         if task.typing:
             task.parameters.check(args, kwargs)
-        later = ("countdown", "eta", "expires")
+        later = ("countdown", "eta", "expires", *LIMITS)
         message = self._message(
             task.name, args, kwargs, {key: value for key, value in options.items() if key not in later}, task
         )
         # results are encoded even where they are not stored: what fails on a worker should fail here
-        executor = self.executor(f"eager@{socket.gethostname()}", results=self.results, fused=True)
+        executor = self.executor(f"eager@{socket.gethostname()}", results=self.results, fused=True, eager=True)
         (state, value, traceback), results = run_eagerly(executor, message)
         if (
             results

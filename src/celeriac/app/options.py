@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from celeriac.model import Limit
+
 
 class CallOptions(TypedDict, total=False):
     """Options of `apply_async`, `options` and `send_task`, with Celery's names."""
@@ -36,6 +38,15 @@ class CallOptions(TypedDict, total=False):
     retry_policy: Mapping[str, Any] | None
     retries: int | None
     """How many retries it counts as having made: to try the last attempt in a test."""
+    limit: Limit | Mapping[str, Any] | None
+    """What holds for all calls of its key, on all workers together."""
+    unique_for: float | timedelta | None
+    """Send nothing, and return the handle of the one that is there, while a call of the same key is; seconds, at most
+    so long."""
+    unique_until: str | None
+    """`end` (unless said otherwise): while it waits or runs, its retries included. `start`: while it waits."""
+    unique_key: Any
+    """A template over the arguments, such as `"{user_id}"`, or a function of them; all arguments unless given."""
     ignore_result: bool | None
     shadow: str | None
     """Another name for logs and monitors."""

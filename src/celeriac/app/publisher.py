@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celeriac.codec import Codec
     from celeriac.engine.middleware import Middleware
     from celeriac.interfaces import Broker
-    from celeriac.model import Outgoing
+    from celeriac.model import Outgoing, TaskId
 
 _HEADER_FIELDS = frozenset(Headers.__struct_fields__) - {"headers"}
 
@@ -67,14 +67,14 @@ class Publisher:
         *,
         retry: bool | None = None,
         retry_policy: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Publish, through the middleware, sending the publish signals."""
+    ) -> Mapping[TaskId, TaskId]:
+        """Publish, through the middleware, sending the publish signals; returns as `Broker.publish`."""
         if self._plain:
-            self._send(messages, retry, retry_policy)
-            return
+            return self._send(messages, retry, retry_policy)
+        dropped: dict[TaskId, TaskId] = {}
 
         def innermost(out: Sequence[Outgoing]) -> None:
-            self._send(_known(out), retry, retry_policy)  # middleware may send the same again
+            dropped.update(self._send(_known(out), retry, retry_policy))  # middleware may send the same again
 
         send = innermost
         for middleware in reversed(self._middleware):
@@ -83,6 +83,7 @@ class Publisher:
                 layer.publish(out, inner)
 
         send(messages)
+        return dropped
 
     async def apublish(
         self,
@@ -90,17 +91,16 @@ class Publisher:
         *,
         retry: bool | None = None,
         retry_policy: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> Mapping[TaskId, TaskId]:
         """As `publish`, without blocking the event loop; middleware, being synchronous, runs in a thread."""
         if not self._plain:
-            await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
-            return
+            return await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
         if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
         pauses = self._pauses(retry, retry_policy)
         while True:
             try:
-                await self._broker.apublish(messages)
+                dropped = await self._broker.apublish(messages)
                 break
             except (BrokerUnavailableError, EnqueueUnknownError):
                 pause = next(pauses, None)
@@ -109,30 +109,34 @@ class Publisher:
                 await self._clock.sleep(pause)
                 messages = _known(messages)
         if signals.after_task_publish.receivers:
-            self._confirm(messages)
+            self._confirm(messages, dropped)
         if self._on_sent is not None:
-            await asyncio.to_thread(self._on_sent, messages)
+            await asyncio.to_thread(self._on_sent, _stored(messages, dropped))
+        return dropped
 
-    def _send(self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None) -> None:
+    def _send(
+        self, messages: Sequence[Outgoing], retry: bool | None, retry_policy: Mapping[str, Any] | None
+    ) -> Mapping[TaskId, TaskId]:
         if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
         try:
-            self._broker.publish(messages)
+            dropped = self._broker.publish(messages)
         except (BrokerUnavailableError, EnqueueUnknownError):
             messages = _known(messages)
             for pause in self._pauses(retry, retry_policy):
                 self._clock.pause(pause)
                 try:
-                    self._broker.publish(messages)
+                    dropped = self._broker.publish(messages)
                     break
                 except (BrokerUnavailableError, EnqueueUnknownError):
                     continue
             else:
                 raise
         if signals.after_task_publish.receivers:
-            self._confirm(messages)
+            self._confirm(messages, dropped)
         if self._on_sent is not None:
-            self._on_sent(messages)
+            self._on_sent(_stored(messages, dropped))
+        return dropped
 
     def _pauses(self, retry: bool | None, policy: Mapping[str, Any] | None) -> Iterator[float]:
         if not (self._retry if retry is None else retry):
@@ -195,8 +199,8 @@ class Publisher:
             return message
         return msgspec.structs.replace(message, headers=self._codec.encode_headers(head), body=encoded)
 
-    def _confirm(self, messages: Sequence[Outgoing]) -> None:
-        for message in messages:
+    def _confirm(self, messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> None:
+        for message in _stored(messages, dropped):
             head = msgspec.json.decode(message.headers, type=Headers)
             signals.after_task_publish.send(
                 message.task,
@@ -221,3 +225,7 @@ def _flat(head: Headers) -> dict[str, Any]:
 def _known(messages: Sequence[Outgoing]) -> list[Outgoing]:
     """The messages as ones that the broker may have met before."""
     return [msgspec.structs.replace(message, fresh=False) if message.fresh else message for message in messages]
+
+
+def _stored(messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> Sequence[Outgoing]:
+    return [message for message in messages if message.id not in dropped] if dropped else messages

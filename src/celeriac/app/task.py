@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 import msgspec
 
+from celeriac.app.admission import OPTIONS as LIMITS
+from celeriac.app.admission import admission_of, as_wire, check_limits
 from celeriac.app.annotations import annotate
 from celeriac.app.options import CallOptions, check_options
 from celeriac.app.settings.kinds import RateLimit
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from celeriac.app.application import Celeriac
     from celeriac.app.result import AsyncResult, EagerResult
+    from celeriac.model import Admission, Limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +45,7 @@ _OF_A_RETRY = (
     "link",
     "link_error",
 )
-_CALL_DEFAULTS = ("queue", "exchange", "routing_key", "priority", "expires", "serializer", "compression")
+_CALL_DEFAULTS = ("queue", "exchange", "routing_key", "priority", "expires", "serializer", "compression", *LIMITS)
 _PROPERTIES = (property, cached_property)
 _HOOKS = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 
@@ -90,6 +93,13 @@ class Task(Generic[P, R]):
     soft_time_limit: float | None = None
     rate_limit: str | float | None = None
     """How often it may start on one worker: `10/s`, `100/m`, `1000/h` or a number per second."""
+    limit: Limit | None = None
+    """What holds for all its calls of one key, on all workers together."""
+    unique_for: float | timedelta | None = None
+    """Seconds: a call is not sent while another of its `unique_key` is there, at most so long."""
+    unique_until: str | None = None
+    """`end` or `start`; see `CallOptions`."""
+    unique_key: Any = None
     expires: float | None = None
     priority: int | None = None
     queue: str | None = None
@@ -231,7 +241,7 @@ class Task(Generic[P, R]):
         """A signature with options."""
         immutable = bool(options.pop("immutable", False))
         check_options(options, self.name)
-        options = {**self._signature_options(), **options}
+        options = as_wire({**self._signature_options(), **options}, {})
         return Signature(self.name, args, kwargs, options, immutable=immutable, app=self._app)
 
     subtask = signature
@@ -352,6 +362,7 @@ class Task(Generic[P, R]):
         """Attach it to an application. Called once by the application."""
         self._app = app
         self.parameters = Parameters.of(self.run, bind=False)
+        check_limits(self.name, self.parameters, {name: getattr(self, name) for name in LIMITS})
 
     @classmethod
     def check_option(cls, name: str, where: str) -> None:
@@ -480,8 +491,16 @@ class Task(Generic[P, R]):
             rerun_when_lost=self.rerun_when_lost,
             acks_on_failure=self._acks(self.acks_on_failure, conf.task_acks_on_failure),
             max_deliveries=_first(self.max_deliveries, conf.task_max_deliveries),
+            admission=None if self.limit is None else self._admission,
             hooks=Hooks(**hooks) if hooks else None,
         )
+
+    def _admission(self, args: list[Any], kwargs: dict[str, Any]) -> Admission:
+        """Of a call whose sender did not know the limit."""
+        assert self.limit is not None
+        if self.parameters.rebuild is not None:
+            args, kwargs = self.parameters.rebuild(args, kwargs)
+        return admission_of(self.name, self.limit, args, kwargs, self.parameters)
 
     def _effective_retry(self) -> RetryPolicy | None:
         if self.retry_policy is not None:
@@ -518,7 +537,7 @@ class Task(Generic[P, R]):
 
     def _signature_options(self) -> dict[str, Any]:
         """Call defaults that travel with a signature, so that a worker without this code routes it alike."""
-        return dict(self.call_defaults)
+        return as_wire(self.call_defaults, self.call_defaults)
 
 
 class AsyncTask(Task[P, R]):
@@ -566,7 +585,8 @@ class ConfiguredTask(Generic[P, R]):
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
         """A signature with these options."""
-        return Signature(self._task.name, args, kwargs, self._options, app=self._task._app)
+        options = as_wire(self._options, self._task.call_defaults)
+        return Signature(self._task.name, args, kwargs, options, app=self._task._app)
 
 
 def make_task(
@@ -590,6 +610,8 @@ def make_task(
         "__qualname__": getattr(function, "__qualname__", function.__name__),
         **attributes,
     }
+    if callable(namespace.get("unique_key")):
+        namespace["unique_key"] = staticmethod(namespace["unique_key"])  # a function of the arguments, not a method
     task: Task[Any, Any] = type(function.__name__, (parent,), namespace)()
     return task
 

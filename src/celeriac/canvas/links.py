@@ -128,6 +128,7 @@ class Links:
             embed=embed,
             serializer=options.get("serializer"),
             compression=options.get("compression"),
+            limit=where.get("admission"),  # never unique: to drop it would lose what follows it
             group=options.get("group_id"),
             headers=options.get("headers"),
             timelimit=None if hard is None and soft is None else (hard, soft),

@@ -17,6 +17,7 @@ Convert = Callable[[Any], Any]
 Rebuild = Callable[[Sequence[Any], Mapping[str, Any]], tuple[list[Any], dict[str, Any]]]
 
 _POSITIONAL: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_KEYWORDS: Final = Parameter.VAR_KEYWORD
 _ENDLESS: Final = 2**31
 _NAMED: Final = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -108,6 +109,29 @@ class Parameters:
             self._signature.bind(*args, **kwargs)
         except TypeError as exc:
             raise TypeError(f"{self._function_name}() {exc}") from None
+
+    def has(self, name: str) -> bool:
+        """Whether a call can have an argument of this name."""
+        if self._signature is None:
+            return True
+        kinds = {one.kind for one in self._signature.parameters.values() if one.name == name or one.kind is _KEYWORDS}
+        return bool(kinds)
+
+    def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """All arguments of a call by name, with defaults, however they were passed.
+
+        Raises:
+            TypeError: They do not fit.
+        """
+        if self._signature is None:
+            return {"args": list(args), **kwargs}
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        named = dict(bound.arguments)
+        for parameter in self._signature.parameters.values():
+            if parameter.kind is _KEYWORDS:
+                named |= named.pop(parameter.name)
+        return named
 
 
 def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:

@@ -37,7 +37,7 @@ from celeriac.errors import (
     TaskRevokedError,
     WorkerLostError,
 )
-from celeriac.model import Bury, Done, Headers, Later, Release
+from celeriac.model import Bury, Done, Headers, Later, Outgoing, Release
 from celeriac.model.states import FAILURE, IGNORED, REJECTED, REVOKED, STARTED, SUCCESS, is_final
 from celeriac.model.states import RETRY as RETRY_STATE
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from celeriac.engine.outcomes import Continuation, ResultWriter
     from celeriac.engine.submit import Submitter
     from celeriac.interfaces import ResultStore
-    from celeriac.model import Cancellation, Delivery, Outcome, Outgoing, StoredResult
+    from celeriac.model import Cancellation, Delivery, Outcome, StoredResult
 
 
 class Executor:
@@ -69,6 +69,7 @@ class Executor:
         fused: bool,
         node: str,
         middleware: Sequence[Middleware] = (),
+        limits: bool = False,
     ) -> None:
         """Wire it.
 
@@ -83,6 +84,7 @@ class Executor:
             fused: The broker writes results together with the acknowledgement.
             node: This worker's name.
             middleware: Outermost first.
+            limits: The broker admits messages by their limits.
         """
         self._plans = plans
         self._codec = codec
@@ -95,6 +97,7 @@ class Executor:
         self._fused = fused
         self._node = node
         self._middleware = tuple(middleware)
+        self._limits = limits
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -110,9 +113,35 @@ class Executor:
         attempt = Attempt(delivery, headers, plan, self._node)
         if headers.expires is not None and epoch_from_iso(headers.expires) <= self._clock.time():
             return self._revoked(attempt, "expired", expired=True)
+        if plan.admission is not None and delivery.limit_key is None and self._limits:
+            limited = self._limited(attempt, delivery)
+            if limited is not None:
+                return limited
         if signals.task_received.receivers:
             signals.task_received.send(self._node, request=attempt)
         return attempt
+
+    def _limited(self, attempt: Attempt, delivery: Delivery) -> Outcome | None:
+        """Send back with its limit what was sent by someone who does not know it; None: it cannot be told."""
+        admission = attempt.plan.admission
+        assert admission is not None
+        try:
+            self._decode(attempt)
+            limit = admission(attempt.args, attempt.kwargs)
+        except Exception as exc:  # what it is will show when it runs
+            report.log.warning("%s[%s] runs without its limit: %s", attempt.name, attempt.id, exc)
+            return None
+        message = Outgoing(
+            id=delivery.id,
+            task=attempt.name,
+            queue=delivery.queue,
+            headers=delivery.headers,
+            body=delivery.body,
+            priority=delivery.priority,
+            expires_at=None if attempt.expires is None else epoch_from_iso(attempt.expires),
+            limit=limit,
+        )
+        return Later(delivery=delivery, message=message)
 
     def arguments(self, attempt: Attempt) -> tuple[Sequence[Any], Mapping[str, Any]]:
         """The arguments of an attempt, for monitors: of one that has not started, decoded for them.

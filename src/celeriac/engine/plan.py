@@ -9,7 +9,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from celeriac.model import Retry
+    from celeriac.model import Admission, Retry
 
 
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,4 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     acks_on_failure: bool = True
     """False: a task that fails becomes a dead letter."""
     max_deliveries: int = 5
+    admission: Callable[[list[Any], dict[str, Any]], Admission] | None = None
+    """What a call with these decoded arguments is admitted by, for a message whose sender did not say; None: nothing
+    limits the task."""
     hooks: Hooks | None = None

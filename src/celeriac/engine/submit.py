@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.codec import Codec
     from celeriac.engine.attempt import Attempt
-    from celeriac.model import Embed
+    from celeriac.model import Admission, Embed, Unique
 
 
 _YEAR_1 = -62_135_596_800.0
@@ -54,6 +54,8 @@ class Submitter:
         serializer: str | None = None,
         compression: str | None = None,
         names: Sequence[str] = (),
+        limit: Admission | None = None,
+        unique: Unique | None = None,
         **headers: Any,
     ) -> Outgoing:
         """Make a message of one call.
@@ -73,6 +75,8 @@ class Submitter:
             serializer: `json` or `msgpack`; the codec's default when None.
             compression: A name or MIME type; the codec's default when None.
             names: Of the positional parameters, where they are known, for errors.
+            limit: What it is admitted by.
+            unique: What makes it unique.
             headers: Fields of `model.Headers`; None means the default.
 
         Raises:
@@ -136,6 +140,8 @@ class Submitter:
             not_before=not_before,
             expires_at=expires_at,
             fresh=is_fresh,
+            limit=limit,
+            unique=unique,
         )
 
     def _encode(self, head: Headers) -> bytes:

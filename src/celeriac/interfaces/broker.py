@@ -6,6 +6,17 @@ what a task, a retry or a result means is decided above it.
 **Leases.** A message handed out by `claim` is leased to the consumer's incarnation. One `beat` renews all that an
 incarnation holds. When the lease runs out, `reap` gives everything back; from then on `settle` under the old
 incarnation is refused, per item, with `Settled.LEASE_LOST`, and changes nothing.
+
+**Limits** (`traits.limits`). A message with an `Admission` is handed out only while fewer than its `concurrency` of its
+key are held, in all queues and by all incarnations, and while the key's rate allows a start. Until then it waits in
+its queue and counts as ready: claims take the others in their usual order and pass it over, so cheaply that a million
+blocked messages of one key delay no other key's. Within one key and queue that is priority, then first in, first out.
+A slot is held from the claim until the message is settled, or given back by `abandon`, `reap` or `close`; a start is
+spent by the claim, whatever follows.
+
+**Unique messages** (`traits.unique`). While a live message holds a `Unique` key, others of that key are dropped when
+they are published. A holder is live while it is ready, delayed or held; with `until="start"`, only while it is ready or
+delayed. A dead letter holds nothing, revived neither.
 """
 
 from __future__ import annotations
@@ -61,9 +72,15 @@ class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
     """`cancel` removes waiting messages."""
     notifications: bool
     """A waiting `claim` is woken by a publish instead of polling."""
+    claims_reap: bool = False
+    """A `claim` also ends incarnations whose lease ran out, as `reap` does, except its own."""
     spans_queues: bool = True
     """One step reaches all queues: priorities hold over all queues of a consumer, an id is live in one queue only, and
     what follows a task is published with its settlement. False: these hold within one queue."""
+    limits: bool = False
+    """Admits messages by concurrency and rate per key, over all workers."""
+    unique: bool = False
+    """Drops a message while a live one holds its unique key."""
 
 
 class Broker(Protocol):
@@ -77,11 +94,15 @@ class Broker(Protocol):
     def url(self) -> str:
         """The URL it was opened with, any password replaced by `***`; two adapters with one store have one URL."""
 
-    def publish(self, messages: Sequence[Outgoing], /) -> None:
+    def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         """Store messages durably; they are stored when this returns, all of them or none.
 
         A message whose id is live already, or whose final result is stored, is dropped without a word: publishing
         again after an unknown outcome is safe. Safe to call from many threads and after `fork()`.
+
+        Returns:
+            For each message that was dropped because another holds its unique key: its id, and the holder's. Empty
+            for messages that are not unique.
 
         Raises:
             EnqueueRejectedError: Nothing was stored and nothing will run (full disk, too large).
@@ -89,7 +110,7 @@ class Broker(Protocol):
             BrokerUnavailableError: Not reached within the adapter's timeout (5 s unless configured).
         """
 
-    async def apublish(self, messages: Sequence[Outgoing], /) -> None:
+    async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         """As `publish`, without blocking the event loop."""
 
     async def open_consumer(

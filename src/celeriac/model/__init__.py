@@ -17,11 +17,13 @@ from celeriac.model.delivery import (
     StoredResult,
 )
 from celeriac.model.ids import Incarnation, TaskId, new_incarnation, new_task_id
+from celeriac.model.limit import Admission, Limit, Unique
 from celeriac.model.message import EMPTY_EMBED, Embed, Headers, Message
 from celeriac.model.retry import Retry
 
 __all__ = [
     "EMPTY_EMBED",
+    "Admission",
     "Bury",
     "Cancellation",
     "Cancelled",
@@ -32,6 +34,7 @@ __all__ = [
     "Headers",
     "Incarnation",
     "Later",
+    "Limit",
     "Message",
     "Outcome",
     "Outgoing",
@@ -42,6 +45,7 @@ __all__ = [
     "Settled",
     "StoredResult",
     "TaskId",
+    "Unique",
     "new_incarnation",
     "new_task_id",
 ]

@@ -6,6 +6,8 @@ from enum import Enum
 
 import msgspec
 
+from celeriac.model.limit import Admission, Unique
+
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """An encoded message on its way into a broker. The adapter stores `headers` and `body` without reading them."""
@@ -25,6 +27,11 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool = False
     """The sender has just made this id and publishes it for the first time, so no store can know it: an adapter may
     skip looking for a double. Never set on a repeat."""
+    limit: Admission | None = None
+    """What must hold before it is handed out; only where `traits.limits`. In a `Later`, None keeps what it had."""
+    unique: Unique | None = None
+    """Only where `traits.unique`, and only of a message that is published: a `Later` keeps its key, a successor has
+    none."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +48,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """How often it has been handed out, this time included; a release takes its own back."""
     enqueued_at: float | None = None
     """Wall-clock epoch seconds of the first publish, where the engine keeps it."""
+    limit_key: str | None = None
+    """The key of its limit, where it has one."""
 
 
 class StoredResult(msgspec.Struct, frozen=True, kw_only=True):

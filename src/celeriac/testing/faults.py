@@ -181,11 +181,11 @@ class FaultyBroker:
     def url(self) -> str:
         return self._broker.url
 
-    def publish(self, messages: Sequence[Outgoing], /) -> None:
-        self._gate.call("publish", lambda: self._broker.publish(messages), messages)
+    def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
+        return self._gate.call("publish", lambda: self._broker.publish(messages), messages)
 
-    async def apublish(self, messages: Sequence[Outgoing], /) -> None:
-        await self._gate.acall("apublish", lambda: self._broker.apublish(messages), messages)
+    async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
+        return await self._gate.acall("apublish", lambda: self._broker.apublish(messages), messages)
 
     async def open_consumer(
         self, queues: Sequence[str], /, *, incarnation: Incarnation, lease_s: float, name: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, overload
@@ -176,18 +176,21 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._broker, name)
 
-    def publish(self, messages: Sequence[Outgoing], /) -> None:
-        self._broker.publish(messages)
-        self._note(messages)
+    def publish(self, messages: Sequence[Outgoing], /) -> Mapping[str, str]:
+        dropped = self._broker.publish(messages)
+        self._note(messages, dropped)
+        return dropped
 
-    async def apublish(self, messages: Sequence[Outgoing], /) -> None:
-        await self._broker.apublish(messages)
-        self._note(messages)
+    async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[str, str]:
+        dropped = await self._broker.apublish(messages)
+        self._note(messages, dropped)
+        return dropped
 
-    def _note(self, messages: Sequence[Outgoing]) -> None:
+    def _note(self, messages: Sequence[Outgoing], dropped: Mapping[str, str]) -> None:
         for watcher in self.watchers:
             for message in messages:
-                watcher.record(message)
+                if message.id not in dropped:
+                    watcher.record(message)
 
 
 def watch(app: Celeriac) -> SentMessages:

@@ -41,6 +41,8 @@ _TRAITS = BrokerTraits(
     stores_results=True,
     cancel=True,
     notifications=True,
+    limits=True,
+    unique=True,
 )
 
 
@@ -72,7 +74,7 @@ class MemoryBroker:
     def url(self) -> str:
         return self._url
 
-    def publish(self, messages: Sequence[Outgoing], /) -> None:
+    def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         too_large = _TRAITS.max_body
         for message in messages:
             if len(message.body) + len(message.headers) > too_large:
@@ -82,12 +84,14 @@ class MemoryBroker:
                     f"none of the {len(messages)} messages of this call was stored",
                     task_ids=tuple(each.id for each in messages),
                 )
+        dropped: dict[TaskId, TaskId] = {}
         with self._space.lock:
-            added = self._queues.publish(messages, self._clock.time(), self._space.results)
+            added = self._queues.publish(messages, self._clock.time(), self._space.results, dropped)
         self._probe.signal("published", added)
+        return dropped
 
-    async def apublish(self, messages: Sequence[Outgoing], /) -> None:
-        self.publish(messages)
+    async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
+        return self.publish(messages)
 
     async def open_consumer(
         self, queues: Sequence[str], /, *, incarnation: Incarnation, lease_s: float, name: str = ""
@@ -108,14 +112,15 @@ class MemoryBroker:
     async def abandon(self, incarnation: Incarnation, /, *, running: Collection[TaskId]) -> int:
         with self._space.lock:
             holder = self._queues.holders.get(incarnation)
-            returned = 0 if holder is None else self._queues.end(holder, running)
+            returned = 0 if holder is None else self._queues.end(holder, running, self._clock.time())
         self._probe.signal("gave back", returned)
         return returned
 
     async def reap(self, /, *, limit: int) -> int:
-        tick = self._clock.monotonic()
+        tick, now = self._clock.monotonic(), self._clock.time()
         with self._space.lock:
-            returned = sum(self._queues.end(holder, None) for holder in self._queues.expired(limit, tick))
+            returned = sum(self._queues.end(holder, None, now) for holder in self._queues.expired(limit, tick))
+            self._queues.forget_idle(now)
         self._probe.signal("gave back", returned)
         return returned
 
@@ -131,7 +136,7 @@ class MemoryBroker:
 
     def purge(self, queues: Sequence[str], /) -> int:
         with self._space.lock:
-            return self._queues.purge(queues)
+            return self._queues.purge(queues, self._clock.time())
 
     def cancel(self, cancellations: Sequence[Cancellation], /) -> Sequence[Cancelled]:
         with self._space.lock:

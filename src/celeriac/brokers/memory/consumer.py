@@ -122,4 +122,4 @@ class MemoryConsumer:
         self.interrupt()
         with self._space.lock:
             if not self._holder.is_ended:
-                self._queues.end(self._holder, ())
+                self._queues.end(self._holder, (), self._clock.time())

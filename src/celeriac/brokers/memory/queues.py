@@ -4,7 +4,9 @@ Nothing here reads a clock, blocks or awaits; every method wants the space's loc
 
 What is stored: `entries`, every live message by id; `ready`, per queue ten heaps (one per priority) in order of
 publication, so that a message given back returns to its place; `delayed`, one heap by due time; `holders`, the living
-incarnations with what they hold; `dead`, buried messages by id; `marks`, cancellations by id, kept for a day.
+incarnations with what they hold; `dead`, buried messages by id; `marks`, cancellations by id, kept for a day; `gates`,
+per key of a limit who waits before it; `agenda`, a heap of the times at which a gate opens by itself; `locks`, per
+unique key the message that holds it and until when.
 A message removed by `cancel` or `purge` leaves its heap entry behind, emptied, to be skipped when its turn comes.
 """
 
@@ -14,6 +16,9 @@ from heapq import heapify, heappop, heappush
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from celeriac.brokers.memory.gates import Gate
 from celeriac.model import (
     Bury,
     Cancellation,
@@ -43,7 +48,7 @@ _LEVELS = tuple(range(PRIORITIES - 1, -1, -1))
 class Entry:
     """One live message. Held: `holder` is set; delayed: `due` is; ready: neither; gone: `message` is None."""
 
-    __slots__ = ("deliveries", "due", "enqueued_at", "holder", "message", "order", "tag")
+    __slots__ = ("deliveries", "due", "enqueued_at", "gate", "holder", "is_listed", "message", "order", "tag")
 
     def __init__(self, message: Outgoing, order: int, enqueued_at: float) -> None:
         self.message: Outgoing | None = message
@@ -53,6 +58,10 @@ class Entry:
         self.due: float | None = None
         self.holder: Holder | None = None
         self.tag = 0
+        self.gate: Gate | None = None
+        """Where it waits, or whose slot it has; None: nothing limits it."""
+        self.is_listed = False
+        """It stands in a heap of `ready`, as the head of a line."""
 
 
 class Holder:
@@ -79,18 +88,30 @@ class Queues:
         self.ready: dict[str, tuple[list[tuple[int, Entry]], ...]] = {}
         self.delayed: list[tuple[float, int, Entry]] = []
         self.holders: dict[Incarnation, Holder] = {}
-        self.dead: dict[TaskId, tuple[DeadLetter, int]] = {}
-        """Each with the priority it had."""
+        self.dead: dict[TaskId, tuple[DeadLetter, Outgoing]] = {}
+        """Each with its message."""
         self.marks: dict[TaskId, tuple[Cancellation, float]] = {}
         """Each with the wall-clock time at which it may be dropped; oldest first."""
+        self.gates: dict[str, Gate] = {}
+        self.agenda: list[tuple[float, str]] = []
+        self.locks: dict[str, tuple[TaskId, float]] = {}
         self.stamp = 0
         self._count = 0
         self._waiters: dict[str, dict[Waiter, None]] = {}
 
     # -- coming in ------------------------------------------------------------------------------------------------
 
-    def publish(self, messages: Iterable[Outgoing], now: float, results: ResultTable) -> int:
-        """Take messages in, except those whose id is live, dead or finished; returns how many were new."""
+    def publish(
+        self,
+        messages: Iterable[Outgoing],
+        now: float,
+        results: ResultTable,
+        dropped: dict[TaskId, TaskId] | None = None,
+    ) -> int:
+        """Take messages in, except those whose id is live, dead or finished; returns how many were new.
+
+        Those whose unique key is held go into `dropped`, with the holder; None: nobody asks about unique keys.
+        """
         entries, dead = self.entries, self.dead
         queues = set()
         added = 0
@@ -98,6 +119,13 @@ class Queues:
             task_id = message.id
             if task_id in entries or task_id in dead or results.is_final(task_id, now):
                 continue
+            unique = message.unique
+            if unique is not None and dropped is not None:
+                holder = self._holder_of(unique.key, now)
+                if holder is not None:
+                    dropped[task_id] = holder
+                    continue
+                self.locks[unique.key] = task_id, now + unique.ttl_s
             self._insert(message, now, now)
             queues.add(message.queue)
             added += 1
@@ -112,13 +140,72 @@ class Queues:
             entry.due = due
             heappush(self.delayed, (due, order, entry))
         else:
-            self._make_ready(entry, message)
+            self._make_ready(entry, message, now)
+        limit = message.limit
+        if limit is not None and (gate := self.gates.get(limit.key)) is not None and gate.admission != limit:
+            gate.admission = limit  # what was said last holds for all of them
+            self._open(gate, now)
 
-    def _make_ready(self, entry: Entry, message: Outgoing) -> None:
+    def _holder_of(self, key: str, now: float) -> TaskId | None:
+        """The live message that holds a unique key."""
+        task_id, until = self.locks.get(key, ("", 0.0))
+        entry = self.entries.get(task_id)
+        if until <= now or entry is None or entry.message is None or entry.message.unique is None:
+            return None
+        return None if entry.holder is not None and entry.message.unique.until == "start" else task_id
+
+    def _unlock(self, message: Outgoing) -> None:
+        """A message is no longer live."""
+        if message.unique is not None and self.locks.get(message.unique.key, ("", 0.0))[0] == message.id:
+            del self.locks[message.unique.key]
+
+    def _make_ready(self, entry: Entry, message: Outgoing, now: float) -> None:
+        if message.limit is None:
+            self._list(entry, message)
+            return
+        key = message.limit.key
+        gate = self.gates.get(key)
+        if gate is None:
+            gate = self.gates[key] = Gate(message.limit)
+        entry.gate = gate
+        gate.join(entry, message.queue, min(max(message.priority, 0), PRIORITIES - 1))
+        self._open(gate, now)
+
+    def _list(self, entry: Entry, message: Outgoing) -> None:
         lane = self.ready.get(message.queue)
         if lane is None:
             lane = self.ready[message.queue] = tuple([] for _ in _LEVELS)
         heappush(lane[min(max(message.priority, 0), PRIORITIES - 1)], (entry.order, entry))
+
+    def _open(self, gate: Gate, now: float) -> set[str]:
+        """If it is open, see that the heads of its lines can be claimed, else when it opens; returns their queues."""
+        if not gate.has_room:
+            return set()  # whoever gives a slot back comes here again
+        heads = gate.heads()
+        if heads and gate.opens_at > now:
+            if not gate.is_timed:
+                gate.is_timed = True
+                heappush(self.agenda, (gate.opens_at, gate.admission.key))
+            return set()
+        queues = set()
+        for head in heads:
+            assert head.message is not None, "heads are there"
+            queues.add(head.message.queue)
+            if not head.is_listed:
+                head.is_listed = True
+                self._list(head, head.message)
+        return queues
+
+    def _vacate(self, entry: Entry, now: float) -> set[str]:
+        """A message is no longer held: give its slot to those who wait; returns their queues."""
+        gate, entry.gate = entry.gate, None
+        if gate is None:
+            return set()
+        gate.held -= 1
+        queues = self._open(gate, now)
+        if gate.is_idle(now):
+            self.gates.pop(gate.admission.key, None)
+        return queues
 
     def promote(self, now: float) -> None:
         """Make ready what has become due."""
@@ -128,15 +215,22 @@ class Queues:
             message = entry.message
             if message is not None:
                 entry.due = None
-                self._make_ready(entry, message)
+                self._make_ready(entry, message, now)
                 queues.add(message.queue)
+        while self.agenda and self.agenda[0][0] <= now:
+            gate = self.gates.get(heappop(self.agenda)[1])
+            if gate is not None:
+                gate.is_timed = False
+                queues |= self._open(gate, now)
+                if gate.is_idle(now):
+                    del self.gates[gate.admission.key]
         self.wake(queues)
 
     # -- going out ------------------------------------------------------------------------------------------------
 
     def claim(self, holder: Holder, limit: int, now: float) -> list[Delivery]:
         """Lease up to `limit` due messages to `holder`."""
-        if self.delayed and self.delayed[0][0] <= now:
+        if (self.delayed and self.delayed[0][0] <= now) or (self.agenda and self.agenda[0][0] <= now):
             self.promote(now)
         queues = holder.queues
         if len(queues) > 1:
@@ -151,6 +245,10 @@ class Queues:
                 while heap:
                     entry = heappop(heap)[1]
                     message = entry.message
+                    if entry.is_listed:
+                        entry.is_listed = False
+                        if message is None or not self._pass(entry, message, now):
+                            continue
                     if message is None:
                         continue
                     entry.deliveries += 1
@@ -158,6 +256,20 @@ class Queues:
                     if len(taken) == limit:
                         return taken
         return taken
+
+    def _pass(self, entry: Entry, message: Outgoing, now: float) -> bool:
+        """Whether a head may go through its gate; the next of its line comes up then."""
+        gate = entry.gate
+        assert gate is not None, "a head waits before a gate"
+        if gate.head(message.queue) is not entry:
+            return False  # a better one came; that one is listed
+        if not gate.has_room or gate.opens_at > now:
+            self._open(gate, now)
+            return False
+        gate.start(now)
+        gate.pop(message.queue)
+        self._open(gate, now)
+        return True
 
     def _hold(self, entry: Entry, message: Outgoing, holder: Holder) -> Delivery:
         # a tag is never used twice, so a delivery that was given back means nothing even to the one who held it
@@ -177,11 +289,15 @@ class Queues:
             priority=message.priority,
             deliveries=entry.deliveries,
             enqueued_at=entry.enqueued_at,
+            limit_key=None if message.limit is None else message.limit.key,
         )
 
     def next_due(self) -> float | None:
         """When something may become due; may be too early, never too late."""
-        return self.delayed[0][0] if self.delayed else None
+        due = self.delayed[0][0] if self.delayed else None
+        if self.agenda:
+            due = self.agenda[0][0] if due is None else min(due, self.agenda[0][0])
+        return due
 
     def settle(self, holder: Holder, outcomes: Iterable[Outcome], now: float, results: ResultTable) -> list[Settled]:
         """Apply each outcome whose delivery `holder` still holds."""
@@ -194,17 +310,21 @@ class Queues:
                 answers.append(Settled.LEASE_LOST)
                 continue
             answers.append(Settled.OK)
+            queues |= self._vacate(entry, now)
             if isinstance(outcome, Release):
-                self._give_back(entry, message, counted=outcome.spent)
+                self._give_back(entry, message, now, counted=outcome.spent)
                 queues.add(message.queue)
                 continue
             del entries[message.id]
             if isinstance(outcome, Later):
-                following = outcome.message
+                following = msgspec.structs.replace(
+                    outcome.message, limit=outcome.message.limit or message.limit, unique=message.unique
+                )
                 if following.id not in entries:  # under another id, against the contract, it could be a double
                     self._insert(following, now, entry.enqueued_at)
                     queues.add(following.queue)
             else:
+                self._unlock(message)
                 if isinstance(outcome, Bury):
                     self._bury(outcome, entry, message, now)
                 if outcome.successors:
@@ -226,7 +346,7 @@ class Queues:
             headers=message.headers,
             body=message.body,
         )
-        self.dead[message.id] = (letter, message.priority)
+        self.dead[message.id] = (letter, message)
 
     # -- leases ---------------------------------------------------------------------------------------------------
 
@@ -238,7 +358,7 @@ class Queues:
         holder.until = tick + holder.lease_s
         return True
 
-    def end(self, holder: Holder, running: Collection[TaskId] | None) -> int:
+    def end(self, holder: Holder, running: Collection[TaskId] | None, now: float) -> int:
         """End an incarnation and give back what it holds; what is in `running` (None: all of it) stays counted."""
         self.holders.pop(holder.incarnation, None)
         holder.is_ended = True
@@ -247,16 +367,17 @@ class Queues:
         for entry in held.values():
             message = entry.message
             assert message is not None, "a held message cannot be removed"
-            self._give_back(entry, message, counted=running is None or message.id in running)
+            queues |= self._vacate(entry, now)
+            self._give_back(entry, message, now, counted=running is None or message.id in running)
             queues.add(message.queue)
         self.wake(queues)
         return len(held)
 
-    def _give_back(self, entry: Entry, message: Outgoing, *, counted: bool) -> None:
+    def _give_back(self, entry: Entry, message: Outgoing, now: float, *, counted: bool) -> None:
         entry.holder = None
         if not counted:
             entry.deliveries -= 1
-        self._make_ready(entry, message)
+        self._make_ready(entry, message, now)
 
     def expired(self, limit: int, tick: float) -> list[Holder]:
         """Up to `limit` incarnations whose lease ran out, longest overdue first."""
@@ -291,7 +412,7 @@ class Queues:
             task_id = cancellation.id
             entry = self.entries.get(task_id)
             if entry is not None and entry.holder is None:
-                self._remove(entry)
+                self._remove(entry, now)
                 answers.append(Cancelled.REMOVED)
                 if cancellation.result is not None:
                     results.write(cancellation.result, now)
@@ -306,12 +427,20 @@ class Queues:
             self.stamp += 1
         return answers
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: Entry, now: float) -> None:
         assert entry.message is not None, "removed once"
         del self.entries[entry.message.id]
+        self._unlock(entry.message)
         entry.message = None
+        if entry.gate is not None:
+            self._open(entry.gate, now)  # it may have been the head
 
-    def purge(self, queues: Collection[str]) -> int:
+    def forget_idle(self, now: float) -> None:
+        """Drop gates that nobody waits before and whose pace is forgotten."""
+        for key in [key for key, gate in self.gates.items() if gate.is_idle(now)]:
+            del self.gates[key]
+
+    def purge(self, queues: Collection[str], now: float) -> int:
         """Delete what waits in `queues`."""
         waiting = [
             entry
@@ -319,9 +448,10 @@ class Queues:
             if entry.holder is None and entry.message is not None and entry.message.queue in queues
         ]
         for entry in waiting:
-            self._remove(entry)
+            self._remove(entry, now)
         for queue in queues:
             self.ready.pop(queue, None)
+        self.forget_idle(now)
         self.delayed = [item for item in self.delayed if item[2].message is not None]
         heapify(self.delayed)
         return len(waiting)
@@ -343,20 +473,8 @@ class Queues:
             found = self.dead.pop(task_id, None)
             if found is None:
                 continue
-            letter, priority = found
-            self._insert(
-                Outgoing(
-                    id=task_id,
-                    task=letter.task,
-                    queue=letter.queue,
-                    headers=letter.headers,
-                    body=letter.body,
-                    priority=priority,
-                ),
-                now,
-                now,
-            )
-            queues.add(letter.queue)
+            self._insert(msgspec.structs.replace(found[1], not_before=None, expires_at=None, unique=None), now, now)
+            queues.add(found[1].queue)
             revived += 1
         self.wake(queues)
         return revived
@@ -440,7 +558,7 @@ class Queues:
                     task=letter.task,
                     queue=letter.queue,
                     state="dead",
-                    priority=self.dead[letter.id][1],
+                    priority=self.dead[letter.id][1].priority,
                     deliveries=letter.deliveries,
                     not_before=None,
                     headers=letter.headers,

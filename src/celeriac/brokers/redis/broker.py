@@ -68,6 +68,7 @@ TRAITS: Final = BrokerTraits(
     stores_results=True,
     cancel=True,
     notifications=True,
+    claims_reap=True,
 )
 CLUSTER_TRAITS: Final = msgspec.structs.replace(
     TRAITS, name="redis-cluster", ordering="best-effort", stores_results=False, spans_queues=False
@@ -137,9 +138,9 @@ class RedisBroker:
 
     # -- producers --------------------------------------------------------------------------------------------------
 
-    def publish(self, messages: Sequence[Outgoing], /) -> None:
+    def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         if not messages:
-            return
+            return {}
         if len(messages) == 1 and self._is_foreign is None and not self._layout.is_cluster:
             message = messages[0]
             self._check(message, messages)
@@ -150,6 +151,7 @@ class RedisBroker:
         else:
             self._publish_many(messages)
         self._probe.signal("published", len(messages))
+        return {}
 
     def _publish_fresh(self, message: Outgoing) -> None:
         space = self._layout.space(message.queue)
@@ -217,8 +219,8 @@ class RedisBroker:
                 task_ids=_ids(messages),
             )
 
-    async def apublish(self, messages: Sequence[Outgoing], /) -> None:
-        await asyncio.to_thread(self.publish, messages)
+    async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
+        return await asyncio.to_thread(self.publish, messages)
 
     def _register(self, *queues: str) -> None:
         """On a cluster, scripts cannot reach the set of all queues."""

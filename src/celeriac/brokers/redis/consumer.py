@@ -81,7 +81,7 @@ class RedisConsumer:
         clock: Clock,
         foreign: ForeignForm | None,
         foreign_list: Callable[[Outgoing], tuple[str, bytes] | None] | None,
-        forward: Callable[[Sequence[Outgoing]], None],
+        forward: Callable[[Sequence[Outgoing]], object],
         probe: Probe,
     ) -> None:
         self._deployment = deployment

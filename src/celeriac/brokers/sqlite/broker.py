@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.sqlite.consumer import SqliteConsumer
 from celeriac.brokers.sqlite.ledger import end_incarnation
+from celeriac.brokers.sqlite.lines import open_gates, sweep_gates
 from celeriac.brokers.sqlite.publisher import Publisher
 from celeriac.brokers.sqlite.rows import SQL, to_json
 from celeriac.clock import SYSTEM_CLOCK, Clock, boot_id
@@ -39,6 +40,8 @@ TRAITS: Final = BrokerTraits(
     stores_results=True,
     cancel=True,
     notifications=True,
+    limits=True,
+    unique=True,
 )
 
 _MARK_KEPT_S = 86_400.0
@@ -81,6 +84,7 @@ class SqliteBroker:
         self._clock = clock
         self._probe = probe
         self._room: WakeRoom | None = None
+        self._swept = 0
         self._gate = threading.Lock()
         forks.register(self)
 
@@ -94,12 +98,13 @@ class SqliteBroker:
 
     # -- producers
 
-    def publish(self, messages: Sequence[Outgoing], /) -> None:
-        self._publisher.publish(messages, self._room or self._open_room())
+    def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
+        dropped = self._publisher.publish(messages, self._room or self._open_room())
         self._probe.signal("published", len(messages))
+        return dropped
 
-    async def apublish(self, messages: Sequence[Outgoing], /) -> None:
-        await asyncio.to_thread(self.publish, messages)
+    async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
+        return await asyncio.to_thread(self.publish, messages)
 
     # -- leases
 
@@ -130,12 +135,14 @@ class SqliteBroker:
         return await asyncio.to_thread(self._give_back, "abandon an incarnation in", end)
 
     async def reap(self, /, *, limit: int) -> int:
-        """As `Broker.reap`; forgets cancellations whose time is over, too."""
+        """As `Broker.reap`; forgets cancellations whose time is over, and limits that nobody needs, too."""
         now, tick = self._clock.time(), self._clock.monotonic()
 
         def reap(link: sqlite3.Connection) -> int:
             lost = [row[0] for row in link.execute(SQL["incarnations"]).fetchall() if _is_over(row, tick)]
             link.execute(SQL["expire_cancellations"], (now, 1000))
+            link.execute(SQL["expire_unique"], (now, 1000))
+            self._swept = sweep_gates(link, self._swept, now)
             return sum(end_incarnation(link, handle, None, now) for handle in lost[:limit])
 
         return await asyncio.to_thread(self._give_back, "reap in", reap)
@@ -158,6 +165,8 @@ class SqliteBroker:
             link.execute("BEGIN")  # one snapshot, so that nothing is counted twice while it moves
             try:
                 ready = dict(link.execute(SQL["depth_ready"]).fetchall())
+                for queue, waiting in link.execute(SQL["depth_in_line"]).fetchall():
+                    ready[queue] = ready.get(queue, 0) + waiting
                 delayed = {}
                 for queue, later, due in link.execute(SQL["depth_delayed"], (now,)).fetchall():
                     delayed[queue] = later
@@ -224,6 +233,7 @@ class SqliteBroker:
             answers = []
             for each in cancellations:
                 removed = link.execute(SQL["remove_waiting"], (each.id,)).fetchall()
+                open_gates(link, [key for _, key in removed if key is not None], now)  # it may have been the head
                 # marked even when it is gone: its producer may publish it again after an unknown outcome
                 until = max([now, *(row[0] for row in removed if row[0] is not None)]) + _MARK_KEPT_S
                 then = each.result
@@ -269,12 +279,15 @@ class SqliteBroker:
         now = self._clock.time()
 
         def revive(link: sqlite3.Connection) -> list[str]:
-            revived = []
+            revived, keys = [], set()
             for (seq,) in link.execute(SQL["dead_among"], (to_json(list(ids)),)).fetchall():
-                ((task_id, queue),) = link.execute(SQL["revive"], (seq, now)).fetchall()
+                ((task_id, queue, key),) = link.execute(SQL["revive"], (seq, now)).fetchall()
                 link.execute(SQL["unexplain"], (seq,))
                 link.execute(SQL["forgive"], (task_id,))
                 revived.append(queue)
+                if key is not None:
+                    keys.add(key)
+            open_gates(link, keys, now)
             return revived
 
         revived = self._database.run("revive in", transaction(revive))
@@ -320,7 +333,11 @@ def _peek(link: sqlite3.Connection, queue: str | None, state: str | None, limit:
     rows: list[Any] = []
     if state in (None, "ready"):
         queues = link.execute(SQL["queues_ready"]).fetchone()[0] if queue is None else to_json([queue])
-        rows += link.execute(SQL["peek_ready"], (queues, limit))
+        ready = link.execute(SQL["peek_ready"], (queues, limit)).fetchall()
+        in_line = link.execute(SQL["peek_in_line"], (queue, limit)).fetchall()
+        if in_line:
+            ready = sorted(ready + in_line, key=lambda row: (-row[4], row[2], row[-1]))
+        rows += [row[:-1] for row in ready]
     if state in (None, "ready", "delayed"):
         rows += link.execute(SQL["peek_delayed"], (queue, limit, now))
     if state in (None, "held"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from celeriac.brokers.sqlite.lines import claim_in_line, insert_special, look, open_gates, put_later
 from celeriac.brokers.sqlite.rows import (
     CLAIM_BITS,
     CLAIM_MASK,
@@ -65,7 +66,7 @@ class Ledger:
         self._link: sqlite3.Connection | None = None
         self._claims = 0
         self._is_wrapped = False
-        self._unread: tuple[int, list[str]] | None = None
+        self._unread: tuple[int, list[str], bool] | None = None
         """A claim that was made and whose messages could not be read yet."""
         self._mean_bytes = 0.0
         self.written = 0
@@ -76,7 +77,9 @@ class Ledger:
         self.untold: list[Delivery] = []
         """What a claim took and its caller has not received yet."""
         self.next_due: float | None = None
-        """Wall-clock time at which the first delayed message is due, as of the last claim."""
+        """Wall-clock time at which the first delayed message is due or a limit lets one go, as of the last claim."""
+        self._has_lines = False
+        """Limited messages wait to be looked at, as of the last look."""
         row = (
             str(incarnation),
             name,
@@ -126,17 +129,41 @@ class Ledger:
                 limit = max(1, int(_CONTENT_BYTES / self._mean_bytes))
             queues = self._queues
             claim = self._next_claim()
-            parameters = (self._handle, claim, to_json(queues), limit, self._database.clock.time())
-            self._run("claim from", lambda link: link.execute(SQL["claim"], parameters))
-            self._unread = (claim, queues)
-        claim, queues = self._unread  # what was claimed but could not be read is read the next time
-        found = self._read(claim, queues)
+            now = self._database.clock.time()
+            in_line = self._has_lines
+            if in_line:
+                self._claim_in_line(claim, limit, now)
+            else:
+                parameters = (self._handle, claim, to_json(queues), limit, now)
+                self._run("claim from", lambda link: link.execute(SQL["claim"], parameters))
+            self._unread = (claim, queues, in_line)
+        claim, queues, in_line = self._unread  # what was claimed but could not be read is read the next time
+        found = self._read(claim, queues, in_line=in_line)
         self._unread = None
+        if not found and self._sees_lines() and not in_line:
+            return self._take(limit)
         if found:
             self._claims = claim
             if len(queues) > 1:
                 self._queues = [*queues[1:], queues[0]]
         return found
+
+    def _claim_in_line(self, claim: int, limit: int, now: float) -> None:
+        queues = self._queues
+
+        def work(link: sqlite3.Connection) -> bool:
+            claim_in_line(link, self._handle, claim, queues, limit, now)
+            return look(link, now)[0]
+
+        self._has_lines = self._run("claim from", transaction(work))
+
+    def _sees_lines(self) -> bool:
+        """After a claim that took nothing: whether limited messages wait; notes when to look again."""
+        now = self._database.clock.time()
+        self._has_lines, at = self._run("look into", lambda link: look(link, now))
+        if at is not None:
+            self.next_due = at if self.next_due is None else min(at, self.next_due)
+        return self._has_lines
 
     def _next_claim(self) -> int:
         claim = self._claims + 1
@@ -150,7 +177,7 @@ class Ledger:
         key = (self._handle, claim)
         return bool(self._run("look at", lambda link: link.execute(SQL["claim_in_use"], key).fetchone()[0]))
 
-    def _read(self, claim: int, queues: Sequence[str]) -> list[Delivery]:
+    def _read(self, claim: int, queues: Sequence[str], *, in_line: bool) -> list[Delivery]:
         key = (self._handle, claim)
         try:
             facts, content, self.next_due, is_alive = self._run(
@@ -162,6 +189,8 @@ class Ledger:
             if not is_alive:
                 raise self._lost()
             return []
+        if in_line:
+            return self._read_rows(claim, queues)
         deliveries = deliveries_of(facts, content, claim, queues)
         self._mean_bytes += (len(content) / len(deliveries) - self._mean_bytes) / 4
         return deliveries
@@ -180,8 +209,9 @@ class Ledger:
                 priority=priority,
                 deliveries=count,
                 enqueued_at=enqueued_at,
+                limit_key=limit_key,
             )
-            for seq, task_id, queue, priority, count, enqueued_at, headers, body in rows
+            for seq, task_id, queue, priority, count, enqueued_at, limit_key, headers, body in rows
         ]
         return in_order(deliveries, queues)
 
@@ -191,7 +221,7 @@ class Ledger:
         parameters = (self._handle, claim, incarnation, to_json(list(ids)))
         self._run("adopt from", lambda link: link.execute(SQL["adopt"], parameters))
         self._claims = claim
-        return self._read(claim, self._queues)
+        return self._read(claim, self._queues, in_line=True)
 
     # -- settling
 
@@ -200,8 +230,11 @@ class Ledger:
         if not outcomes:
             return []
         now = self._database.clock.time()
-        if all(type(outcome) is Done for outcome in outcomes):
-            parameters = self._parameters(outcomes, now)
+        limited: list[Outgoing] = []
+        parameters = None
+        if all(type(outcome) is Done and outcome.delivery.limit_key is None for outcome in outcomes):
+            parameters = self._parameters(outcomes, now, limited)
+        if parameters is not None and not limited:
             try:
                 self._run("settle in", lambda link: link.execute(SQL["settle"], parameters))
             except sqlite3.IntegrityError:
@@ -209,13 +242,13 @@ class Ledger:
             else:
                 self._after(outcomes)
                 return [Settled.OK] * len(outcomes)
-        answers, kept = self._run("settle in", transaction(lambda link: self._settle_each(link, outcomes, now)))
-        self._after(kept)
+        answers, kept, opened = self._run("settle in", transaction(lambda link: self._settle_each(link, outcomes, now)))
+        self._after(kept, opened)
         return answers
 
     def _settle_each(
         self, link: sqlite3.Connection, outcomes: Sequence[Outcome], now: float
-    ) -> tuple[list[Settled], list[Outcome]]:
+    ) -> tuple[list[Settled], list[Outcome], set[str]]:
         tags = [outcome.delivery.tag for outcome in outcomes]
         found = link.execute(SQL["held_tags"], (self._handle, to_json(tags))).fetchone()[0]
         held = set() if found is None else {int(tag) for tag in str(found).split(",")}
@@ -228,23 +261,38 @@ class Ledger:
                 kept.append(outcome)
             else:
                 answers.append(Settled.LEASE_LOST)
+        keys: dict[str, None] = {}
         for outcome in kept:
+            key = outcome.delivery.limit_key
+            if key is not None:
+                keys[key] = None
             seq = int(outcome.delivery.tag) >> CLAIM_BITS
             if isinstance(outcome, Bury):
                 link.execute(SQL["bury"], (seq,))
+                link.execute(SQL["free_unique"], (outcome.delivery.id,))
                 link.execute(SQL["explain"], (seq, outcome.reason, outcome.detail, now))
             elif isinstance(outcome, Release):
                 if not _drop_if_cancelled(link, seq, outcome.delivery.id, now):
                     link.execute(SQL["release"], (seq, 0 if outcome.spent else 1))
             elif isinstance(outcome, Later) and not _drop_if_cancelled(link, seq, outcome.delivery.id, now):
                 row = row_of(outcome.message, now)
-                link.execute(SQL["later"], (seq, *row[1:7], *row[8:]))
+                limit = outcome.message.limit
+                link.execute(SQL["later"], (seq, *row[1:7], *row[8:], None if limit is None else limit.key))
+                if limit is not None or key is not None:
+                    keys[put_later(link, outcome.message, key or "", now)] = None
         if kept:
-            link.execute(SQL["settle"], self._parameters(kept, now))
-        return answers, kept
+            limited: list[Outgoing] = []
+            link.execute(SQL["settle"], self._parameters(kept, now, limited))
+            if limited:
+                insert_special(link, [(message, row_of(message, now)) for message in limited], now)
+                link.executemany(SQL["store_revoked"], [(message.id, now) for message in limited])
+        return answers, kept, open_gates(link, keys, now) if keys else set()
 
-    def _parameters(self, outcomes: Sequence[Outcome], now: float) -> tuple[object, ...]:
-        """For the statement `settle`: what is acknowledged, and the results and successors of all outcomes."""
+    def _parameters(self, outcomes: Sequence[Outcome], now: float, limited: list[Outgoing]) -> tuple[object, ...]:
+        """For the statement `settle`: what is acknowledged, and the results and successors of all outcomes.
+
+        Where some of the successors are limited, it cannot publish them, and they go into `limited`.
+        """
         tags: list[int | str] = []
         results: list[StoredResult] = []
         successors: list[Outgoing] = []
@@ -258,13 +306,16 @@ class Ledger:
             if type(outcome) is Done:
                 tags.append(outcome.delivery.tag)
             successors += outcome.successors  # type: ignore[union-attr]
+        if successors and any(message.limit is not None for message in successors):
+            limited += successors  # all of them, so that they keep their order
+            successors = []
         facts, payloads = results_of(results) if results else ("[]", b"")
         following, contents = successors_of(successors, now) if successors else ("[]", b"")
         return self._handle, now, len(tags), to_json(tags), facts, payloads, following, contents
 
-    def _after(self, outcomes: Sequence[Outcome]) -> None:
+    def _after(self, outcomes: Sequence[Outcome], opened: Collection[str] = ()) -> None:
         """Wake whom it concerns, after the commit."""
-        queues: list[str] = []
+        queues: list[str] = list(opened)
         has_final = False
         for outcome in outcomes:
             if isinstance(outcome, Release):
@@ -375,9 +426,11 @@ def end_incarnation(link: sqlite3.Connection, handle: int, running: Collection[T
         running: Ids whose delivery stays counted; None: all of them do.
         now: Wall clock.
     """
+    keys = [key for (key,) in link.execute(SQL["held_keys"], (handle,)).fetchall()]
     dropped = link.execute(SQL["forget_cancelled"], (handle, now)).fetchall()
     link.executemany(SQL["store_revoked"], [(task_id, now) for (task_id,) in dropped])
     counted = None if running is None else msgspec.json.encode(list(running)).decode()
     returned = link.execute(SQL["give_back"], (handle, counted)).rowcount
     link.execute(SQL["leave"], (handle,))
+    open_gates(link, keys, now)
     return returned

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from celeriac.brokers.sqlite.lines import insert_special
 from celeriac.brokers.sqlite.rows import SQL, Row, row_of
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
 from celeriac.storage import forks
@@ -14,22 +17,31 @@ from celeriac.storage.sqlite import faults, mask_of, transaction
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from celeriac.model import Outgoing
+    from celeriac.model import Outgoing, TaskId
     from celeriac.storage.sqlite import Database, WakeRoom
 
 _INSERT = SQL["insert"]
 _INSERT_FRESH = SQL["insert_fresh"]
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _ROWS_PER_CONSUMER = 64
 """A batch wakes one waiting consumer, and one more for each so many messages."""
 
 
-class _Batch:
-    """What goes into one transaction; `error` and `is_done` are set by whoever wrote it."""
+def _own(batch: _Batch, messages: Sequence[Outgoing]) -> Mapping[TaskId, TaskId]:
+    """What one call of a shared batch is told."""
+    return {message.id: batch.dropped[message.id] for message in messages if message.id in batch.dropped}
 
-    __slots__ = ("error", "is_closed", "is_done", "is_fresh", "queues", "rows")
+
+class _Batch:
+    """What goes into one transaction; `error`, `dropped` and `is_done` are set by whoever wrote it."""
+
+    __slots__ = ("dropped", "error", "is_closed", "is_done", "is_fresh", "queues", "rows", "special")
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.special: dict[TaskId, Outgoing] = {}
+        """Limited and unique messages."""
+        self.dropped: dict[TaskId, TaskId] = {}
         self.queues: set[str] = set()
         self.is_fresh = True
         self.is_closed = False
@@ -55,10 +67,10 @@ class Publisher:
         self._pen = threading.Lock()
         self._gathering = _Batch()
 
-    def publish(self, messages: Sequence[Outgoing], room: WakeRoom) -> None:
+    def publish(self, messages: Sequence[Outgoing], room: WakeRoom) -> Mapping[TaskId, TaskId]:
         """As `Broker.publish`."""
         if not messages:
-            return
+            return _NOTHING
         now = self._database.clock.time()
         self._refuse_bad(messages)
         rows = [row_of(message, now) for message in messages]
@@ -69,11 +81,13 @@ class Publisher:
                 batch.queues.add(message.queue)
                 if not message.fresh:
                     batch.is_fresh = False
+                if message.limit is not None or message.unique is not None:
+                    batch.special[message.id] = message
         timeout_s = self._database.timeout_s
         if not self._pen.acquire(timeout=timeout_s):
             self._withdraw(batch, rows)
             if batch.is_done and batch.error is None:
-                return
+                return _own(batch, messages)
         else:
             try:
                 if not batch.is_done:
@@ -87,6 +101,7 @@ class Publisher:
                 self._pen.release()
         if batch.error is not None:
             self._fail(batch.error, messages)
+        return _own(batch, messages) if batch.dropped else _NOTHING
 
     def _refuse_bad(self, messages: Sequence[Outgoing]) -> None:
         for message in messages:
@@ -135,7 +150,9 @@ class Publisher:
         connection = None
         try:
             connection = database.take()
-            if len(rows) == 1:
+            if batch.special:
+                count = database.retry(transaction(lambda link: self._insert_special(link, batch)), connection)
+            elif len(rows) == 1:
                 row = rows[0]
                 try:
                     count = connection.execute(insert, row).rowcount
@@ -161,6 +178,13 @@ class Publisher:
             raise
         finally:
             batch.is_done = True
+
+    def _insert_special(self, link: sqlite3.Connection, batch: _Batch) -> int:
+        dropped: dict[TaskId, TaskId] = {}
+        messages = [(batch.special.get(row[0]), row) for row in batch.rows]
+        count = insert_special(link, messages, self._database.clock.time(), dropped=dropped)
+        batch.dropped = dropped
+        return count
 
     def _fail(self, error: Exception, messages: Sequence[Outgoing]) -> None:
         """Raise a batch's error as one call's own."""

@@ -43,12 +43,13 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{part}"
-        for part in ("claiming", "leasing", "machine", "operating", "publishing", "results", "settling")
+        for part in ("claiming", "leasing", "limiting", "machine", "operating", "publishing", "results", "settling")
     )
 )
 
 from celeriac.testing.conformance.claiming import ClaimingTests
 from celeriac.testing.conformance.leasing import LeasingTests
+from celeriac.testing.conformance.limiting import LimitingTests, UniqueTests
 from celeriac.testing.conformance.machine import BrokerMachine, check_broker_model
 from celeriac.testing.conformance.operating import OperatingTests
 from celeriac.testing.conformance.publishing import PublishingTests
@@ -59,5 +60,7 @@ from celeriac.testing.conformance.stage import BrokerStage, Stage
 __all__ = ["BrokerMachine", "BrokerStage", "BrokerSuite", "ResultStoreSuite", "Stage", "check_broker_model"]
 
 
-class BrokerSuite(PublishingTests, ClaimingTests, SettlingTests, LeasingTests, OperatingTests):
+class BrokerSuite(
+    PublishingTests, ClaimingTests, SettlingTests, LeasingTests, LimitingTests, UniqueTests, OperatingTests
+):
     """What `interfaces.Broker` and `interfaces.Consumer` promise, sentence by sentence."""

@@ -2,7 +2,8 @@
 
 Invariants: nothing is lost and nothing invented; nothing is settled twice; a task is leased to one incarnation at a
 time; a stale incarnation is refused, and neither its results nor its successors are ever seen; priorities and order
-hold; nothing is handed out early; delivery counts are exact.
+hold; nothing is handed out early; delivery counts are exact; of a key that is limited, no more are held than may be,
+and no fewer are handed out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,6 +27,7 @@ from hypothesis.stateful import (
 
 from celeriac.errors import LeaseLostError
 from celeriac.model import (
+    Admission,
     Bury,
     Cancellation,
     Cancelled,
@@ -51,6 +54,7 @@ QUEUES = ("a", "b")
 LEASE_S = 30.0
 TICKS = (1.0, 7.0, 16.0, 31.0)
 OUTCOMES = ("done", "done with result", "later", "later delayed", "release", "spent", "bury")
+LIMITS = {"one": Admission(key="one", concurrency=1), "two": Admission(key="two", concurrency=2)}
 STATES = ("STARTED", "RETRY", "SUCCESS", "FAILURE")
 
 
@@ -63,6 +67,10 @@ class Task:
     """Its place among those of its queue and priority; None: it has been delayed, and its place is the adapter's."""
     deliveries: int = 0
     holder: Incarnation | None = None
+
+    @property
+    def key(self) -> str | None:
+        return None if self.message.limit is None else self.message.limit.key
 
 
 @dataclass
@@ -89,8 +97,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.exits = ExitStack()
         self.broker, self.results = self.exits.enter_context(type(self).open_store(self.clock))
         self.live: dict[str, Task] = {}
-        self.dead: dict[str, int] = {}
-        """Delivery counts of the dead letters."""
+        self.dead: dict[str, Task] = {}
         self.stored: dict[str, StoredResult] = {}
         self.marked: set[str] = set()
         self.workers: list[Worker] = []
@@ -116,7 +123,9 @@ class BrokerMachine(RuleBasedStateMachine):
 
     # -- what is drawn ----------------------------------------------------------------------------------------
 
-    def fresh(self, queue: str, *, priority: int = 0, delay_s: float = 0.0, task_id: str = "") -> Outgoing:
+    def fresh(
+        self, queue: str, *, priority: int = 0, delay_s: float = 0.0, task_id: str = "", key: str | None = None
+    ) -> Outgoing:
         self.count += 1
         return Outgoing(
             id=task_id or f"task-{self.count}",
@@ -126,6 +135,7 @@ class BrokerMachine(RuleBasedStateMachine):
             body=b"%d" % self.count,
             priority=min(priority, self.broker.traits.priorities - 1),
             not_before=self.clock.time() + delay_s if delay_s and self.broker.traits.native_delay else None,
+            limit=LIMITS[key] if key is not None and self.broker.traits.limits else None,
         )
 
     def next_place(self) -> int:
@@ -168,7 +178,7 @@ class BrokerMachine(RuleBasedStateMachine):
         """A fleet at work: two consumers, each with something in hand, something left for both, and one dead letter."""
         self.open_consumer(("a", "b"))
         self.open_consumer(("b", "a"))
-        self.publish([(queue, priority, 0.0) for queue in QUEUES for priority in (0, 0, 0, 5)])
+        self.publish([(queue, priority, 0.0, None) for queue in QUEUES for priority in (0, 0, 0, 5)])
         for worker in self.workers:
             self.claim_for(worker, 2)
         worker = self.workers[0]
@@ -186,13 +196,20 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(
         drawn=st.lists(
-            st.tuples(st.sampled_from(QUEUES), st.sampled_from([0, 0, 5, 9]), st.sampled_from([0.0, 0.0, 0.0, 10.0])),
+            st.tuples(
+                st.sampled_from(QUEUES),
+                st.sampled_from([0, 0, 5, 9]),
+                st.sampled_from([0.0, 0.0, 0.0, 10.0]),
+                st.sampled_from([None, None, *LIMITS]),
+            ),
             min_size=1,
             max_size=6,
         )
     )
-    def publish(self, drawn: list[tuple[str, int, float]]) -> None:
-        messages = [self.fresh(queue, priority=priority, delay_s=delay_s) for queue, priority, delay_s in drawn]
+    def publish(self, drawn: list[tuple[str, int, float, str | None]]) -> None:
+        messages = [
+            self.fresh(queue, priority=priority, delay_s=delay_s, key=key) for queue, priority, delay_s, key in drawn
+        ]
         self.broker.publish(messages)
         for message in messages:
             self.add(message)
@@ -218,6 +235,10 @@ class BrokerMachine(RuleBasedStateMachine):
         self.claim_for(self.pick(data, self.living), limit)
 
     def claim_for(self, worker: Worker, limit: int) -> None:
+        if self.broker.traits.claims_reap:
+            for other in self.living:
+                if other is not worker and other.until <= self.clock.monotonic():
+                    self.lose(other, running=None)
         got: list[Delivery] = list(self.run_living(worker.consumer.claim(limit=limit, wait_s=0)))
         due = {
             task_id: task
@@ -233,7 +254,11 @@ class BrokerMachine(RuleBasedStateMachine):
             assert delivery.body == task.message.body
             assert (delivery.queue, delivery.priority) == (task.message.queue, task.message.priority)
             assert delivery.deliveries == task.deliveries + 1, f"{delivery.id}: the count of deliveries is wrong"
-        assert len(got) == min(limit, len(due)), f"{len(got)} came; {len(due)} are due and the limit is {limit}"
+            assert delivery.limit_key == task.key
+        able = sum(task.key is None for task in due.values()) + sum(
+            min(self.room(key), sum(task.key == key for task in due.values())) for key in LIMITS
+        )
+        assert len(got) == min(limit, able), f"{len(got)} came; {able} may, and the limit is {limit}"
         self.check_order(got, due)
         for delivery in got:
             task = self.live[delivery.id]
@@ -241,9 +266,26 @@ class BrokerMachine(RuleBasedStateMachine):
             task.deliveries += 1
             worker.held[delivery.id] = delivery
 
+    def room(self, key: str | None) -> int:
+        """How many more of a key may be held."""
+        if key is None:
+            return len(self.live)
+        most = LIMITS[key].concurrency or 0
+        return most - sum(task.key == key and task.holder is not None for task in self.live.values())
+
     def check_order(self, got: list[Delivery], due: dict[str, Task]) -> None:
+        taken = {each.id for each in got}
+        spent = {key: sum(due[task_id].key == key for task_id in taken) for key in LIMITS}
+        waiting = [task for task_id, task in due.items() if task_id not in taken]
+        # what its limit holds back is passed over, but only when the better ones of its key were taken
+        left = [task for task in waiting if task.key is None or self.room(task.key) > spent[task.key]]
+        self.check_places(got, due, left)
+        for key in LIMITS:
+            mine = [each for each in got if due[each.id].key == key]
+            self.check_places(mine, due, [task for task in waiting if task.key == key])
+
+    def check_places(self, got: list[Delivery], due: dict[str, Task], left: list[Task]) -> None:
         levels = [due[each.id].message.priority for each in got]
-        left = [task for task_id, task in due.items() if task_id not in {each.id for each in got}]
         assert levels == sorted(levels, reverse=True), f"priorities came as {levels}"
         if levels and left:
             assert max(task.message.priority for task in left) <= levels[-1], "one of higher priority was left behind"
@@ -295,7 +337,10 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def outcome(self, data: st.DataObject, kind: str, delivery: Delivery, state: str) -> Outcome:
         result = result_of(delivery.id, state, b"%d" % self.next_place())
-        following = (self.fresh(data.draw(st.sampled_from(QUEUES))),) if data.draw(st.booleans()) else ()
+        following: tuple[Outgoing, ...] = ()
+        if data.draw(st.booleans()):
+            queue, key = data.draw(st.sampled_from(QUEUES)), data.draw(st.sampled_from([None, *LIMITS]))
+            following = (self.fresh(queue, key=key),)
         if kind == "done":
             return Done(delivery=delivery, successors=following)
         if kind == "done with result":
@@ -315,10 +360,11 @@ class BrokerMachine(RuleBasedStateMachine):
             return
         del self.live[task_id]
         if isinstance(outcome, Later):
-            self.live[task_id] = Task(outcome.message, None)
+            message = outcome.message
+            self.live[task_id] = Task(msgspec.structs.replace(message, limit=message.limit or task.message.limit), None)
         else:
             if isinstance(outcome, Bury):
-                self.dead[task_id] = task.deliveries
+                self.dead[task_id] = task
             for message in outcome.successors:
                 self.add(message)
         self.write(outcome.result)
@@ -446,7 +492,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def handle_dead(self, data: st.DataObject, revive: bool) -> None:
         task_id = data.draw(st.sampled_from(sorted(self.dead)))
         (letter,) = self.broker.dead_letters(ids=[task_id])
-        assert letter.deliveries == self.dead[task_id]
+        assert letter.deliveries == self.dead[task_id].deliveries
         self.broker.publish([self.fresh(letter.queue, task_id=task_id)])
         self.nothing_is_lost_or_invented()  # that one was dropped
         if not revive:
@@ -455,7 +501,7 @@ class BrokerMachine(RuleBasedStateMachine):
             return
         assert self.broker.revive([task_id]) == 1
         (shown,) = self.broker.peek(ids=[task_id])
-        del self.dead[task_id]
+        task = self.dead.pop(task_id)
         message = Outgoing(
             id=task_id,
             task=letter.task,
@@ -463,6 +509,7 @@ class BrokerMachine(RuleBasedStateMachine):
             headers=letter.headers,
             body=letter.body,
             priority=shown.priority,
+            limit=task.message.limit,
         )
         self.live[task_id] = Task(message, None)
 
@@ -489,6 +536,11 @@ class BrokerMachine(RuleBasedStateMachine):
                     lanes.setdefault((its.queue, its.priority), []).append(place)
             for lane, places in lanes.items():
                 assert places == sorted(places), f"in {lane}, the next to run stand in the order {places}"
+
+    @invariant()
+    def no_more_are_held_than_may_be(self) -> None:
+        for key in LIMITS:
+            assert self.room(key) >= 0, f"of {key!r}, more are held than its limit allows"
 
     @invariant()
     def results_are_those_of_holders(self) -> None:
