@@ -160,6 +160,7 @@ class Fleet:
         """Our client: the application's module."""
         if self._shop is None:
             self._shop = self.celeriac.module()
+        sys.modules[APP] = self._shop  # another fleet of this process has one of that name
         return self._shop
 
     def lines(self, part: str = "") -> list[str]:
