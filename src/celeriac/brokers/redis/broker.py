@@ -16,6 +16,7 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
 
     incs             hash    incarnation -> {lease in ms, node, queues}
     leases           zset    incarnation -> when its lease runs out, epoch ms
+    fence:<inc>      string  claims with a lower tag come too late: their replies were given up
     bell:<inc>       zset    wakes that incarnation's waiting claim
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
     stamp            string  how often something was cancelled
@@ -42,7 +43,7 @@ from celeriac.errors import BrokerError, EnqueueRejectedError, EnqueueUnknownErr
 from celeriac.interfaces import BrokerTraits
 from celeriac.model import Cancelled, DeadLetter, Peeked, QueueDepth
 from celeriac.probe import Probe
-from celeriac.storage.redis import Deployment, ReplyLostError, load
+from celeriac.storage.redis import Deployment, NoRoomError, ReplyLostError, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.interfaces import ForeignForm
     from celeriac.model import Cancellation, Incarnation, Outgoing, TaskId
+    from celeriac.storage.redis import Script
 
 _log = logging.getLogger("celeriac.worker")
 
@@ -81,6 +83,8 @@ _MARK_KEPT_MS: Final = 86_400_000
 _HEARD_S: Final = 0.5
 """How long `cancel` waits until those who hold a message have heard of it; a live worker takes a millisecond."""
 _PIECE: Final = 1000
+_PLACES: Final = [f"{9 - priority}e14" for priority in range(10)]
+"""By priority, what the script adds a message's number to."""
 
 
 class RedisBroker:
@@ -141,29 +145,29 @@ class RedisBroker:
     def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         if not messages:
             return {}
-        if len(messages) == 1 and self._is_foreign is None and not self._layout.is_cluster:
-            message = messages[0]
-            self._check(message, messages)
-            if message.fresh and message.not_before is None:
-                self._publish_fresh(message)
-            else:
-                self._publish_many(messages)
+        if self._is_foreign is None and not self._layout.is_cluster and _are_plain(messages):
+            self._publish_fresh(messages)
         else:
             self._publish_many(messages)
         self._probe.signal("published", len(messages))
         return {}
 
-    def _publish_fresh(self, message: Outgoing) -> None:
-        space = self._layout.space(message.queue)
-        stored = pack(message, self._clock.time())
-        keys = (space.base(message.queue),)
-        args = (space.prefix, message.queue, message.id, f"{9 - message.priority}e14", stored)
-        try:
-            self._deployment.run(_PUBLISH_FRESH, keys, args, "publish to", once=True)
-        except ReplyLostError:
-            self._publish_many([msgspec.structs.replace(message, fresh=False)])  # it may be stored and taken by now
-        except EnqueueRejectedError as exc:
-            raise _rejected(exc, (message,)) from exc
+    def _publish_fresh(self, messages: Sequence[Outgoing]) -> None:
+        queue, now = messages[0].queue, self._clock.time()
+        space = self._layout.space(queue)
+        args: list[Any] = [space.prefix, queue]
+        for message in messages:
+            if len(message.body) + len(message.headers) > TRAITS.max_body:
+                self._check(message, messages)
+            args += (message.id, _PLACES[message.priority], pack(message, now))
+
+        def repeat() -> tuple[Script, Sequence[Any]]:
+            items: list[Any] = []
+            for task_id, blob in zip(args[2::3], args[4::3], strict=True):
+                items += (task_id, "", "0", blob)
+            return _PUBLISH, (*space.head(), len(messages), *items)  # looks which of them are stored, or even taken
+
+        self._send(_PUBLISH_FRESH, (space.base(queue),), args, repeat, messages)
 
     def _publish_many(self, messages: Sequence[Outgoing]) -> None:
         layout, now = self._layout, self._clock.time()
@@ -182,32 +186,55 @@ class RedisBroker:
                     (message.id, millis(message.not_before), "1" if message.fresh else "0", pack(message, now))
                 )
         if layout.is_cluster:
-            for queue, items in queues.items():
-                self._register(queue)
-                space = layout.space(queue)
-                args = (*space.head(), len(items) // 4, *items)
-                self._send((space.base(queue),), args, _repeated(space, [items], ()), messages)
-            for key, envelope in zip(lists[::2], lists[1::2], strict=True):
-                self._deployment.call("publish to", "LPUSH", key, envelope)
+            self._publish_apart(queues, lists, messages)
             return
         space = layout.space("")
         args = space.head()
         for items in queues.values():
             args = (*args, len(items) // 4, *items)
         keys = tuple(space.base(queue) for queue in queues)
-        self._send(keys, (*args, *lists), _repeated(space, list(queues.values()), lists), messages)
+        self._send(_PUBLISH, keys, (*args, *lists), partial(_repeated, space, list(queues.values()), lists), messages)
+
+    def _publish_apart(
+        self, queues: Mapping[str, Sequence[Any]], lists: Sequence[Any], messages: Sequence[Outgoing]
+    ) -> None:
+        """On a cluster each queue is published to by itself, so a call can fail when it has done a part."""
+        begun = False
+        try:
+            for queue, items in queues.items():
+                self._register(queue)
+                space = self._layout.space(queue)
+                args = (*space.head(), len(items) // 4, *items)
+                self._send(_PUBLISH, (space.base(queue),), args, partial(_repeated, space, [items], ()), messages)
+                begun = True
+            for key, envelope in zip(lists[::2], lists[1::2], strict=True):
+                self._deployment.call("publish to", "LPUSH", key, envelope)
+                begun = True
+        except EnqueueUnknownError:
+            raise
+        except BrokerError as exc:
+            if not begun:
+                if (explained := _explained(exc, messages)) is exc:
+                    raise
+                raise explained from exc
+            raise EnqueueUnknownError(
+                f"{exc}; messages to other queues were stored: publish again with the same ids", task_ids=_ids(messages)
+            ) from exc
 
     def _send(
-        self, keys: Sequence[str], args: Sequence[Any], repeat: Sequence[Any] | None, messages: Sequence[Outgoing]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        repeat: Callable[[], tuple[Script, Sequence[Any]]],
+        messages: Sequence[Outgoing],
     ) -> None:
         try:
-            self._deployment.run(_PUBLISH, keys, args, "publish to", repeat=repeat)
-        except ReplyLostError as exc:
-            raise EnqueueUnknownError(
-                f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
-            ) from exc
-        except EnqueueRejectedError as exc:
-            raise _rejected(exc, messages) from exc
+            self._deployment.run(script, keys, args, "publish to", repeat=repeat)
+        except BrokerError as exc:
+            if (explained := _explained(exc, messages)) is exc:
+                raise
+            raise explained from exc
 
     def _check(self, message: Outgoing, messages: Sequence[Outgoing]) -> None:
         size = len(message.body) + len(message.headers)
@@ -222,9 +249,11 @@ class RedisBroker:
     async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         return await asyncio.to_thread(self.publish, messages)
 
-    def _register(self, *queues: str) -> None:
-        """On a cluster, scripts cannot reach the set of all queues."""
-        new = [queue for queue in queues if queue not in self._known]
+    def _register(self, *queues: str, anew: bool = False) -> None:
+        """On a cluster, scripts cannot reach the set of all queues. A consumer enters its queues `anew`, as the node
+        that kept the set may have lost it.
+        """
+        new = [queue for queue in queues if anew or queue not in self._known]
         if new:
             self._deployment.call("register a queue of", "SADD", self._layout.queues, *new)
             self._known.update(new)
@@ -236,7 +265,7 @@ class RedisBroker:
     ) -> RedisConsumer:
         await asyncio.to_thread(self._vet, is_supervisor=not queues)
         if self._layout.is_cluster and queues:
-            await asyncio.to_thread(self._register, *queues)
+            await asyncio.to_thread(partial(self._register, *queues, anew=True))
         return await RedisConsumer.open(
             self._deployment,
             self._layout,
@@ -453,7 +482,7 @@ class RedisBroker:
 
     def _bring_back(self, how: str, ids: Sequence[TaskId], doing: str) -> int:
         count = 0
-        for space, mine in self._spaces():
+        for space, mine in self._spaces(with_queues=True):
             if mine and ids:
                 keys = [space.base(queue) for queue in mine]
                 count += self._deployment.run(script("bring_back"), keys, (*space.head(), how, *ids), doing)
@@ -464,8 +493,11 @@ class RedisBroker:
         names = self._deployment.call("list the queues of", "SMEMBERS", self._layout.queues)
         return sorted(name.decode() for name in names)
 
-    def _spaces(self) -> list[tuple[Space, list[str]]]:
-        return self._layout.spaces(self._queues())
+    def _spaces(self, *, with_queues: bool = False) -> list[tuple[Space, list[str]]]:
+        """All spaces; the queues are only looked up on a cluster, or when they are wanted."""
+        if self._layout.is_cluster or with_queues:
+            return self._layout.spaces(self._queues())
+        return self._layout.spaces(())
 
     def _run(self, name: str, space: Space, args: Collection[Any], doing: str) -> Any:
         return self._deployment.run(script(name), (space.prefix,), (*space.head(), *args), doing)
@@ -478,19 +510,37 @@ def _ids(messages: Sequence[Outgoing]) -> tuple[str, ...]:
     return tuple(message.id for message in messages)
 
 
-def _rejected(exc: EnqueueRejectedError, messages: Sequence[Outgoing]) -> EnqueueRejectedError:
-    return EnqueueRejectedError(f"{exc}; nothing was stored", task_ids=_ids(messages))
+def _explained(exc: BrokerError, messages: Sequence[Outgoing]) -> BrokerError:
+    """What the failure of a publish means for its messages."""
+    if isinstance(exc, ReplyLostError):
+        return EnqueueUnknownError(
+            f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
+        )
+    if isinstance(exc, NoRoomError) and not exc.task_ids:
+        return NoRoomError(f"{exc}; nothing was stored", task_ids=_ids(messages))
+    return exc
 
 
-def _repeated(space: Space, groups: Sequence[list[Any]], lists: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments of a publish whose messages may be stored already."""
+def _are_plain(messages: Sequence[Outgoing]) -> bool:
+    """Whether all of these are new, ready, for one queue, and have nothing that a script must look at."""
+    queue = messages[0].queue
+    for message in messages:
+        if not message.fresh or message.not_before is not None or message.queue != queue:
+            return False
+        if message.limit is not None or message.unique is not None:
+            return False
+    return True
+
+
+def _repeated(space: Space, groups: Sequence[Sequence[Any]], lists: Sequence[Any]) -> tuple[Script, tuple[Any, ...]]:
+    """A publish whose messages may be stored already."""
     args: list[Any] = list(space.head())
     for items in groups:
         args.append(len(items) // 4)
         args += items
         for index in range(2, len(items), 4):
             args[len(args) - len(items) + index] = "0"
-    return (*args, *lists)
+    return _PUBLISH, (*args, *lists)
 
 
 def _stored(blob: bytes) -> Stored:

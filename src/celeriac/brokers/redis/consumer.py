@@ -16,7 +16,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from celeriac.brokers.redis.layout import FOREIGN, millis, pack, unpack
 from celeriac.clock import ENTROPY
@@ -25,7 +25,7 @@ from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
 from celeriac.storage.redis import Line, ReplyLostError, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 
     from celeriac.brokers.redis.layout import Layout, Space
     from celeriac.clock import Clock
@@ -55,15 +55,32 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 class _Lane:
     """One space's queues, and the connection on which claims wait for them."""
 
-    def __init__(self, space: Space, queues: list[str], line: Line) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        space: Space,
+        queues: list[str],
+        *,
+        track: Callable[[Line], Awaitable[bool]] | None,
+    ) -> None:
         self.space = space
         self.queues = queues
-        self.line = line
+        self._track = track
+        self.line = Line(deployment, space.prefix, on_connect=self._connected if track is not None else None)
         self.lost: list[int] = []
         """Tags of claims whose replies were lost."""
         self.turn = 0
         self.due_s: float | None = None
         """When something becomes due, in seconds from the last look."""
+        self.is_tracked = False
+        """Whether the server tells the news line when what this connection has looked at changes."""
+        self.is_stale = False
+        """Its tracking was redirected to a news line that is gone: to be opened anew before the next wait."""
+
+    async def _connected(self, line: Line) -> None:
+        assert self._track is not None
+        self.is_stale = False
+        self.is_tracked = await self._track(line)
 
 
 class RedisConsumer:
@@ -96,7 +113,7 @@ class RedisConsumer:
         self._probe = probe
         self._loop = asyncio.get_running_loop()
         self._lanes = [
-            _Lane(space, mine, Line(deployment, space.prefix, on_connect=self._track if foreign else None))
+            _Lane(deployment, space, mine, track=self._track if foreign else None)
             for space, mine in layout.spaces(sorted(queues) if layout.order == "sorted" else queues)
         ]
         self._desks = {lane.space.prefix: (lane.space, Line(deployment, lane.space.prefix)) for lane in self._lanes}
@@ -300,6 +317,10 @@ class RedisConsumer:
         ]
         heard = None
         if self._foreign is not None and lane.queues:
+            if lane.is_stale:
+                await lane.line.renew()
+            await lane.line.connect()
+        if lane.is_tracked and lane.queues:
             # The server tells the news line when one of kombu's lists changes after this look (client tracking): a
             # producer of Celery's rings no bell of ours.
             commands[:0] = [("CLIENT", "CACHING", "YES"), ("EXISTS", *keys[len(lane.queues) :])]
@@ -583,9 +604,16 @@ class RedisConsumer:
             await line.raw("SUBSCRIBE", _INVALIDATED)
         await line.raw("SUBSCRIBE", self._layout.news)
 
-    async def _track(self, line: Line) -> None:
-        if self._news_id:
+    async def _track(self, line: Line) -> bool:
+        """Have the server tell the news line of changes; until that stands, waiting claims look every few seconds."""
+        if not self._news_id:
+            return False
+        try:
             await line.raw("CLIENT", "TRACKING", "ON", "REDIRECT", self._news_id, "OPTIN")
+        except ResponseError as exc:
+            _log.debug("kombu's lists are not watched: %s", exc)  # the news line is gone, and has not noticed yet
+            return False
+        return True
 
     async def _listen(self, heard: asyncio.Event) -> None:
         """Hear of cancellations and of changes in kombu's lists for as long as the consumer lives."""
@@ -596,13 +624,14 @@ class RedisConsumer:
                     if heard.is_set():
                         self._stamp += 1  # what was announced meanwhile went unheard: the worker asks
                         if self._foreign is not None:
+                            for lane in self._lanes:
+                                lane.is_stale = True
                             await self._ring()
-                        for lane in self._lanes if self._foreign is not None else ():
-                            await lane.line.renew()  # its tracking was redirected to a connection that is gone
                     heard.set()
                 message = await self._news.listen()
             except BrokerError as exc:
                 _log.debug("the news line broke: %s", exc)
+                self._news_id = 0  # a server that was started anew may have given the number to another connection
                 await asyncio.sleep(_RELISTEN_S)
                 continue
             if not isinstance(message, list) or message[0] != b"message":

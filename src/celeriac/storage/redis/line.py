@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis.asyncio as aio
@@ -94,18 +95,19 @@ class Line:
             try:
                 link = self._link or await self._connect()
                 sent = True
-                # redis-py's asyncio connection packs in Python, which took a sixth of a busy worker's time
-                await link.send_packed_command(
-                    b"".join([pack_command(tuple(each)) for each in commands]), check_health=False
-                )
                 replies = []
-                for index in range(len(commands)):
-                    reply = await link.read_response(
-                        disable_decoding=True, timeout=block_s + _GRACE_S if block_s else self._deployment.timeout_s
+                # Not redis-py's own timeout: a read that is given one returns None when it is over, as if that were
+                # the reply, and the next call would read this one's.
+                async with asyncio.timeout(block_s + _GRACE_S if block_s else self._deployment.timeout_s):
+                    # redis-py's asyncio connection packs in Python, which took a sixth of a busy worker's time
+                    await link.send_packed_command(
+                        b"".join([pack_command(tuple(each)) for each in commands]), check_health=False
                     )
-                    if heard is not None:
-                        heard(index, reply)
-                    replies.append(reply)
+                    for index in range(len(commands)):
+                        reply = await link.read_response(disable_decoding=True, timeout=math.inf)
+                        if heard is not None:
+                            heard(index, reply)
+                        replies.append(reply)
                 return replies
             except exceptions.NoScriptError:
                 if len(commands) > 1:
@@ -175,7 +177,7 @@ class Line:
             if link is None:
                 async with self._turn:
                     link = await self._connect()
-            return await link.read_response(disable_decoding=True, timeout=float("inf"))
+            return await link.read_response(disable_decoding=True, timeout=math.inf)
         except (exceptions.RedisError, OSError) as exc:
             await self.drop()
             raise faults.translate(exc, "listen to", self._deployment.url, self._deployment.timeout_s) from exc

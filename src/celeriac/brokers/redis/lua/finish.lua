@@ -1,6 +1,7 @@
 -- Ends an incarnation. ARGV from 5: incarnation, ids that were running. Returns how many messages went back.
 -- include results.lua
 -- include common.lua
+-- include room.lua
 local running = {}
 for i = 6, #ARGV do running[ARGV[i]] = true end
 return finish(ARGV[5], running)

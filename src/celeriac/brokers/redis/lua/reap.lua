@@ -1,6 +1,7 @@
 -- Ends incarnations whose lease ran out, and forgets orders whose time is over. ARGV 5: at most so many.
 -- include results.lua
 -- include common.lua
+-- include room.lua
 local returned = 0
 for _, incarnation in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[5])) do
   returned = returned + finish(incarnation, nil)

@@ -7,6 +7,7 @@
 -- Returns a string with '1' for each that was held and '0' for each that was not, of which nothing was stored.
 -- include results.lua
 -- include common.lua
+-- include room.lua
 local incarnation, p = ARGV[5], 7
 local answers = {}
 local header, kind, state, expires, successors
