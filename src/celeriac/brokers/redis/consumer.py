@@ -514,6 +514,11 @@ class RedisConsumer:
                         await self._send_ahead(space, what.delivery, [message])
                         args += (f"D {about} 0", *then)
                         continue
+                    if message.queue != what.delivery.queue and self._is_for_celery(message):
+                        # Nobody of ours may serve that queue. Within its own queue it stays in the store, where an ETA
+                        # costs no worker anything: this one serves it.
+                        args += (f"D {about} 1", *then, *self._successor(message, numbers))
+                        continue
                     number = numbers.setdefault(message.queue, len(numbers) + 1)
                     args += (
                         f"L {about} 0",
@@ -542,6 +547,9 @@ class RedisConsumer:
         hold = await self._desk(space).call("settle in", "HGET", key, delivery.id)
         if hold is not None and hold.startswith(f"{delivery.tag}:".encode()):
             await asyncio.to_thread(self._forward, messages)
+
+    def _is_for_celery(self, message: Outgoing) -> bool:
+        return self._foreign_list is not None and self._foreign_list(message) is not None
 
     def _successor(self, message: Outgoing, numbers: dict[str, int]) -> tuple[Any, ...]:
         if self._foreign_list is not None and (found := self._foreign_list(message)) is not None:
