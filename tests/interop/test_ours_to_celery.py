@@ -7,6 +7,7 @@ import base64
 import datetime as dt
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -218,3 +219,14 @@ def test_what_a_celery_client_sees_of_our_calls(fleet: Fleet) -> None:
         sent = fleet.shop.add.apply_async((1, 2), queue=queue)
         assert fleet.shell("AsyncResult(i).get(timeout=10)", i=sent.id) == 3
         assert fleet.state(sent.id) == "SUCCESS"
+
+
+def test_a_priority_means_what_it_means_to_celery(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(ours={"task_celery_queues": ["q"]})
+    for priority in (9, 6, 3, 0):
+        fleet.shop.mark.apply_async((f"p{priority}.",), queue="q", priority=priority)
+    lists = {"q", *(f"q\x06\x16{step}" for step in (3, 6, 9))}
+    assert lists <= {str(key) for key in fleet.server.cli().keys("q*")}
+    fleet.celery.worker("-Q", "q", "-c", "1", "--prefetch-multiplier", "1")
+    fleet.wait_lines(".", 4)
+    assert fleet.lines(".") == ["p0.", "p3.", "p6.", "p9."]

@@ -178,7 +178,7 @@ class RedisBroker:
             if self._is_foreign is not None and self._is_foreign(message.queue):
                 assert self._foreign is not None
                 lists += (
-                    layout.foreign_list(message.queue, self._foreign.rank(message.priority)),
+                    layout.foreign_list(message.queue, message.priority),
                     self._foreign.encode(message),
                 )
             else:
@@ -300,9 +300,7 @@ class RedisBroker:
         assert self._foreign is not None
         if not self._is_foreign(message.queue):
             return None
-        return self._layout.foreign_list(message.queue, self._foreign.rank(message.priority)), self._foreign.encode(
-            message
-        )
+        return self._layout.foreign_list(message.queue, message.priority), self._foreign.encode(message)
 
     async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:
         def renew() -> frozenset[Incarnation]:
