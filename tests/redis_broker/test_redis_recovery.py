@@ -252,6 +252,73 @@ def test_an_outcome_stays_unknown_whatever_the_second_try_is_told(start_redis, s
         assert broker.depth(["q"])["q"].ready == 2 * number
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_what_ran_before_its_producer_heard_of_it_does_not_run_again(
+    redis_server, start_proxy, open_broker, consume, fresh
+) -> None:
+    """No result tells that it has run; the server knows which calls it has carried out."""
+    proxy = start_proxy(*redis_server.address)
+    broker = open_broker(redis_server.url_at(proxy.port))
+    consumer = await consume(open_broker(redis_server.url))
+    broker.publish([message(fresh=True)])
+    broker.publish([message()])  # the server knows the scripts
+    broker.close()
+    sent = [message(fresh=fresh) for _ in range(3)]
+    proxy.lose_next_reply(b"EVALSHA")
+    with pytest.raises(EnqueueUnknownError):
+        broker.publish(sent)
+    ran = await consumer.claim(limit=10, wait_s=0)
+    assert len(ran) == 5
+    await consumer.settle([Done(delivery=each) for each in ran])
+    again = [msgspec.structs.replace(each, fresh=False) for each in sent]
+    for _ in range(2):
+        broker.publish(again[:2])
+        assert await consumer.claim(limit=10, wait_s=0) == []
+    broker.publish(again[2:])
+    assert await consumer.claim(limit=10, wait_s=0) == []
+
+
+async def test_a_publish_that_comes_in_after_it_was_repeated_is_not_carried_out(
+    redis_server, start_proxy, open_broker, consume
+) -> None:
+    """A network holds it back until its message has come another way, and has run."""
+    proxy = start_proxy(*redis_server.address)
+    broker = open_broker(redis_server.url_at(proxy.port), timeout_s=0.3)
+    consumer = await consume(open_broker(redis_server.url))
+    broker.publish([message(fresh=True)])
+    await consumer.claim(limit=1, wait_s=0)
+    proxy.half_open("requests")
+    sent = message(fresh=True)
+    with pytest.raises(EnqueueUnknownError):
+        broker.publish([sent])
+    other = open_broker(redis_server.url)
+    other._lost = dict(broker._lost)  # the same producer, by a way that works
+    other.publish([msgspec.structs.replace(sent, fresh=False)])
+    (ran,) = await consumer.claim(limit=10, wait_s=0)
+    await consumer.settle([Done(delivery=ran)])
+    calls = _calls(redis_server)
+    proxy.heal()
+    await eventually(lambda: _calls(redis_server) > calls, "the late one to come in")
+    assert await consumer.claim(limit=10, wait_s=0) == []
+
+
+def _calls(server: Any) -> int:
+    return int(server.cli().info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+def test_the_record_of_calls_is_turned_over(redis_server, open_broker) -> None:
+    broker = open_broker(redis_server.url)
+    broker.publish([message(fresh=True)])
+    server = redis_server.cli()
+    assert server.hlen("celeriac:sent") == 1
+    asyncio.run(broker.reap(limit=1))
+    assert (server.hlen("celeriac:sent"), server.hlen("celeriac:sent:before")) == (0, 1)
+    broker.publish([message(fresh=True)])
+    assert server.hvals("celeriac:sent") == ["2"]
+    asyncio.run(broker.reap(limit=1))
+    assert server.hlen("celeriac:sent") == 1  # not before ten minutes are over
+
+
 @pytest.mark.parametrize("trouble", ["blackhole", "replies", "requests"])
 def test_no_call_takes_longer_than_its_timeout(redis_server, start_proxy, open_broker, trouble) -> None:
     proxy = start_proxy(*redis_server.address)

@@ -16,6 +16,8 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
 
     incs             hash    incarnation -> {lease in ms, node, queues}
     leases           zset    incarnation -> when its lease runs out, epoch ms
+    sent             hash    producer's connection -> its last publish that was carried out; sent:before, the same of
+                             the last ten minutes but these
     fence:<inc>      string  claims with a lower tag come too late: their replies were given up
     bell:<inc>       zset    wakes that incarnation's waiting claim
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
@@ -83,6 +85,7 @@ _MARK_KEPT_MS: Final = 86_400_000
 _HEARD_S: Final = 0.5
 """How long `cancel` waits until those who hold a message have heard of it; a live worker takes a millisecond."""
 _PIECE: Final = 1000
+_MOST_LOST: Final = 10_000
 _PLACES: Final = [f"{9 - priority}e14" for priority in range(10)]
 """By priority, what the script adds a message's number to."""
 
@@ -130,6 +133,8 @@ class RedisBroker:
         self._is_foreign = is_foreign if foreign is not None else None
         self._consumes_foreign = consume_foreign and foreign is not None and not deployment.is_cluster
         self._known: set[str] = set()
+        self._lost: dict[TaskId, list[str]] = {}
+        """Messages of publishes whose replies were lost, and how these calls were named."""
         self._is_vetted = False
 
     @property
@@ -229,12 +234,31 @@ class RedisBroker:
         repeat: Callable[[], tuple[Script, Sequence[Any]]],
         messages: Sequence[Outgoing],
     ) -> None:
+        # On a cluster the call may be about some of the messages only.
+        is_whole = not self._layout.is_cluster or len({each.queue for each in messages}) == 1
+        known = self._lost.get(messages[0].id) if self._lost and is_whole else None
+        calls = list(known) if known and all(self._lost.get(each.id) is known for each in messages) else []
         try:
-            self._deployment.run(script, keys, args, "publish to", repeat=repeat)
+            self._deployment.run(script, keys, args, "publish to", repeat=repeat, calls=calls)
         except BrokerError as exc:
             if (explained := _explained(exc, messages)) is exc:
                 raise
+            if isinstance(explained, EnqueueUnknownError) and is_whole:
+                self._remember_lost(messages, calls)
             raise explained from exc
+
+    def _remember_lost(self, messages: Sequence[Outgoing], calls: list[str]) -> None:
+        """Whoever publishes these again asks the server whether it has carried one of these calls out: their tasks may
+        have run and left no trace.
+        """
+        for message in messages:
+            self._lost.pop(message.id, None)
+            self._lost[message.id] = calls
+        while len(self._lost) > _MOST_LOST:
+            try:
+                del self._lost[next(iter(self._lost))]
+            except (KeyError, RuntimeError, StopIteration):
+                break  # another thread does the same
 
     def _check(self, message: Outgoing, messages: Sequence[Outgoing]) -> None:
         size = len(message.body) + len(message.headers)

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from celeriac.clock import SYSTEM_CLOCK
+from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerUnavailableError
 from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.storage import forks
@@ -175,6 +175,7 @@ class Deployment:
         doing: str,
         *,
         repeat: Callable[[], tuple[Script, Sequence[Any]]] | None = None,
+        calls: list[str] | None = None,
     ) -> Any:
         """Run a script where its first key lives.
 
@@ -185,6 +186,9 @@ class Deployment:
             doing: For messages: "could not `doing` redis://…".
             repeat: What to run for a second try, when the first one's connection had been idle and turned out broken,
                 and with which arguments; None: the same.
+            calls: For a script that must not be carried out twice: the names, "connection number", of earlier calls
+                with the same content whose replies were lost. The names of those that are made now are added. The
+                script's last three arguments are the earlier ones, and connection and number of the call.
 
         Raises:
             ReplyLostError: It may have run.
@@ -196,7 +200,14 @@ class Deployment:
 
         def work(link: redis.Connection, again: bool, until: float) -> Any:
             what, how = repeat() if again and repeat is not None else (script, args)
-            return self._evaluate(link, what, (count, *keys, *how), until)
+            if calls is None:
+                return self._evaluate(link, what, (count, *keys, *how), until)
+            name, number = self._sign(link)
+            try:
+                return self._evaluate(link, what, (count, *keys, *how, " ".join(calls), name, number), until)
+            except BaseException:
+                calls.append(f"{name} {number}")
+                raise
 
         return self._try(str(keys[0]) if keys else "", work, doing)
 
@@ -207,6 +218,13 @@ class Deployment:
             lambda link, _, until: self._exchange(link, until, *command),
             doing,
         )
+
+    @staticmethod
+    def _sign(link: Any) -> tuple[str, int]:
+        """Number the next call of a connection."""
+        calls = link.celeriac_calls
+        calls[1] += 1
+        return calls[0], calls[1]
 
     def _evaluate(self, link: redis.Connection, script: Script, rest: tuple[Any, ...], until: float) -> Any:
         try:
@@ -297,6 +315,7 @@ class Deployment:
         else:
             kind = redis.SSLConnection if self.where.tls else redis.Connection
             link = kind(host=address[0], port=address[1], **settings)
+        link.celeriac_calls = [f"{ENTROPY.getrandbits(64):x}", 0]
         link.connect()
         if self.where.kind == "sentinel":
             try:

@@ -1,7 +1,10 @@
 -- Takes messages in. KEYS: a base per queue. ARGV from 5, per queue: how many, then for each id, due ('' at once),
--- fresh, blob. Then pairs of a list of kombu's and an envelope. Returns how many were new.
+-- fresh, blob. Then pairs of a list of kombu's and an envelope, and at last what sent.lua reads. Returns how many were
+-- new.
 -- include results.lua
 -- include common.lua
+-- include sent.lua
+if was_sent() then return 0 end
 local p, added = 5, 0
 for k = 1, #KEYS do
   local base = KEYS[k]
@@ -30,7 +33,7 @@ for k = 1, #KEYS do
   end
   redis.call('SADD', S .. 'queues', queue_of(base))
 end
-while p < #ARGV do
+while p < #ARGV - 2 do
   redis.call('LPUSH', ARGV[p], ARGV[p + 1])
   p = p + 2
 end

@@ -1,8 +1,12 @@
 -- Takes in messages of one queue that are ready and whose ids were made a moment ago: what `delay` and `delay_many`
 -- send. The same as publish.lua without what such messages cannot need; that took half as long again.
--- KEYS: their base. ARGV: prefix of the space's keys, queue, then for each id, rank * 1e14, blob.
+-- KEYS: their base. ARGV: prefix of the space's keys, queue, then for each id, rank * 1e14, blob; then as in sent.lua.
 local base = KEYS[1]
-local count = (#ARGV - 2) / 3
+local count = (#ARGV - 5) / 3
+local sent, connection, number = ARGV[1] .. 'sent', ARGV[#ARGV - 1], tonumber(ARGV[#ARGV])
+local calls = redis.call('HINCRBY', sent, connection, 1)
+if calls > number then return 0 end -- it comes in late, and has been repeated meanwhile
+if calls < number then redis.call('HSET', sent, connection, number) end
 local n = redis.call('INCRBY', base .. ':n', count) - count
 if n == 0 then redis.call('SADD', ARGV[1] .. 'queues', ARGV[2]) end
 if count == 1 then

@@ -2,6 +2,9 @@
 -- include results.lua
 -- include common.lua
 -- include room.lua
+if redis.call('EXISTS', S .. 'sent') == 1 and redis.call('SET', S .. 'sent:turned', '1', 'NX', 'EX', 600) then
+  redis.call('RENAME', S .. 'sent', S .. 'sent:before')
+end
 local returned = 0
 for _, incarnation in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[5])) do
   returned = returned + finish(incarnation, nil)
