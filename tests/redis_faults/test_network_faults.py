@@ -33,10 +33,10 @@ class Network:
 
 
 @pytest.fixture
-def network(start_redis, start_proxy, start_fleet) -> Network:
+def network(request, start_redis, start_proxy, start_fleet) -> Network:
     server = start_redis()
     workers, producers = start_proxy(*server.address), start_proxy(*server.address)
-    fleet = start_fleet(server.url_at(workers.port))
+    fleet = start_fleet(server.url_at(workers.port), **getattr(request, "param", {}))
     fleet.start()
     return Network(server, workers, producers, fleet)
 
@@ -123,7 +123,9 @@ def test_what_is_done_and_never_answered_is_done_once(network, luck, script) -> 
     assert network.fleet.check() == 0
 
 
+@pytest.mark.parametrize("network", [{}, {"result_backend": "disabled://"}], ids=["results", "none"], indirect=True)
 def test_a_publish_that_is_never_answered_is_done_once(network, luck) -> None:
+    """Also where no result tells that a task has run already."""
     marks = [load("celeriac.brokers.redis.lua", name).digest.encode() for name in ("publish", "publish_fresh")]
     with traffic(network, luck):
         for number in range(20):
@@ -134,12 +136,17 @@ def test_a_publish_that_is_never_answered_is_done_once(network, luck) -> None:
     assert network.fleet.check() == 0
 
 
+@pytest.mark.parametrize("network", [{"result_backend": "disabled://"}], ids=["none"], indirect=True)
 def test_a_task_of_unknown_outcome_is_repeated_and_runs_once(network) -> None:
+    """Its producer hears of it when it has run already, and there is no result to tell."""
     fleet = network.fleet
+    fleet.send(network.direct)  # the server knows the script
     network.producers.half_open("replies")
     ids = [fleet.send(network.app) for _ in range(2)]
     assert all(ids)
     assert set(ids) == fleet.history.unknown
+    fleet.wait(lambda: set(ids) <= fleet.ended(), "both to run though nobody knows that they were sent", 5)
+    fleet.wait_works(app=network.direct)
     network.producers.heal()
     for task_id in ids * 2:
         fleet.send(network.app, task_id=task_id)

@@ -82,7 +82,8 @@ def test_a_pause_of_all_clients(start_redis, start_fleet, luck) -> None:
 
 def test_a_server_that_hangs(start_redis, start_fleet, luck) -> None:
     server = start_redis()
-    fleet = start_fleet(server.url)
+    # a call may take longer than a lease: a process that waits for an answer has not stopped working
+    fleet = start_fleet(server.url, task_publish_timeout=5.0)
     fleet.start()
     with fleet.cut(), fleet.producing(luck=luck):
         fleet.wait_ended(60)
