@@ -56,4 +56,4 @@ def test_the_redis_broker_follows_the_model(redis_url):
             broker.close()
             results.close()
 
-    check_broker_model(open_store, examples=25)
+    check_broker_model(open_store, examples=15)

@@ -11,6 +11,10 @@ Keys, all behind `<global_keyprefix>celeriac:`. Per queue, in one slot by the br
     {queue}:x        zset    id -> when it was buried
     {queue}:n        string  the last sequence number
     {queue}:w        zset    one member: wakes one consumer that waits; says nothing of messages
+    {queue}:q        zset    as r: limited messages that wait, which are not in r
+    {queue}:l:<key>  zset    as r: those of one limit, its line
+    {queue}:g        zset    as r: heads of lines whose gate was open when somebody looked; where claims look
+    {queue}:t        zset    key of a limit -> when its next token comes, epoch ms: when to look at its line again
 
 Per space, which is the whole server, or on a cluster one queue (`{queue}:` before each):
 
@@ -20,6 +24,9 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
     stamp            string  how often something was cancelled
     queues           set     queues that were ever used
+    gates            hash    key of a limit -> what is allowed, what is held, GCRA's arrival time, queues (gates.lua)
+    gates:swept      string  up to where the last reaping has looked for gates that nobody needs
+    unique:<key>     string  {id, queue, only until its start, until}: the message that holds the key, if it is live
 
 And for all: the channel `news` (`stamp nonce holders`, after each cancellation), lists `heard:<nonce>` (who has heard
 it), and `queues` again, without a space, for who wants to know them all.
@@ -36,7 +43,7 @@ import msgspec
 
 from celeriac.brokers.redis import health
 from celeriac.brokers.redis.consumer import RedisConsumer
-from celeriac.brokers.redis.layout import FOREIGN, Layout, Stored, millis, pack, unpack
+from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Layout, Special, Stored, millis, pack, unpack, unpack_special
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, EnqueueRejectedError, EnqueueUnknownError
 from celeriac.interfaces import BrokerTraits
@@ -68,9 +75,17 @@ TRAITS: Final = BrokerTraits(
     stores_results=True,
     cancel=True,
     notifications=True,
+    limits=True,
+    unique=True,
 )
 CLUSTER_TRAITS: Final = msgspec.structs.replace(
-    TRAITS, name="redis-cluster", ordering="best-effort", stores_results=False, spans_queues=False
+    TRAITS,
+    name="redis-cluster",
+    ordering="best-effort",
+    stores_results=False,
+    spans_queues=False,
+    limits=False,
+    unique=False,
 )
 
 script: Final = partial(load, f"{__package__}.lua")
@@ -140,17 +155,23 @@ class RedisBroker:
     def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         if not messages:
             return {}
-        if len(messages) == 1 and self._is_foreign is None and not self._layout.is_cluster:
-            message = messages[0]
+        dropped: Mapping[TaskId, TaskId] = {}
+        message = messages[0]
+        if (
+            len(messages) == 1
+            and message.fresh
+            and message.not_before is None
+            and message.limit is None
+            and message.unique is None
+            and self._is_foreign is None
+            and not self._layout.is_cluster
+        ):
             self._check(message, messages)
-            if message.fresh and message.not_before is None:
-                self._publish_fresh(message)
-            else:
-                self._publish_many(messages)
+            self._publish_fresh(message)
         else:
-            self._publish_many(messages)
+            dropped = self._publish_many(messages)
         self._probe.signal("published", len(messages))
-        return {}
+        return dropped
 
     def _publish_fresh(self, message: Outgoing) -> None:
         space = self._layout.space(message.queue)
@@ -164,7 +185,7 @@ class RedisBroker:
         except EnqueueRejectedError as exc:
             raise _rejected(exc, (message,)) from exc
 
-    def _publish_many(self, messages: Sequence[Outgoing]) -> None:
+    def _publish_many(self, messages: Sequence[Outgoing]) -> Mapping[TaskId, TaskId]:
         layout, now = self._layout, self._clock.time()
         queues: dict[str, list[Any]] = {}
         lists: list[Any] = []
@@ -178,7 +199,12 @@ class RedisBroker:
                 )
             else:
                 queues.setdefault(message.queue, []).extend(
-                    (message.id, millis(message.not_before), "1" if message.fresh else "0", pack(message, now))
+                    (
+                        message.id,
+                        millis(message.not_before),
+                        "1" if message.fresh else "0",
+                        pack(message, now, publishes=True),
+                    )
                 )
         if layout.is_cluster:
             for queue, items in queues.items():
@@ -188,25 +214,28 @@ class RedisBroker:
                 self._send((space.base(queue),), args, _repeated(space, [items], ()), messages)
             for key, envelope in zip(lists[::2], lists[1::2], strict=True):
                 self._deployment.call("publish to", "LPUSH", key, envelope)
-            return
+            return {}
         space = layout.space("")
         args = space.head()
         for items in queues.values():
             args = (*args, len(items) // 4, *items)
         keys = tuple(space.base(queue) for queue in queues)
-        self._send(keys, (*args, *lists), _repeated(space, list(queues.values()), lists), messages)
+        return self._send(keys, (*args, *lists), _repeated(space, list(queues.values()), lists), messages)
 
     def _send(
         self, keys: Sequence[str], args: Sequence[Any], repeat: Sequence[Any] | None, messages: Sequence[Outgoing]
-    ) -> None:
+    ) -> Mapping[TaskId, TaskId]:
+        """Run the script; returns the dropped ids, each with the one that holds its unique key."""
         try:
-            self._deployment.run(_PUBLISH, keys, args, "publish to", repeat=repeat)
+            _, *dropped = self._deployment.run(_PUBLISH, keys, args, "publish to", repeat=repeat)
         except ReplyLostError as exc:
             raise EnqueueUnknownError(
                 f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
             ) from exc
         except EnqueueRejectedError as exc:
             raise _rejected(exc, messages) from exc
+        ids = [each.decode() for each in dropped]
+        return dict(zip(ids[::2], ids[1::2], strict=True))
 
     def _check(self, message: Outgoing, messages: Sequence[Outgoing]) -> None:
         size = len(message.body) + len(message.headers)
@@ -318,7 +347,7 @@ class RedisBroker:
             for queue, (ready, delayed, held, dead, head) in zip(mine, rows, strict=True):
                 if queues is None and not ready + delayed + held + dead:
                     continue
-                oldest = max(0.0, now - unpack(head).enqueued_at) if head and head[:1] != FOREIGN else None
+                oldest = max(0.0, now - _stored(head).enqueued_at) if head and head[:1] != FOREIGN else None
                 depths[queue] = QueueDepth(ready=ready, delayed=delayed, held=held, dead=dead, oldest_ready_s=oldest)
         return depths
 
@@ -492,8 +521,8 @@ def _repeated(space: Space, groups: Sequence[list[Any]], lists: Sequence[Any]) -
     return (*args, *lists)
 
 
-def _stored(blob: bytes) -> Stored:
+def _stored(blob: bytes) -> Stored | Special:
     """A message to be shown; an envelope of kombu's that nobody has read yet shows as its bytes."""
     if blob[:1] == FOREIGN:
         return Stored(0, 0.0, None, None, "", b"", blob[1:])
-    return unpack(blob)
+    return unpack(blob) if blob[0] == PLAIN else unpack_special(blob)

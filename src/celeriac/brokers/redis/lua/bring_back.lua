@@ -21,4 +21,5 @@ for _, base in ipairs(KEYS) do
     end
   end
 end
+tend_gates()
 return count

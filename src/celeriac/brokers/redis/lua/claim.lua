@@ -15,11 +15,18 @@ end
 
 local out = {1, -1, tonumber(redis.call('GET', S .. 'stamp') or '0')}
 
+local byte = string.byte
 local function hand_out(base, k, ids, holds, its_tag)
   if #ids == 0 then return end
   local blobs = redis.call('HMGET', base .. ':m', unpack(ids))
   local counts = redis.call('EXISTS', base .. ':d') == 1 and redis.call('HMGET', base .. ':d', unpack(ids))
-  for i = 1, #blobs do room = room - #blobs[i] end
+  for i = 1, #blobs do
+    room = room - #blobs[i]
+    if byte(blobs[i]) == SPECIAL and holds then
+      local _, _, terms = gates().terms(blobs[i])
+      holds[2 * i] = '!' .. holds[2 * i] .. ':' .. terms
+    end
+  end
   out[#out + 1] = {k, its_tag, ids, blobs, counts}
   if holds then redis.call('HSET', base .. ':h:' .. incarnation, unpack(holds)) end
   left = left - #ids
@@ -63,6 +70,85 @@ local function take_native(last)
   end
 end
 
+-- The same where heads of lines are to be met: exactly those that a walk over all due messages would take, in its
+-- order. A head whose gate is shut loses its turn, so it is met once for each time that the gate was open.
+local function take_in_line(last)
+  local ids, holds, blobs, bytes = {}, {}, {}, 0
+
+  local function flush(k)
+    if #ids == 0 then return end
+    local base = KEYS[k]
+    local counts = redis.call('EXISTS', base .. ':d') == 1 and redis.call('HMGET', base .. ':d', unpack(ids))
+    out[#out + 1] = {k, tag, ids, blobs, counts}
+    redis.call('HSET', base .. ':h:' .. incarnation, unpack(holds))
+    ids, holds, blobs = {}, {}, {}
+  end
+
+  local function let_through(base)
+    local popped = redis.call('ZPOPMIN', base .. ':g')
+    local id, score = popped[1], popped[2]
+    local blob = redis.call('HGET', base .. ':m', id)
+    local limit, _, terms = gates().terms(blob)
+    local key = limit[1]
+    local line = base .. ':l:' .. key
+    local heads = redis.call('ZRANGE', line, 0, 1, 'WITHSCORES')
+    if heads[1] ~= id then return end -- a better one came; claims meet that one
+    local gate = gates().find(key, limit)
+    if not gates().is_open(gate) then
+      gates().touch(key)
+      return
+    end
+    gates().start(key, gate)
+    redis.call('ZREM', line, id)
+    redis.call('ZREM', base .. ':q', id)
+    if heads[3] and gates().is_open(gate) then redis.call('ZADD', base .. ':g', heads[4], heads[3]) end
+    ids[#ids + 1] = id
+    holds[#holds + 1] = id
+    holds[#holds + 1] = '!' .. tag .. ':' .. score .. ':' .. terms
+    blobs[#blobs + 1] = blob
+    left = left - 1
+    room = room - #blob
+  end
+
+  local function take_rank(k, top)
+    local base = KEYS[k]
+    local plain = redis.call('ZRANGE', base .. ':r', 0, 0, 'WITHSCORES')[2]
+    while left > 0 and room > 0 do
+      local head = redis.call('ZRANGEBYSCORE', base .. ':g', '-inf', top, 'WITHSCORES', 'LIMIT', 0, 1)[2]
+      if plain and (not head or tonumber(plain) < tonumber(head)) then
+        local count = redis.call('ZCOUNT', base .. ':r', '-inf', head and '(' .. head or top)
+        flush(k)
+        if count > 0 then take(k, math.min(left, count)) end
+        plain = redis.call('ZRANGE', base .. ':r', 0, 0, 'WITHSCORES')[2]
+        if count == 0 and not head then return end
+      elseif head then
+        let_through(base)
+      else
+        break
+      end
+    end
+    flush(k)
+  end
+
+  while left > 0 and room > 0 do
+    local best, ranks = last + 1, {}
+    for k = 1, queues do
+      for _, key in ipairs({':r', ':g'}) do
+        local head = redis.call('ZRANGE', KEYS[k] .. key, 0, 0, 'WITHSCORES')
+        if head[2] then
+          local rank = math.floor(head[2] / RANK)
+          if not ranks[k] or rank < ranks[k] then ranks[k] = rank end
+          if rank < best then best = rank end
+        end
+      end
+    end
+    if best > last then return end
+    for k = 1, queues do
+      if ranks[k] == best then take_rank(k, '(' .. string.format('%.0f', (best + 1) * RANK)) end
+    end
+  end
+end
+
 local function take_foreign()
   for f = queues + 1, #KEYS do
     if left <= 0 or room <= 0 then return end
@@ -93,23 +179,41 @@ if lost ~= '' then
     local held = redis.call('HGETALL', KEYS[k] .. ':h:' .. incarnation)
     local ids = {}
     for i = 1, #held, 2 do
-      if string.sub(held[i + 1], 1, #lost + 1) == lost .. ':' then ids[#ids + 1] = held[i] end
+      local start = byte(held[i + 1]) == 33 and 2 or 1
+      if string.sub(held[i + 1], start, start + #lost) == lost .. ':' then ids[#ids + 1] = held[i] end
     end
     hand_out(KEYS[k], k, ids, nil, lost)
   end
 end
 
 for k = 1, queues do promote(KEYS[k]) end
+tend_gates(queues)
+local take_up_to, gated = take_native, {}
+for k = 1, queues do
+  gated[2 * k - 1] = KEYS[k] .. ':g'
+  gated[2 * k] = KEYS[k] .. ':t'
+end
+local is_gated = queues > 0 and redis.call('EXISTS', unpack(gated)) > 0
+if is_gated then
+  for k = 1, queues do
+    local due = redis.call('ZRANGEBYSCORE', gated[2 * k], '-inf', now, 'LIMIT', 0, 500)
+    if #due > 0 then redis.call('ZREM', gated[2 * k], unpack(due)) end
+    for _, key in ipairs(due) do gates().touch(key) end
+  end
+  tend_gates(queues)
+  take_up_to = take_in_line
+end
 if #KEYS == queues then
-  take_native(9)
+  take_up_to(9)
 elseif ARGV[11] == '1' then
-  take_native(8)
+  take_up_to(8)
   take_foreign()
-  take_native(9)
+  take_up_to(9)
 else
-  take_native(9)
+  take_up_to(9)
   take_foreign()
 end
+tend_gates(queues)
 
 if left > 0 then
   local nearest = nil
@@ -120,13 +224,16 @@ if left > 0 then
       if nearest == nil or at < nearest then nearest = at end
     end
   end
-  for k = 1, queues do consider(KEYS[k] .. ':z') end
+  for k = 1, queues do
+    consider(KEYS[k] .. ':z')
+    if keeper or is_gated then consider(gated[2 * k]) end
+  end
   consider(S .. 'leases')
   if nearest then out[2] = math.max(0, math.ceil(nearest - now)) end
 else
   -- the baton: there is more, so one more waiter wakes
   for k = 1, queues do
-    if redis.call('EXISTS', KEYS[k] .. ':r') == 1 then ring(KEYS[k]) end
+    if redis.call('EXISTS', KEYS[k] .. ':r', gated[2 * k - 1]) > 0 then ring(KEYS[k]) end
   end
 end
 return out

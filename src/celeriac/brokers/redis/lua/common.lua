@@ -13,6 +13,8 @@ local function queue_of(base) return string.sub(base, #P + 2, -2) end
 
 local function ring(base) redis.call('ZADD', base .. ':w', 0, '0') end
 
+-- include gates.lua
+
 -- The order not to run a task, while it is in force: {until, terminate, signal, state, result, expires}.
 local has_orders = nil
 local function ordered(id)
@@ -71,14 +73,19 @@ local function place(base, id, blob, due)
   if due ~= '' and tonumber(due) > now then
     redis.call('ZADD', base .. ':z', due, id)
     if redis.call('ZRANK', base .. ':z', id) == 0 then ring(base) end
+    return
+  end
+  local score = rank_of(blob) * RANK + redis.call('INCR', base .. ':n')
+  local limit = string.byte(blob) == SPECIAL and gates().terms(blob)
+  if limit then
+    gates().join(base, id, score, limit)
   else
-    local n = redis.call('INCR', base .. ':n')
-    redis.call('ZADD', base .. ':r', rank_of(blob) * RANK + n, id)
+    redis.call('ZADD', base .. ':r', score, id)
     ring(base)
   end
 end
 
--- Puts a message that was held back where it was; `hold` is tag:score.
+-- Puts a message that was held back where it was; `hold` is tag:score, or that of a special one, whose slot is free.
 local function give_back(base, id, hold, counted)
   local order = ordered(id)
   if order then
@@ -88,7 +95,13 @@ local function give_back(base, id, hold, counted)
     return
   end
   if counted then redis.call('HINCRBY', base .. ':d', id, 1) end
-  redis.call('ZADD', base .. ':r', string.match(hold, ':(.+)$'), id)
+  local score = string.match(hold, ':([^:]+)')
+  local limit = string.byte(hold) == 33 and gates().held(hold)
+  if limit then
+    gates().join(base, id, score, limit)
+  else
+    redis.call('ZADD', base .. ':r', score, id)
+  end
 end
 
 -- Ends an incarnation: all it holds goes back. `running`: ids whose delivery stays counted; nil: all.
@@ -100,6 +113,7 @@ local function finish(incarnation, running)
     local base = base_of(queue)
     local held = redis.call('HGETALL', base .. ':h:' .. incarnation)
     for i = 1, #held, 2 do
+      if string.byte(held[i + 1]) == 33 then gates().vacate(held[i + 1]) end
       give_back(base, held[i], held[i + 1], running == nil or running[held[i]] == true)
       returned = returned + 1
     end
@@ -124,9 +138,15 @@ local function promote(base)
   local n = redis.call('INCRBY', base .. ':n', #due) - #due
   local add = {}
   for i, id in ipairs(due) do
-    add[2 * i - 1] = rank_of(blobs[i]) * RANK + n + i
-    add[2 * i] = id
+    local score = rank_of(blobs[i]) * RANK + n + i
+    local limit = string.byte(blobs[i]) == SPECIAL and gates().terms(blobs[i])
+    if limit then
+      gates().join(base, id, score, limit)
+    else
+      add[#add + 1] = score
+      add[#add + 1] = id
+    end
   end
-  redis.call('ZADD', base .. ':r', unpack(add))
+  if #add > 0 then redis.call('ZADD', base .. ':r', unpack(add)) end
   redis.call('ZREM', base .. ':z', unpack(due))
 end

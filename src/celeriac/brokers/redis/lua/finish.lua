@@ -3,4 +3,6 @@
 -- include common.lua
 local running = {}
 for i = 6, #ARGV do running[ARGV[i]] = true end
-return finish(ARGV[5], running)
+local returned = finish(ARGV[5], running)
+tend_gates()
+return returned

@@ -1,4 +1,5 @@
--- Ends incarnations whose lease ran out, and forgets orders whose time is over. ARGV 5: at most so many.
+-- Ends incarnations whose lease ran out, forgets orders whose time is over and gates that nobody needs. ARGV 5: at most
+-- so many incarnations.
 -- include results.lua
 -- include common.lua
 local returned = 0
@@ -11,4 +12,11 @@ if #over > 0 then
   redis.call('HDEL', S .. 'cancelled', unpack(over))
   redis.call('ZREM', S .. 'cancelled:until', unpack(over))
 end
+local sweep = S .. 'gates:swept'
+if redis.call('EXISTS', S .. 'gates', sweep) > 0 then
+  local page = redis.call('HSCAN', S .. 'gates', redis.call('GET', sweep) or '0', 'COUNT', 500)
+  for i = 1, #page[2], 2 do gates().touch(page[2][i]) end
+  if page[1] == '0' then redis.call('DEL', sweep) else redis.call('SET', sweep, page[1]) end
+end
+tend_gates()
 return returned
