@@ -72,6 +72,8 @@ class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
     """`cancel` removes waiting messages."""
     notifications: bool
     """A waiting `claim` is woken by a publish instead of polling."""
+    claims_reap: bool = False
+    """A `claim` also ends incarnations whose lease ran out, as `reap` does, except its own."""
     spans_queues: bool = True
     """One step reaches all queues: priorities hold over all queues of a consumer, an id is live in one queue only, and
     what follows a task is published with its settlement. False: these hold within one queue."""

@@ -75,6 +75,7 @@ TRAITS: Final = BrokerTraits(
     stores_results=True,
     cancel=True,
     notifications=True,
+    claims_reap=True,
     limits=True,
     unique=True,
 )
@@ -95,6 +96,8 @@ _MARK_KEPT_MS: Final = 86_400_000
 _HEARD_S: Final = 0.5
 """How long `cancel` waits until those who hold a message have heard of it; a live worker takes a millisecond."""
 _PIECE: Final = 1000
+_PLACES: Final = [f"{9 - priority}e14" for priority in range(10)]
+"""By priority, what the script adds a message's number to."""
 
 
 class RedisBroker:
@@ -156,34 +159,28 @@ class RedisBroker:
         if not messages:
             return {}
         dropped: Mapping[TaskId, TaskId] = {}
-        message = messages[0]
-        if (
-            len(messages) == 1
-            and message.fresh
-            and message.not_before is None
-            and message.limit is None
-            and message.unique is None
-            and self._is_foreign is None
-            and not self._layout.is_cluster
-        ):
-            self._check(message, messages)
-            self._publish_fresh(message)
+        if self._is_foreign is None and not self._layout.is_cluster and _are_plain(messages):
+            self._publish_fresh(messages)
         else:
             dropped = self._publish_many(messages)
         self._probe.signal("published", len(messages))
         return dropped
 
-    def _publish_fresh(self, message: Outgoing) -> None:
-        space = self._layout.space(message.queue)
-        stored = pack(message, self._clock.time())
-        keys = (space.base(message.queue),)
-        args = (space.prefix, message.queue, message.id, f"{9 - message.priority}e14", stored)
+    def _publish_fresh(self, messages: Sequence[Outgoing]) -> None:
+        queue, now = messages[0].queue, self._clock.time()
+        space = self._layout.space(queue)
+        args: list[Any] = [space.prefix, queue]
+        for message in messages:
+            if len(message.body) + len(message.headers) > TRAITS.max_body:
+                self._check(message, messages)
+            args += (message.id, _PLACES[message.priority], pack(message, now))
         try:
-            self._deployment.run(_PUBLISH_FRESH, keys, args, "publish to", once=True)
+            self._deployment.run(_PUBLISH_FRESH, (space.base(queue),), args, "publish to", once=True)
         except ReplyLostError:
-            self._publish_many([msgspec.structs.replace(message, fresh=False)])  # it may be stored and taken by now
+            # they may be stored, and even taken, by now
+            self._publish_many([msgspec.structs.replace(message, fresh=False) for message in messages])
         except EnqueueRejectedError as exc:
-            raise _rejected(exc, (message,)) from exc
+            raise _rejected(exc, messages) from exc
 
     def _publish_many(self, messages: Sequence[Outgoing]) -> Mapping[TaskId, TaskId]:
         layout, now = self._layout, self._clock.time()
@@ -504,6 +501,17 @@ class RedisBroker:
 
 def _ids(messages: Sequence[Outgoing]) -> tuple[str, ...]:
     return tuple(message.id for message in messages)
+
+
+def _are_plain(messages: Sequence[Outgoing]) -> bool:
+    """Whether all of these are new, ready, for one queue, and have nothing that a script must look at."""
+    queue = messages[0].queue
+    for message in messages:
+        if not message.fresh or message.not_before is not None or message.queue != queue:
+            return False
+        if message.limit is not None or message.unique is not None:
+            return False
+    return True
 
 
 def _rejected(exc: EnqueueRejectedError, messages: Sequence[Outgoing]) -> EnqueueRejectedError:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis
+from hiredis import pack_command
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -201,7 +202,7 @@ class Deployment:
         """Send one command; its second part is the key that says where. Raises as `run`."""
 
         def work(link: redis.Connection, _: bool) -> Any:
-            link.send_packed_command(link.pack_command(*command), check_health=False)
+            link.send_packed_command((pack_command(command),), check_health=False)
             return link.read_response(disable_decoding=True)
 
         return self._try(str(command[1]) if len(command) > 1 else "", work, doing)
@@ -209,10 +210,10 @@ class Deployment:
     @staticmethod
     def _evaluate(link: redis.Connection, script: Script, rest: tuple[Any, ...]) -> Any:
         try:
-            link.send_packed_command(link.pack_command("EVALSHA", script.digest, *rest), check_health=False)
+            link.send_packed_command((pack_command(("EVALSHA", script.digest, *rest)),), check_health=False)
             return link.read_response(disable_decoding=True)
         except exceptions.NoScriptError:
-            link.send_packed_command(link.pack_command("EVAL", script.text, *rest), check_health=False)
+            link.send_packed_command((pack_command(("EVAL", script.text, *rest)),), check_health=False)
             return link.read_response(disable_decoding=True)
 
     def _try(self, key: str, work: Callable[[redis.Connection, bool], Any], doing: str, *, once: bool = False) -> Any:

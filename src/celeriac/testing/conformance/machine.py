@@ -235,6 +235,10 @@ class BrokerMachine(RuleBasedStateMachine):
         self.claim_for(self.pick(data, self.living), limit)
 
     def claim_for(self, worker: Worker, limit: int) -> None:
+        if self.broker.traits.claims_reap:
+            for other in self.living:
+                if other is not worker and other.until <= self.clock.monotonic():
+                    self.lose(other, running=None)
         got: list[Delivery] = list(self.run_living(worker.consumer.claim(limit=limit, wait_s=0)))
         due = {
             task_id: task

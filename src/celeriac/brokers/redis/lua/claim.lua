@@ -9,7 +9,7 @@ local incarnation, left, tag, lost = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8
 local room, queues = tonumber(ARGV[9]), tonumber(ARGV[10])
 if not redis.call('ZSCORE', S .. 'leases', incarnation) then return {0} end
 
-for _, late in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, 2)) do
+for _, late in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, 8)) do
   if late ~= incarnation then finish(late, nil) end
 end
 
