@@ -196,12 +196,7 @@ class RedisBroker:
                 )
             else:
                 queues.setdefault(message.queue, []).extend(
-                    (
-                        message.id,
-                        millis(message.not_before),
-                        "1" if message.fresh else "0",
-                        pack(message, now, publishes=True),
-                    )
+                    (message.id, millis(message.not_before), "1" if message.fresh else "0", pack(message, now))
                 )
         if layout.is_cluster:
             for queue, items in queues.items():
@@ -224,14 +219,16 @@ class RedisBroker:
     ) -> Mapping[TaskId, TaskId]:
         """Run the script; returns the dropped ids, each with the one that holds its unique key."""
         try:
-            _, *dropped = self._deployment.run(_PUBLISH, keys, args, "publish to", repeat=repeat)
+            reply = self._deployment.run(_PUBLISH, keys, args, "publish to", repeat=repeat)
         except ReplyLostError as exc:
             raise EnqueueUnknownError(
                 f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
             ) from exc
         except EnqueueRejectedError as exc:
             raise _rejected(exc, messages) from exc
-        ids = [each.decode() for each in dropped]
+        if type(reply) is int:
+            return {}
+        ids = [each.decode() for each in reply]
         return dict(zip(ids[::2], ids[1::2], strict=True))
 
     def _check(self, message: Outgoing, messages: Sequence[Outgoing]) -> None:

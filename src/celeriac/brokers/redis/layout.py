@@ -64,12 +64,21 @@ unpack: Final = msgspec.msgpack.Decoder(Stored).decode
 unpack_special: Final = msgspec.msgpack.Decoder(Special).decode
 
 
-def pack(message: Outgoing, now: float, *, publishes: bool = False) -> bytes:
-    """The stored form of a message that comes in at `now` (epoch seconds); only one that is published is unique."""
-    limit, unique = message.limit, message.unique if publishes else None
-    rest = (now, message.not_before, message.expires_at, message.task, message.headers, message.body)
+def pack(message: Outgoing, now: float) -> bytes:
+    """The stored form of a message that comes in at `now` (epoch seconds)."""
+    limit, unique = message.limit, message.unique
     if limit is None and unique is None:
-        return _encode((message.priority, *rest))
+        return _encode(
+            (
+                message.priority,
+                now,
+                message.not_before,
+                message.expires_at,
+                message.task,
+                message.headers,
+                message.body,
+            )
+        )
     return _encode(
         (
             message.priority,
@@ -77,7 +86,12 @@ def pack(message: Outgoing, now: float, *, publishes: bool = False) -> bytes:
             if limit is None
             else (limit.key, limit.concurrency or 0, 1000.0 * (limit.interval_s or 0.0), limit.burst),
             None if unique is None else (unique.key, max(1, ceil(unique.ttl_s * 1000.0)), unique.until == "start"),
-            *rest,
+            now,
+            message.not_before,
+            message.expires_at,
+            message.task,
+            message.headers,
+            message.body,
         )
     )
 

@@ -49,7 +49,7 @@ for p = 7, #ARGV, 6 do
   end
   answers[#answers + 1] = removed and 'r' or 'm'
 end
-tend_gates()
+if keeper then keeper.tend() end
 local stamp = redis.call('INCR', S .. 'stamp')
 redis.call('PUBLISH', P .. 'news', stamp .. ' ' .. ARGV[6] .. ' ' .. table.concat(holders, ','))
 return {table.concat(answers), holders}

@@ -15,7 +15,7 @@ for _, key in ipairs({base .. ':r', base .. ':z', base .. ':q'}) do
     count = count + #ids
   end
 end
-tend_gates()
+if keeper then keeper.tend() end
 if count < 1000 then
   for f = 2, #KEYS do
     local gone = redis.call('LPOP', KEYS[f], 1000 - count)

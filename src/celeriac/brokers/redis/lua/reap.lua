@@ -2,6 +2,7 @@
 -- so many incarnations.
 -- include results.lua
 -- include common.lua
+-- include ending.lua
 local returned = 0
 for _, incarnation in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[5])) do
   returned = returned + finish(incarnation, nil)
@@ -18,5 +19,5 @@ if redis.call('EXISTS', S .. 'gates', sweep) > 0 then
   for i = 1, #page[2], 2 do gates().touch(page[2][i]) end
   if page[1] == '0' then redis.call('DEL', sweep) else redis.call('SET', sweep, page[1]) end
 end
-tend_gates()
+if keeper then keeper.tend() end
 return returned

@@ -7,6 +7,8 @@
 -- Returns a string with '1' for each that was held and '0' for each that was not, of which nothing was stored.
 -- include results.lua
 -- include common.lua
+-- include incoming.lua
+-- include returning.lua
 local incarnation, p = ARGV[5], 7
 local answers = {}
 local header, kind, state, expires, successors
@@ -22,7 +24,7 @@ for k = 1, tonumber(ARGV[6]) do
   local prefix = common .. ':'
   if common == '' then p = p + n end
   -- all of them leave the incarnation first: a successor may have the id of one of them
-  local mine, special = {}, {}
+  local mine, special = {}, nil
   for i = 1, n do
     local id, hold = ARGV[ids + i], holds[i]
     if common == '' then prefix = ARGV[tags + i] .. ':' end
@@ -30,6 +32,7 @@ for k = 1, tonumber(ARGV[6]) do
       local is_mine = string.sub(hold, 1, #prefix) == prefix
       if not is_mine and string.byte(hold) == 33 and string.sub(hold, 2, #prefix + 1) == prefix then
         is_mine = true
+        special = special or {}
         special[i] = {gates().vacate(hold)}
       end
       if is_mine then
@@ -55,7 +58,7 @@ for k = 1, tonumber(ARGV[6]) do
     if hold then
       answers[#answers + 1] = '1'
       if state ~= '-' and R ~= '' then store(R .. id, state, result, expires) end
-      local terms = special[i]
+      local terms = special and special[i]
       if terms and terms[2] and (kind == 'D' or kind == 'B') then gates().unlock(terms[2], id) end
       if kind == 'D' then
         if successors > 0 then
@@ -72,7 +75,7 @@ for k = 1, tonumber(ARGV[6]) do
         if order then
           revoked(id, order)
         else
-          local own = string.byte(blob) == SPECIAL and gates().terms(blob)
+          local own = string.byte(blob) == 153 and gates().terms(blob)
           if own then gates().said(own) end
           if own or terms then blob = gates().inherit(blob, terms and terms[3]) end
           if terms and terms[2] and target ~= base then gates().unlock(terms[2], id, target) end
@@ -101,7 +104,7 @@ for k = 1, tonumber(ARGV[6]) do
           redis.call('LPUSH', ARGV[p + 1], ARGV[p + 4])
         elseif admit(KEYS[target], ARGV[p + 1], ARGV[p + 4], ARGV[p + 3]) then
           redis.call('SADD', S .. 'queues', queue_of(KEYS[target]))
-          local limit = string.byte(ARGV[p + 4]) == SPECIAL and gates().terms(ARGV[p + 4])
+          local limit = string.byte(ARGV[p + 4]) == 153 and gates().terms(ARGV[p + 4])
           if limit then gates().said(limit) end
           place(KEYS[target], ARGV[p + 1], ARGV[p + 4], ARGV[p + 2])
         end
@@ -114,5 +117,5 @@ for k = 1, tonumber(ARGV[6]) do
     if counted then redis.call('HDEL', base .. ':d', unpack(ended)) end
   end
 end
-tend_gates()
+if keeper then keeper.tend() end
 return table.concat(answers)
