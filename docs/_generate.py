@@ -223,9 +223,15 @@ def field_docs(cls: type) -> dict[str, str]:
 
 def _brokers() -> list[Any]:
     from celeriac.brokers.memory import MemoryBroker
+    from celeriac.brokers.redis import RedisBroker
     from celeriac.brokers.sqlite import SqliteBroker
 
-    return [MemoryBroker("memory://docs"), SqliteBroker("sqlite:///docs.db")]  # neither is opened
+    return [  # none is opened
+        MemoryBroker("memory://docs"),
+        SqliteBroker("sqlite:///docs.db"),
+        RedisBroker("redis://docs"),
+        RedisBroker("redis-cluster://docs"),
+    ]
 
 
 def capabilities() -> str:

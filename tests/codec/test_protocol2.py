@@ -488,6 +488,17 @@ def test_result_needs_only_its_first_keys_and_may_have_more() -> None:
     assert (meta.status, meta.result, meta.children) == ("SUCCESS", [1], [])
 
 
+def test_a_result_of_celery_node_whose_traceback_is_none() -> None:
+    done = b'{"status":"SUCCESS","result":["a"],"traceback":["a"],"children":[],"task_id":"x","date_done":"2026-11-26"}'
+    meta = Codec().decode_result(done)
+    assert (meta.status, meta.result, meta.traceback, meta.date_done) == ("SUCCESS", ["a"], None, "2026-11-26")
+    failed = b'{"status":"FAILURE","result":null,"traceback":{"exc_type":"KeyError"},"children":7,"task_id":"x"}'
+    meta = Codec().decode_result(failed)
+    assert (meta.status, meta.result, meta.traceback) == ("FAILURE", {"exc_type": "KeyError"}, None)
+    with pytest.raises(DecodeError):
+        Codec().decode_result(b'{"status":7,"result":null,"task_id":"x"}')
+
+
 def test_compressed_result_of_celery_5_7() -> None:
     plain = RECORDED_RESULTS[0].encode()
     raw = b"\0celery-compressed\0application/x-gzip\0" + zlib.compress(plain)

@@ -1,8 +1,9 @@
-"""The application of Celery's side. Runs in every Celery from 5.0 on, where celeriac is not installed."""
+"""The application of both sides: Celery imports it as it is (from 5.0 on), ours with two words changed (fleet.py)."""
 
 import json
 import os
 import time
+from pathlib import Path
 
 from celery import Celery
 
@@ -76,3 +77,120 @@ def record(text):
         os.write(ledger, f"{text}\n".encode())
     finally:
         os.close(ledger)
+
+
+def wait_for(gate):
+    """Until the file is there, for ten seconds at most: what a test lets go on."""
+    end = time.monotonic() + 10
+    while not Path(gate).exists():
+        if time.monotonic() > end:
+            raise TimeoutError(gate)
+        time.sleep(0.01)
+
+
+@app.task(name="interop.mark")
+def mark(text):
+    """A line, and a result."""
+    record.run(text)
+    return text
+
+
+@app.task(name="interop.gated", acks_late=True)
+def gated(text, gate):
+    """Write, wait, write: what a worker does that is killed in between."""
+    record.run(f"start {text}")
+    wait_for(gate)
+    record.run(f"end {text}")
+    return text
+
+
+@app.task(name="interop.progress", bind=True)
+def progress(self, gate):
+    """Say how far it is, and wait."""
+    self.update_state(state="PROGRESS", meta={"done": 1, "of": 2})
+    wait_for(gate)
+    return "done"
+
+
+@app.task(name="interop.relay", bind=True, max_retries=5)
+def relay(self, times, countdown=0):
+    """Retry, and write where each attempt ran."""
+    record.run(f"{self.request.id} {self.request.retries} {self.request.hostname.partition('@')[0]}")
+    if self.request.retries < times:
+        raise self.retry(countdown=countdown, exc=ShopError("again"))
+    return self.request.retries
+
+
+@app.task(name="interop.stubborn", bind=True, max_retries=1)
+def stubborn(self, kind):
+    """Never succeed; with its own exception, or with Celery's."""
+    raise self.retry(countdown=0, exc=ShopError("never", 7) if kind == "ShopError" else None)
+
+
+@app.task(
+    name="interop.self_willed", bind=True, autoretry_for=(ShopError,), retry_kwargs={"max_retries": 2, "countdown": 0}
+)
+def self_willed(self, succeed_at):
+    """Be retried by what its options say."""
+    if self.request.retries < succeed_at:
+        raise ShopError("again")
+    return self.request.retries
+
+
+@app.task(name="interop.limited", soft_time_limit=None, time_limit=None)
+def limited(seconds, clean_up=False):
+    """Run into the limits that the message brings."""
+    try:
+        time.sleep(seconds)
+    except Exception as exc:
+        if not clean_up:
+            raise
+        return type(exc).__name__
+    return seconds
+
+
+@app.task(name="interop.quiet", ignore_result=True)
+def quiet():
+    return "nobody hears it"
+
+
+@app.task(name="interop.loud")
+def loud():
+    return "heard"
+
+
+@app.task(name="interop.errback")
+def errback(task_id):
+    """An error callback of the old form."""
+    record.run(f"errback {task_id}")
+
+
+@app.task(name="interop.on_error")
+def on_error(request, exc, traceback):
+    """An error callback of the form that Celery's documentation shows."""
+    record.run(f"on_error {request.id} {type(exc).__name__} {exc} {'Traceback' in str(traceback)}")
+
+
+@app.task(name="interop.after")
+def after(result, word):
+    """A success callback."""
+    record.run(f"after {word} {result}")
+
+
+@app.task(name="interop.pass_on", bind=True)
+def pass_on(self, word, queues):
+    """Send itself on to the next of these queues."""
+    record.run(f"{word} {len(queues)} {self.request.hostname.partition('@')[0]}")
+    if queues:
+        self.apply_async((word, queues[1:]), queue=queues[0])
+    return len(queues)
+
+
+@app.task(name="interop.bounce", bind=True, max_retries=None)
+def bounce(self, queues):
+    """Retry on one queue after the other."""
+    done = self.request.retries
+    record.run(f"{self.request.id} {done} {self.request.delivery_info['routing_key']}")
+    if done < len(queues):
+        raise self.retry(countdown=0, queue=queues[done])
+    return done

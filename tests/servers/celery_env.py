@@ -28,7 +28,7 @@ INTEROP = Path(__file__).parents[1] / "interop"
 Age = Literal["newest", "oldest"]
 
 NEWEST = "5.7.0"
-_NEWEST_REQUIREMENTS = (f"celery[redis]=={NEWEST}", "flower==2.2.*", "hiredis")
+_NEWEST_REQUIREMENTS = (f"celery[redis]=={NEWEST}", "flower==2.2.*", "hiredis", "msgpack")
 
 OLDEST = "5.3.0" if sys.version_info >= (3, 13) else "5.0.0"
 """The oldest 5.x that still runs a task on Redis on this Python, found by trying.
@@ -69,7 +69,7 @@ class CeleryEnvironment:
             UnavailableError: It cannot be made.
         """
         if age == "newest":
-            return cls(age, NEWEST, python_environment(f"celery-{NEWEST}-flower", _NEWEST_REQUIREMENTS))
+            return cls(age, NEWEST, python_environment(f"celery-{NEWEST}-flower-msgpack", _NEWEST_REQUIREMENTS))
         python = python_environment(f"celery-{OLDEST}", _oldest_requirements(), pip="pip<24.1")
         return cls(age, OLDEST, python)
 

@@ -199,7 +199,7 @@ class NothingFollows:
     def after_success(self, attempt: Any, value: Any) -> tuple[()]:
         return ()
 
-    def after_failure(self, attempt: Any, exc: BaseException) -> tuple[()]:
+    def after_failure(self, attempt: Any, exc: BaseException, traceback: str | None = None) -> tuple[()]:
         return ()
 
 

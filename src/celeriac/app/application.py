@@ -256,7 +256,12 @@ class Celeriac:
 
     def links(self, submitter: Submitter) -> Links:
         """What follows a task, with messages built by `submitter`."""
-        return Links(submitter, self._route)
+        return Links(submitter, self._route, errback=self._errback)
+
+    def _errback(self, name: str) -> Task[Any, Any] | None:
+        """A task that is called as an error callback where the failure happened: Celery's rule, by its parameters."""
+        task = self.tasks.get(name)
+        return task if task is not None and task.takes_error else None
 
     def _route(
         self, options: Mapping[str, Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]

@@ -24,6 +24,8 @@ class Control:
     ) -> dict[str, Cancelled]:
         """Durably forbid tasks to start, on this and every other worker, now and later.
 
+        Celery's workers are told, too, where there are some (`task_celery_queues`); they remember it as Celery does.
+
         Args:
             task_id: One id, or several.
             terminate: Also stop those that run: a process task's process gets `signal`, an async task is cancelled.
@@ -33,8 +35,9 @@ class Control:
             Per id: `REMOVED` (it was waiting and is gone) or `MARKED` (held by a worker, or not known yet).
         """
         app = self._app
-        return revoke(
-            [task_id] if isinstance(task_id, str) else list(task_id),
+        ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        answers = revoke(
+            ids,
             broker=app.broker,
             results=app.results,
             fused=app.fused,
@@ -42,6 +45,10 @@ class Control:
             terminate=terminate,
             signal=signal,
         )
+        if app.settings.task_celery_queues:
+            # Celery's workers know of an order only if they hear it; ours need not do again what is done
+            self.broadcast("revoke", {"task_id": ids, "terminate": terminate, "signal": signal, "stored": True})
+        return answers
 
     def terminate(self, task_id: str | Sequence[str], signal: str = "SIGTERM") -> dict[str, Cancelled]:
         """`revoke` with `terminate=True`."""

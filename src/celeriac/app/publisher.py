@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from celeriac.engine import signals
-from celeriac.errors import BrokerUnavailableError, EncodeError, EnqueueUnknownError
+from celeriac.errors import BrokerError, BrokerUnavailableError, EncodeError, EnqueueRejectedError, EnqueueUnknownError
+from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.model import Embed, Headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from celeriac.clock import Clock
     from celeriac.codec import Codec
@@ -48,7 +49,7 @@ class Publisher:
             middleware: Outermost first.
             retry: Whether to try again when the broker is not reached.
             retry_policy: Celery's: `max_retries`, `interval_start`, `interval_step`, `interval_max` (seconds).
-            timeout_s: No try begins later than this after the first.
+            timeout_s: All tries together end by then.
             on_sent: Told what was published; may block for as long as a publish, and never raises.
         """
         self._broker = broker
@@ -97,17 +98,17 @@ class Publisher:
             return await asyncio.to_thread(self.publish, messages, retry=retry, retry_policy=retry_policy)
         if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
-        pauses = self._pauses(retry, retry_policy)
+        tries = self._tries(retry, retry_policy)
         while True:
+            token = GIVE_UP_AT.set(tries.until)
             try:
                 dropped = await self._broker.apublish(messages)
                 break
-            except (BrokerUnavailableError, EnqueueUnknownError):
-                pause = next(pauses, None)
-                if pause is None:
-                    raise
-                await self._clock.sleep(pause)
+            except BrokerError as exc:
+                await self._clock.sleep(tries.pause_after(exc))
                 messages = _known(messages)
+            finally:
+                GIVE_UP_AT.reset(token)
         if signals.after_task_publish.receivers:
             self._confirm(messages, dropped)
         if self._on_sent is not None:
@@ -119,37 +120,33 @@ class Publisher:
     ) -> Mapping[TaskId, TaskId]:
         if signals.before_task_publish.receivers:
             messages = [self._announced(message) for message in messages]
+        tries = self._tries(retry, retry_policy)
         try:
             dropped = self._broker.publish(messages)
-        except (BrokerUnavailableError, EnqueueUnknownError):
+        except BrokerError as exc:
+            self._clock.pause(tries.pause_after(exc))
             messages = _known(messages)
-            for pause in self._pauses(retry, retry_policy):
-                self._clock.pause(pause)
-                try:
-                    dropped = self._broker.publish(messages)
-                    break
-                except (BrokerUnavailableError, EnqueueUnknownError):
-                    continue
-            else:
-                raise
+            dropped = self._send_again(messages, tries)
         if signals.after_task_publish.receivers:
             self._confirm(messages, dropped)
         if self._on_sent is not None:
             self._on_sent(_stored(messages, dropped))
         return dropped
 
-    def _pauses(self, retry: bool | None, policy: Mapping[str, Any] | None) -> Iterator[float]:
-        if not (self._retry if retry is None else retry):
-            return
-        merged = {**self._policy, **(policy or {})}
-        most = merged.get("max_retries", 3)
-        pause = float(merged.get("interval_start", 0) or 0)
-        done = 0
-        until = self._clock.monotonic() + self._timeout_s
-        while (most is None or done < most) and self._clock.monotonic() + pause < until:
-            yield pause
-            done += 1
-            pause = min(pause + float(merged.get("interval_step", 0.2)), float(merged.get("interval_max", 1)))
+    def _send_again(self, messages: Sequence[Outgoing], tries: _Tries) -> Mapping[TaskId, TaskId]:
+        token = GIVE_UP_AT.set(tries.until)
+        try:
+            while True:
+                try:
+                    return self._broker.publish(messages)
+                except BrokerError as exc:
+                    self._clock.pause(tries.pause_after(exc))
+        finally:
+            GIVE_UP_AT.reset(token)
+
+    def _tries(self, retry: bool | None, policy: Mapping[str, Any] | None) -> _Tries:
+        may_retry = self._retry if retry is None else retry
+        return _Tries(self._clock, self._timeout_s, {**self._policy, **policy} if policy else self._policy, may_retry)
 
     def _announced(self, message: Outgoing) -> Outgoing:
         """Send `before_task_publish`. What a receiver changes in `headers` or `body` goes out, as users of Celery rely
@@ -229,3 +226,41 @@ def _known(messages: Sequence[Outgoing]) -> list[Outgoing]:
 
 def _stored(messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> Sequence[Outgoing]:
     return [message for message in messages if message.id not in dropped] if dropped else messages
+
+
+class _Tries:
+    """The tries of one publish: when the next may begin, and which error tells the caller the truth about all."""
+
+    __slots__ = ("_clock", "_done", "_may_retry", "_pause", "_policy", "_unknown", "until")
+
+    def __init__(self, clock: Clock, timeout_s: float, policy: Mapping[str, Any], may_retry: bool) -> None:
+        self.until = clock.monotonic() + timeout_s
+        self._clock = clock
+        self._policy = policy
+        self._may_retry = may_retry
+        self._done = 0
+        self._pause = float(policy.get("interval_start", 0) or 0)
+        self._unknown: EnqueueUnknownError | None = None
+
+    def pause_after(self, exc: BrokerError) -> float:
+        """Seconds to wait before the next try.
+
+        Raises:
+            BrokerError: There is none. When an earlier try may have stored the messages, it says so: what the last
+                one was told is no reason to believe that they will not run.
+        """
+        if isinstance(exc, EnqueueUnknownError):
+            self._unknown = exc
+        policy, pause = self._policy, self._pause
+        most = policy.get("max_retries", 3)
+        if (
+            not self._may_retry
+            or not isinstance(exc, (BrokerUnavailableError, EnqueueUnknownError))
+            or isinstance(exc, EnqueueRejectedError)
+            or (most is not None and self._done >= most)
+            or self._clock.monotonic() + pause >= self.until
+        ):
+            raise self._unknown or exc
+        self._done += 1
+        self._pause = min(pause + float(policy.get("interval_step", 0.2)), float(policy.get("interval_max", 1)))
+        return pause

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from celeriac.engine.attempt import current_attempt
@@ -217,7 +217,10 @@ class AsyncResult(Generic[R]):
     @property
     def date_done(self) -> datetime | None:
         meta = self._meta()
-        return None if meta is None or not meta.date_done else datetime.fromisoformat(meta.date_done)
+        if meta is None or not meta.date_done:
+            return None
+        done = datetime.fromisoformat(meta.date_done)
+        return done if done.tzinfo is not None else done.replace(tzinfo=UTC)  # as Celery wrote it before 5.1
 
     @property
     def children(self) -> list[AsyncResult[Any]] | None:

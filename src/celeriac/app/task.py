@@ -380,6 +380,15 @@ class Task(Generic[P, R]):
             raise ConfigError(f"{where}: option {name!r} is unknown{hint}")
 
     @property
+    def takes_error(self) -> bool:
+        """Whether it is an error callback of the form `(request, exc, traceback)`.
+
+        Celery's rule: a function that is not bound to its task and takes more than one positional argument. All others
+        are sent as tasks, with the id of the task that failed.
+        """
+        return not self.is_async and not inspect.ismethod(self.run) and self.parameters.most > 1
+
+    @property
     def source_file(self) -> str | None:
         """The file that defines its body, where that is known."""
         code = getattr(inspect.unwrap(self.run), "__code__", None)

@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from celeriac.canvas.signature import signatures
+from celeriac.engine import report
 from celeriac.model import EMPTY_EMBED, Embed
 
 if TYPE_CHECKING:
@@ -30,12 +31,29 @@ class Links:
         self,
         submitter: Submitter,
         route: Callable[[dict[str, Any], str, Sequence[Any], Mapping[str, Any]], Mapping[str, Any]],
+        *,
+        errback: Callable[[str], Callable[..., Any] | None],
     ) -> None:
-        """Wire it; `route(options, name, args, kwargs)` says at least `queue`."""
+        """Wire it.
+
+        Args:
+            submitter: Builds messages.
+            route: `(options, name, args, kwargs)` to at least `queue`.
+            errback: The task of a name, where it takes `(request, exc, traceback)` as an error callback.
+        """
         self._submitter = submitter
         self._route = route
+        self._errback = errback
 
     def after_success(self, attempt: Attempt, value: Any) -> Sequence[Outgoing]:
+        if attempt.chord:  # of a Celery client: ours have none to send
+            report.log.error(
+                "%s[%s] belongs to a chord, and chords are not counted in this version: its body %s will not be "
+                "called. Leave queues with chords to Celery's workers",
+                attempt.name,
+                attempt.id,
+                attempt.chord.get("task"),
+            )
         successors = [
             self._outgoing(attempt, signature, [value], f"callback:{place}")
             for place, signature in enumerate(attempt.callbacks or ())
@@ -45,11 +63,30 @@ class Links:
             successors.append(self._outgoing(attempt, following, [value], f"chain:{len(rest)}", chain=rest))
         return successors
 
-    def after_failure(self, attempt: Attempt, exc: BaseException) -> Sequence[Outgoing]:
-        return [
-            self._outgoing(attempt, signature, [attempt.id], f"errback:{place}")
-            for place, signature in enumerate(attempt.errbacks or ())
-        ]
+    def after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequence[Outgoing]:
+        successors = []
+        for place, signature in enumerate(attempt.errbacks or ()):
+            errback = self._errback(signature["task"])
+            if errback is None:
+                successors.append(self._outgoing(attempt, signature, [attempt.id], f"errback:{place}"))
+            else:
+                self._call(errback, signature, attempt, exc, traceback)
+        return successors
+
+    def _call(
+        self,
+        errback: Callable[..., Any],
+        signature: Mapping[str, Any],
+        attempt: Attempt,
+        exc: BaseException,
+        traceback: str | None,
+    ) -> None:
+        """Call an error callback here and now, as Celery's workers do: request and exception have no wire form."""
+        given = () if signature.get("immutable") else (attempt, exc, traceback)
+        try:
+            errback(*given, *(signature.get("args") or ()), **(signature.get("kwargs") or {}))
+        except Exception:
+            report.log.exception("%s[%s]: its error callback %s raised", attempt.name, attempt.id, signature["task"])
 
     def _outgoing(
         self,

@@ -88,6 +88,11 @@ class Parameters:
         signature = signature.replace(parameters=parameters)
         return cls(signature, name, _rebuilder(parameters, _annotations(function)))
 
+    @property
+    def most(self) -> int:
+        """Of positional arguments; -1 where keywords must follow."""
+        return self._most
+
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError, as calling the function would, if it does not take these arguments."""
         count = len(args)

@@ -6,9 +6,9 @@ wrong type passes as it is, and the engine refuses it in the same way: header an
 can be revived under other limits. Writing is strict: every field that Celery writes, in its order.
 
 **Priorities.** Kombu serves 0 first and 9 last, and 0 is what a message gets that asks for nothing; ours is 9 first, 0
-by default. Turned around (`inverted`), the order of all is kept, but of two producers that ask for nothing one would
-always be served last. So by default what asks for nothing is equal on both sides, and so is everything else, because
-neither side has a rank beyond the other's default; a message of ours remembers its own priority for workers of ours.
+by default. Turned around, the order of all would be kept, but of two producers that ask for nothing one would always be
+served last. So a number is written as it is: in a queue of Celery's workers it means what it means to Celery. Read, a
+message has the lowest priority of ours, and its place among its like from the list in which it lay.
 """
 
 from __future__ import annotations
@@ -55,8 +55,6 @@ class _Properties(msgspec.Struct):
     body_encoding: Any = None
     correlation_id: Any = None
     reply_to: Any = None
-    priority: Any = 0
-    celeriac_priority: Any = None
 
 
 class _Envelope(msgspec.Struct, rename={"content_type": "content-type", "content_encoding": "content-encoding"}):
@@ -112,11 +110,10 @@ class KombuForm:
         codec: Gives the limits, and finds ids in what cannot be read.
         origin: Who sends, for messages that do not say; Celery's form is `gen<pid>@<host>`.
         timezone: Of an eta or expiry without offset, as Celery reads them: the application's.
-        inverted: Whether priorities are turned around; see the module.
         clock: For the time left until an expiry.
     """
 
-    __slots__ = ("_clock", "_codec", "_future_s", "_inverted", "_message", "_origin", "_past_s", "_reply_to", "_zone")
+    __slots__ = ("_clock", "_codec", "_future_s", "_message", "_origin", "_past_s", "_reply_to", "_zone")
 
     def __init__(
         self,
@@ -124,13 +121,11 @@ class KombuForm:
         *,
         origin: str = "celeriac",
         timezone: tzinfo = UTC,
-        inverted: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         limits = codec.limits
         self._codec = codec
         self._clock = clock
-        self._inverted = inverted
         self._message = limits.message
         self._past_s = limits.eta_past_s
         self._future_s = limits.eta_future_s
@@ -224,7 +219,6 @@ class KombuForm:
             queue=queue,
             headers=_encode_json(head),
             body=body,
-            priority=self._priority(properties),
             not_before=not_before,
             expires_at=expires_at,
         )
@@ -271,15 +265,6 @@ class KombuForm:
             return moment.timestamp(), text
         except (TypeError, ValueError, OverflowError):
             return None, text
-
-    def _priority(self, properties: _Properties) -> int:
-        own = properties.celeriac_priority
-        if type(own) is int and 0 <= own <= 9:
-            return own
-        if not self._inverted:
-            return 0
-        rank = properties.priority
-        return 9 - min(max(rank, 0), 9) if type(rank) is int else 9
 
     def _unreadable(self, payload: bytes, queue: str, fault: str) -> Outgoing:
         task_id = task = None
@@ -348,20 +333,17 @@ class KombuForm:
             wire["celery_beat_task"] = True
         for name, value in head.headers.items():
             wire.setdefault(name, value)
-        priority = message.priority
         properties: dict[str, Any] = {
             "correlation_id": head.correlation_id or head.id,
             "reply_to": head.reply_to or self._reply_to,
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": message.queue},
-            "priority": self.rank(priority),
+            "priority": message.priority,
             "body_encoding": "base64",
             "delivery_tag": _uuid(),
         }
         if message.expires_at is not None:
             properties["expiration"] = str(max(0, round((message.expires_at - self._clock.time()) * 1000)))
-        if priority and not self._inverted:
-            properties["celeriac_priority"] = priority
         return _encode_json(
             {
                 "body": b2a_base64(body, newline=False).decode("ascii"),
@@ -371,9 +353,6 @@ class KombuForm:
                 "properties": properties,
             }
         )
-
-    def rank(self, priority: int, /) -> int:
-        return 9 - priority if self._inverted else 0
 
 
 def _uuid() -> str:

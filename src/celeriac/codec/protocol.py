@@ -480,9 +480,13 @@ class Codec:
         try:
             if raw[:1] == b"{":
                 if raw.count(b"[") + raw.count(b"{") <= limits.nesting and not values.may_hold_markers(raw):
-                    meta = _decode_meta(raw)
-                    if meta.stamped_headers is None:
-                        return meta
+                    try:
+                        meta = _decode_meta(raw)
+                    except msgspec.ValidationError:
+                        pass  # see `_essence`
+                    else:
+                        if meta.stamped_headers is None:
+                            return meta
                 value = _parse_json(raw, limits.nesting)
                 if values.may_hold_markers(raw):
                     value = values.revive(value)
@@ -491,11 +495,24 @@ class Codec:
             if type(value) is dict and type(value.get("stamped_headers")) is list:
                 names = [name for name in value["stamped_headers"] if type(name) is str and name not in _META_FIELDS]
                 value["stamps"] = {name: value[name] for name in names if name in value}
-            return msgspec.convert(value, ResultMeta)
+            try:
+                return msgspec.convert(value, ResultMeta)
+            except msgspec.ValidationError:
+                if type(value) is not dict:
+                    raise
+                return msgspec.convert(_essence(value), ResultMeta)
         except (ValueError, RecursionError) as exc:
             raise DecodeError(f"malformed result: {exc}") from exc
         except CodecError as exc:
             raise DecodeError(f"malformed result: {exc}") from exc
+
+
+def _essence(meta: dict[str, Any]) -> dict[str, Any]:
+    """What must be right in a meta; writers in other languages err in the rest."""
+    found = {name: meta[name] for name in ("status", "result", "task_id") if name in meta}
+    if found.get("result") is None and type(meta.get("traceback")) is dict:
+        found["result"] = meta["traceback"]  # celery-node's workers put a failure there
+    return found | {name: meta[name] for name in ("date_done", "traceback") if type(meta.get(name)) is str}
 
 
 def _content_type(name: str, setting: str) -> str:

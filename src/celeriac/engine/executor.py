@@ -468,7 +468,7 @@ class Executor:
             if most is not None and attempt.retries >= most:
                 reason = f"task {attempt.name}[{attempt.id}] has used its {most} retries"
                 exc = asked.exc or MaxRetriesExceededError(reason, task_id=attempt.id)
-                return self._failed(attempt, exc, _format(asked.exc or asked))
+                return self._failed(attempt, exc, _format(asked.exc or asked, asked))
         now = self._clock.time()
         if when is None:
             policy = attempt.plan.retry
@@ -479,13 +479,21 @@ class Executor:
             delay_s = when.total_seconds()
         else:
             delay_s = float(when)
-        return self._again(attempt, asked.exc or asked, max(0.0, delay_s), changes)
+        return self._again(attempt, asked.exc or asked, max(0.0, delay_s), changes, asked)
 
-    def _again(self, attempt: Attempt, exc: BaseException, delay_s: float, changes: Mapping[str, Any]) -> Outcome:
+    def _again(
+        self,
+        attempt: Attempt,
+        exc: BaseException,
+        delay_s: float,
+        changes: Mapping[str, Any],
+        asked: Retry | None = None,
+    ) -> Outcome:
+        """Once more because of `exc`; `asked` is what the task raised to say so, if it did."""
         delivery = attempt.delivery
         assert delivery is not None
         retries = attempt.retries + 1
-        traceback = _format(exc)
+        traceback = _format(exc, asked)
         not_before = self._clock.time() + delay_s if delay_s > 0 else None
         try:
             message = self._submitter.again(attempt, not_before=not_before, retries=retries, changes=changes)
@@ -512,7 +520,7 @@ class Executor:
         text = traceback or f"{report.describe(exc)}\n"
         started_at = attempt.started_at
         report.failed(attempt, exc, text, self._monotonic() - started_at if started_at else 0.0, expected=expected)
-        successors = self._after_failure(attempt, exc)
+        successors = self._after_failure(attempt, exc, text)
         result = self._failure_result(attempt, exc, text, successors)
         info = ErrorInfo(exc, text)
         self._announce_failure(attempt, exc, info)
@@ -539,12 +547,14 @@ class Executor:
                 einfo=info,
             )
 
-    def _after_failure(self, attempt: Attempt, exc: BaseException) -> tuple[Outgoing, ...]:
+    def _after_failure(
+        self, attempt: Attempt, exc: BaseException, traceback: str | None = None
+    ) -> tuple[Outgoing, ...]:
         embed = attempt.embed
         if embed is None or not (embed.errbacks or embed.chain or embed.chord):
             return ()
         try:
-            return tuple(self._continuation.after_failure(attempt, exc))
+            return tuple(self._continuation.after_failure(attempt, exc, traceback))
         except Exception:
             report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
             return ()
@@ -670,9 +680,11 @@ def _guard(attempt: Attempt, hook: Callable[..., None], *arguments: Any) -> None
         report.log.exception("%s[%s]: its hook %s raised", attempt.name, attempt.id, getattr(hook, "__name__", hook))
 
 
-def _format(exc: BaseException) -> str:
-    """The traceback as text, from the task's own first line on."""
+def _format(exc: BaseException, raised: BaseException | None = None) -> str:
+    """The traceback as text, from the task's own first line on; of an `exc` never raised, that of what was `raised`."""
     top = exc.__traceback__
+    if top is None and raised is not None:
+        top = raised.__traceback__
     while top is not None and top.tb_frame.f_globals.get("__name__") == __name__:
         top = top.tb_next
     return "".join(tracebacks.format_exception(type(exc), exc, top or exc.__traceback__))

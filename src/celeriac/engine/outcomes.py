@@ -26,8 +26,8 @@ class Continuation(Protocol):
     def after_success(self, attempt: Attempt, value: Any) -> Sequence[Outgoing]:
         """Messages to publish with the success of `attempt`; their ids are a function of its id and message."""
 
-    def after_failure(self, attempt: Attempt, exc: BaseException) -> Sequence[Outgoing]:
-        """Messages to publish with its final failure."""
+    def after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequence[Outgoing]:
+        """Messages to publish with its final failure; error callbacks that are called, not sent, are called here."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):

@@ -30,6 +30,3 @@ class ForeignForm(Protocol):
         Raises:
             EncodeError: `message.headers` is not a header block of ours.
         """
-
-    def rank(self, priority: int, /) -> int:
-        """The other system's number (0 to 9) for a priority of ours: decides the list that `encode`'s bytes go to."""

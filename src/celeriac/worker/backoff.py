@@ -5,11 +5,12 @@ from __future__ import annotations
 from celeriac.clock import ENTROPY
 
 LEAST_S = 0.1
-MOST_S = 10.0
+MOST_S = 3.0
+"""However long the broker was away, workers consume again within five seconds."""
 
 
 class Backoff:
-    """Doubling delays from 0.1 s to 10 s, each with full jitter above a tenth of it."""
+    """Doubling delays from 0.1 s to 3 s, each with full jitter above a tenth of it."""
 
     __slots__ = ("_full_s",)
 

@@ -246,8 +246,17 @@ class Control:
 
     # -- changing ------------------------------------------------------------------------------------------------
 
-    async def _revoke(self, task_id: str | Sequence[str], terminate: bool = False, signal: Any = None, **_: Any) -> Any:
+    async def _revoke(
+        self,
+        task_id: str | Sequence[str],
+        terminate: bool = False,
+        signal: Any = None,
+        stored: bool = False,
+        **_: Any,
+    ) -> Any:
         ids = [task_id] if isinstance(task_id, str) else [str(one) for one in task_id or ()]
+        if stored:  # by a client of ours, who tells Celery's workers
+            return {"ok": f"tasks {set(ids)} flagged as revoked"}
         running = {one.id for child in self._worker.children for one in child.slot.running()} if terminate else set()
         await self._cancel(ids, terminate=bool(terminate), signal=_signal_name(signal))
         if terminate:

@@ -141,6 +141,11 @@ class Flusher:
                 _log.warning("cannot settle %d outcomes (%s); trying again in %.1f s", len(outcomes), exc, delay_s)
                 await self._clock.sleep(delay_s)
             except Exception as exc:
+                if not await self._is_well(lease):
+                    delay_s = self._backoff.next()
+                    _log.warning("cannot settle %d outcomes (%s); trying again in %.1f s", len(outcomes), exc, delay_s)
+                    await self._clock.sleep(delay_s)
+                    continue
                 # Not a matter of time. Find the outcome that the broker refuses, so that it harms no other.
                 if len(outcomes) > 1:
                     return [(await self._settle(lease, [outcome]))[0] for outcome in outcomes]
@@ -149,6 +154,17 @@ class Flusher:
                 self._backoff.reset()
                 return answers
         return [Settled.LEASE_LOST] * len(outcomes)
+
+    @staticmethod
+    async def _is_well(lease: Lease) -> bool:
+        """Whether the broker refuses these outcomes only, and not everything (a password that has changed, say)."""
+        try:
+            await lease.consumer.beat()
+        except LeaseLostError:
+            return True
+        except Exception:
+            return False
+        return True
 
     async def _refused(self, lease: Lease, outcome: Outcome, exc: Exception) -> Settled:
         _log.error("the broker refuses the outcome of %s", outcome.delivery.id, exc_info=exc)

@@ -50,6 +50,8 @@ _log = logging.getLogger("celeriac.worker")
 
 IDLE_TICK_S: Final = 0.5
 """How often it looks at the map while nothing runs: a third of an idle worker's processor time."""
+SILENT_S: Final = 30.0
+"""A process that claims nothing for so long has stopped working. Less may be a broker that does not answer."""
 TICK_S: Final = 0.2
 """How often it looks at the map: about 0.05 % of a core, and the exactness of short hard limits."""
 ASYNC_STOP_S: Final = 0.6
@@ -107,6 +109,7 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         self._nurseries: list[Nursery] = []
         self._jobs: set[asyncio.Task[None]] = set()
+        self._was_open = False
         self._was_ready = False
         self._bad_starts = 0
         self._orders: dict[str, Cancellation] = {}
@@ -192,8 +195,12 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loops: list[asyncio.Task[None]] = []
         try:
-            if not await self._open():
-                return self._code
+            try:
+                if not await self._open():
+                    return self._code
+            except CeleriacError as exc:
+                sys.stderr.write(f"the worker cannot start: {exc}\n")
+                return exits.CONFIG
             if self.manifest.listens:
                 self._listen(nursery)
             for _ in range(self.wanted):
@@ -621,11 +628,11 @@ class Supervisor:
             try:
                 await self._settle_dead(child, causes)
                 break
-            except BrokerUnavailableError as exc:
-                _log.warning("what process %d was running cannot be settled yet (%s)", child.pid, exc)
-                await self._clock.sleep(backoff.next())
             except LeaseLostError:
                 await self._open()
+            except Exception as exc:  # whatever it is: without this process's end there is no successor
+                _log.warning("what process %d was running cannot be settled yet (%s)", child.pid, exc)
+                await self._clock.sleep(backoff.next())
         await self._abandon(child, [one.id for one in running if one.id not in causes])
 
     async def _settle_dead(self, child: Child, causes: Mapping[str, Cause]) -> None:
@@ -644,7 +651,9 @@ class Supervisor:
                 try:
                     await self._settler.settle(consumer, outcomes)
                     return
-                except BrokerUnavailableError as exc:
+                except LeaseLostError:
+                    return  # they are others' now
+                except Exception as exc:
                     _log.warning("%d outcomes cannot be settled yet (%s)", len(outcomes), exc)
                     await self._clock.sleep(backoff.next())
 
@@ -721,13 +730,16 @@ class Supervisor:
                 consumer = await self.broker.open_consumer(
                     (), incarnation=new_incarnation(), lease_s=self.options.lease_s, name=self.options.node
                 )
-            except BrokerUnavailableError as exc:
+            except Exception as exc:
+                if not self._was_open and not isinstance(exc, BrokerUnavailableError):
+                    raise
                 delay_s = backoff.next()
                 _log.warning("cannot reach the broker (%s); trying again in %.1f s", exc, delay_s)
                 await self._pause(delay_s)
             else:
                 self._lease = Lease(consumer)
                 self._stamp = consumer.cancel_stamp
+                self._was_open = True
                 return True
 
     async def _beat(self) -> None:
@@ -818,7 +830,7 @@ class Supervisor:
             # Alive, and its channel closed: a task has closed descriptors that it did not open.
             reason = "has lost its descriptors"
             patience_s = TICK_S
-        elif child.is_ready and silent_s > self.options.lease_s and not running:
+        elif child.is_ready and silent_s > max(self.options.lease_s, SILENT_S) and not running:
             reason = f"claims nothing and runs nothing since {silent_s:.0f} s"
             patience_s = 1.0  # a machine that just woke up is not a fault
         else:

@@ -20,11 +20,13 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
 
     incs             hash    incarnation -> {lease in ms, node, queues}
     leases           zset    incarnation -> when its lease runs out, epoch ms
+    fence:<inc>      string  claims with a lower tag come too late: their replies were given up
     bell:<inc>       zset    wakes that incarnation's waiting claim
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
     stamp            string  how often something was cancelled
     queues           set     queues that were ever used
     gates            hash    key of a limit -> what is allowed, what is held, GCRA's arrival time, queues (gates.lua)
+    gated            string  '1' while there are gates: a claim need not look for them otherwise
     gates:swept      string  up to where the last reaping has looked for gates that nobody needs
     unique:<key>     string  {id, queue, only until its start, until}: the message that holds the key, if it is live
 
@@ -49,7 +51,7 @@ from celeriac.errors import BrokerError, EnqueueRejectedError, EnqueueUnknownErr
 from celeriac.interfaces import BrokerTraits
 from celeriac.model import Cancelled, DeadLetter, Peeked, QueueDepth
 from celeriac.probe import Probe
-from celeriac.storage.redis import Deployment, ReplyLostError, load
+from celeriac.storage.redis import Deployment, NoRoomError, ReplyLostError, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.interfaces import ForeignForm
     from celeriac.model import Cancellation, Incarnation, Outgoing, TaskId
+    from celeriac.storage.redis import Script
 
 _log = logging.getLogger("celeriac.worker")
 
@@ -174,13 +177,14 @@ class RedisBroker:
             if len(message.body) + len(message.headers) > TRAITS.max_body:
                 self._check(message, messages)
             args += (message.id, _PLACES[message.priority], pack(message, now))
-        try:
-            self._deployment.run(_PUBLISH_FRESH, (space.base(queue),), args, "publish to", once=True)
-        except ReplyLostError:
-            # they may be stored, and even taken, by now
-            self._publish_many([msgspec.structs.replace(message, fresh=False) for message in messages])
-        except EnqueueRejectedError as exc:
-            raise _rejected(exc, messages) from exc
+
+        def repeat() -> tuple[Script, Sequence[Any]]:
+            items: list[Any] = []
+            for task_id, blob in zip(args[2::3], args[4::3], strict=True):
+                items += (task_id, "", "0", blob)
+            return _PUBLISH, (*space.head(), len(messages), *items)  # looks which of them are stored, or even taken
+
+        self._send(_PUBLISH_FRESH, (space.base(queue),), args, repeat, messages)
 
     def _publish_many(self, messages: Sequence[Outgoing]) -> Mapping[TaskId, TaskId]:
         layout, now = self._layout, self._clock.time()
@@ -191,7 +195,7 @@ class RedisBroker:
             if self._is_foreign is not None and self._is_foreign(message.queue):
                 assert self._foreign is not None
                 lists += (
-                    layout.foreign_list(message.queue, self._foreign.rank(message.priority)),
+                    layout.foreign_list(message.queue, message.priority),
                     self._foreign.encode(message),
                 )
             else:
@@ -199,33 +203,57 @@ class RedisBroker:
                     (message.id, millis(message.not_before), "1" if message.fresh else "0", pack(message, now))
                 )
         if layout.is_cluster:
-            for queue, items in queues.items():
-                self._register(queue)
-                space = layout.space(queue)
-                args = (*space.head(), len(items) // 4, *items)
-                self._send((space.base(queue),), args, _repeated(space, [items], ()), messages)
-            for key, envelope in zip(lists[::2], lists[1::2], strict=True):
-                self._deployment.call("publish to", "LPUSH", key, envelope)
+            self._publish_apart(queues, lists, messages)
             return {}
         space = layout.space("")
         args = space.head()
         for items in queues.values():
             args = (*args, len(items) // 4, *items)
         keys = tuple(space.base(queue) for queue in queues)
-        return self._send(keys, (*args, *lists), _repeated(space, list(queues.values()), lists), messages)
+        repeat = partial(_repeated, space, list(queues.values()), lists)
+        return self._send(_PUBLISH, keys, (*args, *lists), repeat, messages)
+
+    def _publish_apart(
+        self, queues: Mapping[str, Sequence[Any]], lists: Sequence[Any], messages: Sequence[Outgoing]
+    ) -> None:
+        """On a cluster each queue is published to by itself, so a call can fail when it has done a part."""
+        begun = False
+        try:
+            for queue, items in queues.items():
+                self._register(queue)
+                space = self._layout.space(queue)
+                args = (*space.head(), len(items) // 4, *items)
+                self._send(_PUBLISH, (space.base(queue),), args, partial(_repeated, space, [items], ()), messages)
+                begun = True
+            for key, envelope in zip(lists[::2], lists[1::2], strict=True):
+                self._deployment.call("publish to", "LPUSH", key, envelope)
+                begun = True
+        except EnqueueUnknownError:
+            raise
+        except BrokerError as exc:
+            if not begun:
+                if (explained := _explained(exc, messages)) is exc:
+                    raise
+                raise explained from exc
+            raise EnqueueUnknownError(
+                f"{exc}; messages to other queues were stored: publish again with the same ids", task_ids=_ids(messages)
+            ) from exc
 
     def _send(
-        self, keys: Sequence[str], args: Sequence[Any], repeat: Sequence[Any] | None, messages: Sequence[Outgoing]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Any],
+        repeat: Callable[[], tuple[Script, Sequence[Any]]],
+        messages: Sequence[Outgoing],
     ) -> Mapping[TaskId, TaskId]:
         """Run the script; returns the dropped ids, each with the one that holds its unique key."""
         try:
-            reply = self._deployment.run(_PUBLISH, keys, args, "publish to", repeat=repeat)
-        except ReplyLostError as exc:
-            raise EnqueueUnknownError(
-                f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
-            ) from exc
-        except EnqueueRejectedError as exc:
-            raise _rejected(exc, messages) from exc
+            reply = self._deployment.run(script, keys, args, "publish to", repeat=repeat)
+        except BrokerError as exc:
+            if (explained := _explained(exc, messages)) is exc:
+                raise
+            raise explained from exc
         if type(reply) is int:
             return {}
         ids = [each.decode() for each in reply]
@@ -244,9 +272,11 @@ class RedisBroker:
     async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         return await asyncio.to_thread(self.publish, messages)
 
-    def _register(self, *queues: str) -> None:
-        """On a cluster, scripts cannot reach the set of all queues."""
-        new = [queue for queue in queues if queue not in self._known]
+    def _register(self, *queues: str, anew: bool = False) -> None:
+        """On a cluster, scripts cannot reach the set of all queues. A consumer enters its queues `anew`, as the node
+        that kept the set may have lost it.
+        """
+        new = [queue for queue in queues if anew or queue not in self._known]
         if new:
             self._deployment.call("register a queue of", "SADD", self._layout.queues, *new)
             self._known.update(new)
@@ -258,7 +288,7 @@ class RedisBroker:
     ) -> RedisConsumer:
         await asyncio.to_thread(self._vet, is_supervisor=not queues)
         if self._layout.is_cluster and queues:
-            await asyncio.to_thread(self._register, *queues)
+            await asyncio.to_thread(partial(self._register, *queues, anew=True))
         return await RedisConsumer.open(
             self._deployment,
             self._layout,
@@ -293,9 +323,7 @@ class RedisBroker:
         assert self._foreign is not None
         if not self._is_foreign(message.queue):
             return None
-        return self._layout.foreign_list(message.queue, self._foreign.rank(message.priority)), self._foreign.encode(
-            message
-        )
+        return self._layout.foreign_list(message.queue, message.priority), self._foreign.encode(message)
 
     async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:
         def renew() -> frozenset[Incarnation]:
@@ -475,7 +503,7 @@ class RedisBroker:
 
     def _bring_back(self, how: str, ids: Sequence[TaskId], doing: str) -> int:
         count = 0
-        for space, mine in self._spaces():
+        for space, mine in self._spaces(with_queues=True):
             if mine and ids:
                 keys = [space.base(queue) for queue in mine]
                 count += self._deployment.run(script("bring_back"), keys, (*space.head(), how, *ids), doing)
@@ -486,8 +514,11 @@ class RedisBroker:
         names = self._deployment.call("list the queues of", "SMEMBERS", self._layout.queues)
         return sorted(name.decode() for name in names)
 
-    def _spaces(self) -> list[tuple[Space, list[str]]]:
-        return self._layout.spaces(self._queues())
+    def _spaces(self, *, with_queues: bool = False) -> list[tuple[Space, list[str]]]:
+        """All spaces; the queues are only looked up on a cluster, or when they are wanted."""
+        if self._layout.is_cluster or with_queues:
+            return self._layout.spaces(self._queues())
+        return self._layout.spaces(())
 
     def _run(self, name: str, space: Space, args: Collection[Any], doing: str) -> Any:
         return self._deployment.run(script(name), (space.prefix,), (*space.head(), *args), doing)
@@ -498,6 +529,17 @@ class RedisBroker:
 
 def _ids(messages: Sequence[Outgoing]) -> tuple[str, ...]:
     return tuple(message.id for message in messages)
+
+
+def _explained(exc: BrokerError, messages: Sequence[Outgoing]) -> BrokerError:
+    """What the failure of a publish means for its messages."""
+    if isinstance(exc, ReplyLostError):
+        return EnqueueUnknownError(
+            f"{exc}; it may be stored or not: publish again with the same ids", task_ids=_ids(messages)
+        )
+    if isinstance(exc, NoRoomError) and not exc.task_ids:
+        return NoRoomError(f"{exc}; nothing was stored", task_ids=_ids(messages))
+    return exc
 
 
 def _are_plain(messages: Sequence[Outgoing]) -> bool:
@@ -511,19 +553,15 @@ def _are_plain(messages: Sequence[Outgoing]) -> bool:
     return True
 
 
-def _rejected(exc: EnqueueRejectedError, messages: Sequence[Outgoing]) -> EnqueueRejectedError:
-    return EnqueueRejectedError(f"{exc}; nothing was stored", task_ids=_ids(messages))
-
-
-def _repeated(space: Space, groups: Sequence[list[Any]], lists: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments of a publish whose messages may be stored already."""
+def _repeated(space: Space, groups: Sequence[Sequence[Any]], lists: Sequence[Any]) -> tuple[Script, tuple[Any, ...]]:
+    """A publish whose messages may be stored already."""
     args: list[Any] = list(space.head())
     for items in groups:
         args.append(len(items) // 4)
         args += items
         for index in range(2, len(items), 4):
             args[len(args) - len(items) + index] = "0"
-    return (*args, *lists)
+    return _PUBLISH, (*args, *lists)
 
 
 def _stored(blob: bytes) -> Stored | Special:

@@ -16,16 +16,16 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from celeriac.brokers.redis.layout import FOREIGN, PLAIN, millis, pack, unpack, unpack_special
 from celeriac.clock import ENTROPY
 from celeriac.errors import BrokerError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
-from celeriac.storage.redis import Line, ReplyLostError, load
+from celeriac.storage.redis import CalledOffError, Line, ReplyLostError, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 
     from celeriac.brokers.redis.layout import Layout, Space
     from celeriac.clock import Clock
@@ -56,15 +56,32 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 class _Lane:
     """One space's queues, and the connection on which claims wait for them."""
 
-    def __init__(self, space: Space, queues: list[str], line: Line) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        space: Space,
+        queues: list[str],
+        *,
+        track: Callable[[Line], Awaitable[bool]] | None,
+    ) -> None:
         self.space = space
         self.queues = queues
-        self.line = line
+        self._track = track
+        self.line = Line(deployment, space.prefix, on_connect=self._connected if track is not None else None)
         self.lost: list[int] = []
         """Tags of claims whose replies were lost."""
         self.turn = 0
         self.due_s: float | None = None
         """When something becomes due, in seconds from the last look."""
+        self.is_tracked = False
+        """Whether the server tells the news line when what this connection has looked at changes."""
+        self.is_stale = False
+        """Its tracking was redirected to a news line that is gone: to be opened anew before the next wait."""
+
+    async def _connected(self, line: Line) -> None:
+        assert self._track is not None
+        self.is_stale = False
+        self.is_tracked = await self._track(line)
 
 
 class RedisConsumer:
@@ -97,7 +114,7 @@ class RedisConsumer:
         self._probe = probe
         self._loop = asyncio.get_running_loop()
         self._lanes = [
-            _Lane(space, mine, Line(deployment, space.prefix, on_connect=self._track if foreign else None))
+            _Lane(deployment, space, mine, track=self._track if foreign else None)
             for space, mine in layout.spaces(sorted(queues) if layout.order == "sorted" else queues)
         ]
         self._desks = {lane.space.prefix: (lane.space, Line(deployment, lane.space.prefix)) for lane in self._lanes}
@@ -163,7 +180,10 @@ class RedisConsumer:
 
     async def _claim(self, limit: int, wait_s: float) -> list[Delivery]:
         self._check_open()
-        found = await self._called_off_safely(self._look(limit))
+        # On one server a claim that is called off settles that by itself, without a task of its own: two steps of the
+        # event loop less between a message and its start.
+        is_single = len(self._lanes) == 1
+        found = await (self._look(limit) if is_single else self._called_off_safely(self._look(limit)))
         if found or wait_s <= 0:
             return found
         deadline = self._loop.time() + wait_s
@@ -171,8 +191,14 @@ class RedisConsumer:
             left_s = deadline - self._loop.time()
             if left_s <= 0:
                 break
-            found = await self._called_off_safely(self._wait(limit, left_s))
+            wait = self._wait(limit, left_s)
+            found = await (wait if is_single else self._called_off_safely(wait))
         return found
+
+    async def _give_up(self, lane: _Lane, keys: list[str], replies: list[Any]) -> None:
+        """The caller went away: what was taken for him goes back before he is let go."""
+        self._untold = [*await self._read(lane, keys, replies[-1]), *self._untold]
+        await self._return_untold()
 
     async def _called_off_safely(self, work: Coroutine[Any, Any, list[Delivery]]) -> list[Delivery]:
         """When the caller goes away meanwhile, what was taken goes back before he is let go."""
@@ -204,9 +230,16 @@ class RedisConsumer:
                 break
             if lane.queues:
                 tag, keys, args = self._claim_command(lane, limit - len(found))
+                command = ("EVALSHA", _CLAIM.digest, len(keys), *keys, *args)
                 try:
-                    reply = await lane.line.run(_CLAIM, keys, args, "claim from")
-                except ReplyLostError:
+                    try:
+                        (reply,) = await lane.line.pipe([command], "claim from", called_off=self._called_off)
+                    except NoScriptError:
+                        reply = await lane.line.run(_CLAIM, keys, args, "claim from")
+                except CalledOffError as exc:
+                    await self._give_up(lane, keys, exc.replies)
+                    raise
+                except (ReplyLostError, asyncio.CancelledError):
                     lane.lost.append(tag)
                     raise
                 found += await self._read(lane, keys, reply)
@@ -301,6 +334,10 @@ class RedisConsumer:
         ]
         heard = None
         if self._foreign is not None and lane.queues:
+            if lane.is_stale:
+                await lane.line.renew()
+            await lane.line.connect()
+        if lane.is_tracked and lane.queues:
             # The server tells the news line when one of kombu's lists changes after this look (client tracking): a
             # producer of Celery's rings no bell of ours.
             commands[:0] = [("CLIENT", "CACHING", "YES"), ("EXISTS", *keys[len(lane.queues) :])]
@@ -311,10 +348,15 @@ class RedisConsumer:
 
         try:
             try:
-                *_, reply = await lane.line.pipe(commands, "claim from", block_s=pause_s, heard=heard)
+                *_, reply = await lane.line.pipe(
+                    commands, "claim from", block_s=pause_s, heard=heard, called_off=self._ring
+                )
             except NoScriptError:  # the server is another one, or its scripts were flushed; the marker is used up
                 reply = await lane.line.run(_CLAIM, keys, args, "claim from")
-        except ReplyLostError:
+        except CalledOffError as exc:
+            await self._give_up(lane, keys, exc.replies)
+            raise
+        except (ReplyLostError, asyncio.CancelledError):
             lane.lost.append(tag)
             raise
         return await self._read(lane, keys, reply)
@@ -476,6 +518,11 @@ class RedisConsumer:
                         await self._send_ahead(space, what.delivery, [message])
                         args += (f"D {about} 0", *then)
                         continue
+                    if message.queue != what.delivery.queue and self._is_for_celery(message):
+                        # Nobody of ours may serve that queue. Within its own queue it stays in the store, where an ETA
+                        # costs no worker anything: this one serves it.
+                        args += (f"D {about} 1", *then, *self._successor(message, numbers))
+                        continue
                     number = numbers.setdefault(message.queue, len(numbers) + 1)
                     args += (
                         f"L {about} 0",
@@ -504,6 +551,9 @@ class RedisConsumer:
         hold = await self._desk(space).call("settle in", "HGET", key, delivery.id)
         if hold is not None and hold.startswith(f"{delivery.tag}:".encode()):
             await asyncio.to_thread(self._forward, messages)
+
+    def _is_for_celery(self, message: Outgoing) -> bool:
+        return self._foreign_list is not None and self._foreign_list(message) is not None
 
     def _successor(self, message: Outgoing, numbers: dict[str, int]) -> tuple[Any, ...]:
         if self._foreign_list is not None and (found := self._foreign_list(message)) is not None:
@@ -582,9 +632,16 @@ class RedisConsumer:
             await line.raw("SUBSCRIBE", _INVALIDATED)
         await line.raw("SUBSCRIBE", self._layout.news)
 
-    async def _track(self, line: Line) -> None:
-        if self._news_id:
+    async def _track(self, line: Line) -> bool:
+        """Have the server tell the news line of changes; until that stands, waiting claims look every few seconds."""
+        if not self._news_id:
+            return False
+        try:
             await line.raw("CLIENT", "TRACKING", "ON", "REDIRECT", self._news_id, "OPTIN")
+        except ResponseError as exc:
+            _log.debug("kombu's lists are not watched: %s", exc)  # the news line is gone, and has not noticed yet
+            return False
+        return True
 
     async def _listen(self, heard: asyncio.Event) -> None:
         """Hear of cancellations and of changes in kombu's lists for as long as the consumer lives."""
@@ -595,13 +652,14 @@ class RedisConsumer:
                     if heard.is_set():
                         self._stamp += 1  # what was announced meanwhile went unheard: the worker asks
                         if self._foreign is not None:
+                            for lane in self._lanes:
+                                lane.is_stale = True
                             await self._ring()
-                        for lane in self._lanes if self._foreign is not None else ():
-                            await lane.line.renew()  # its tracking was redirected to a connection that is gone
                     heard.set()
                 message = await self._news.listen()
             except BrokerError as exc:
                 _log.debug("the news line broke: %s", exc)
+                self._news_id = 0  # a server that was started anew may have given the number to another connection
                 await asyncio.sleep(_RELISTEN_S)
                 continue
             if not isinstance(message, list) or message[0] != b"message":
@@ -627,6 +685,9 @@ class RedisConsumer:
         self._is_interrupted = True
         if self._waiting:
             self._errand(self._ring())
+
+    async def _called_off(self) -> None:
+        """A claim that does not wait comes back by itself."""
 
     async def _ring(self) -> None:
         """Wake this consumer's own claim, if one waits; it looks once more and returns."""

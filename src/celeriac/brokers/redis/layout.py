@@ -188,7 +188,7 @@ class Layout:
         """Kombu's lists of a queue, first served first."""
         return [f"{self.key_prefix}{queue}{suffix}" for suffix in self.suffixes]
 
-    def foreign_list(self, queue: str, rank: int) -> str:
-        """The list of kombu's for a message of this rank, kombu's number: 0 is served first."""
-        step = max((step for step in self._steps if step <= rank), default=self._steps[0])
+    def foreign_list(self, queue: str, priority: int) -> str:
+        """The list of kombu's for a message of this priority, which means what it means to Celery: 0 comes first."""
+        step = max((step for step in self._steps if step <= priority), default=self._steps[0])
         return f"{self.key_prefix}{queue}{self.suffixes[self._steps.index(step)]}"

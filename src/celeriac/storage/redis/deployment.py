@@ -15,7 +15,9 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerUnavailableError
+from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.storage import forks
 from celeriac.storage.redis import faults
 from celeriac.storage.redis.url import RedisUrl
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 _IDLE: Final = 16
 """Connections that are kept open while nobody uses them."""
+_LEAST_S: Final = 0.01
+"""What a connection gets whose caller has no time left."""
+_SLACK_S: Final = 0.05
 _KEEPALIVE: Final = {
     name: value
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
@@ -80,7 +85,7 @@ class Deployment:
             "username": where.username,
             "password": where.password,
             "socket_timeout": self.timeout_s if timeout_s is None else timeout_s,
-            "socket_connect_timeout": self.timeout_s,
+            "socket_connect_timeout": self.timeout_s if timeout_s is None else timeout_s,
             "retry": Retry(NoBackoff(), 0),  # what is repeated, and how, is decided above
             "protocol": 2,
             "driver_info": None,
@@ -121,7 +126,8 @@ class Deployment:
         from redis.sentinel import Sentinel
 
         where = self.where
-        kwargs: dict[str, Any] = {"socket_timeout": min(1.0, self.timeout_s), "protocol": 2}
+        each_s = min(1.0, self.timeout_s / (len(where.hosts) + 1))  # the master must be asked, too
+        kwargs: dict[str, Any] = {"socket_timeout": each_s, "socket_connect_timeout": each_s, "protocol": 2}
         if where.sentinel_password:
             kwargs |= {"password": where.sentinel_password, "username": where.sentinel_username}
         if where.tls:
@@ -168,8 +174,7 @@ class Deployment:
         args: Sequence[Any],
         doing: str,
         *,
-        repeat: Sequence[Any] | None = None,
-        once: bool = False,
+        repeat: Callable[[], tuple[Script, Sequence[Any]]] | None = None,
     ) -> Any:
         """Run a script where its first key lives.
 
@@ -178,9 +183,8 @@ class Deployment:
             keys: All of one slot.
             args: Strings, bytes or numbers.
             doing: For messages: "could not `doing` redis://…".
-            repeat: Arguments for a second try when the first one's connection had been idle and turned out broken;
-                None: the same ones.
-            once: Never try a second time after the script was sent.
+            repeat: What to run for a second try, when the first one's connection had been idle and turned out broken,
+                and with which arguments; None: the same.
 
         Raises:
             ReplyLostError: It may have run.
@@ -189,73 +193,70 @@ class Deployment:
             EnqueueRejectedError: The server is out of memory.
         """
         count = len(keys)
-        return self._try(
-            str(keys[0]) if keys else "",
-            lambda link, again: self._evaluate(
-                link, script, (count, *keys, *((repeat if repeat is not None else args) if again else args))
-            ),
-            doing,
-            once=once,
-        )
+
+        def work(link: redis.Connection, again: bool, until: float) -> Any:
+            what, how = repeat() if again and repeat is not None else (script, args)
+            return self._evaluate(link, what, (count, *keys, *how), until)
+
+        return self._try(str(keys[0]) if keys else "", work, doing)
 
     def call(self, doing: str, *command: Any) -> Any:
         """Send one command; its second part is the key that says where. Raises as `run`."""
+        return self._try(
+            str(command[1]) if len(command) > 1 else "",
+            lambda link, _, until: self._exchange(link, until, *command),
+            doing,
+        )
 
-        def work(link: redis.Connection, _: bool) -> Any:
-            link.send_packed_command((pack_command(command),), check_health=False)
-            return link.read_response(disable_decoding=True)
-
-        return self._try(str(command[1]) if len(command) > 1 else "", work, doing)
-
-    @staticmethod
-    def _evaluate(link: redis.Connection, script: Script, rest: tuple[Any, ...]) -> Any:
+    def _evaluate(self, link: redis.Connection, script: Script, rest: tuple[Any, ...], until: float) -> Any:
         try:
-            link.send_packed_command((pack_command(("EVALSHA", script.digest, *rest)),), check_health=False)
-            return link.read_response(disable_decoding=True)
+            return self._exchange(link, until, "EVALSHA", script.digest, *rest)
         except exceptions.NoScriptError:
-            link.send_packed_command((pack_command(("EVAL", script.text, *rest)),), check_health=False)
-            return link.read_response(disable_decoding=True)
+            return self._exchange(link, until, "EVAL", script.text, *rest)
 
-    def _try(self, key: str, work: Callable[[redis.Connection, bool], Any], doing: str, *, once: bool = False) -> Any:
-        again = False
-        sent = False
+    def _exchange(self, link: redis.Connection, until: float, *command: Any) -> Any:
+        link.send_packed_command((pack_command(command),), check_health=False)
+        left_s = until - SYSTEM_CLOCK.monotonic()
+        if left_s > self.timeout_s - _SLACK_S:  # nearly always; setting the timeout anew would take a microsecond
+            return link.read_response(disable_decoding=True)
+        return link.read_response(disable_decoding=True, timeout=max(left_s, _LEAST_S))
+
+    def _try(self, key: str, work: Callable[[redis.Connection, bool, float], Any], doing: str) -> Any:
+        until = min(SYSTEM_CLOCK.monotonic() + self.timeout_s, GIVE_UP_AT.get())
+        again = is_unknown = False
         while True:
             link: redis.Connection | None = None
+            used = False
             try:
-                address, link, used = self._take(key)
-                sent = True
-                reply = work(link, again)
-            except exceptions.ResponseError as exc:
-                if link is not None:
-                    self._drop(link)
-                if isinstance(exc, exceptions.MovedError | exceptions.AskError) or faults.is_passing(exc):
-                    self.look_again()
-                    if not again:
-                        again = True
-                        continue
-                raise faults.translate(exc, doing, self.url, self.timeout_s) from exc
+                address, link, used = self._take(key, until)
+                reply = work(link, again, until)
             except (exceptions.RedisError, OSError) as exc:
                 if link is not None:
-                    self._drop(link)
-                if faults.is_passing(exc) or not sent:
+                    link.disconnect()
+                is_lost = link is not None and faults.is_connection_lost(exc)
+                is_unknown = is_unknown or is_lost
+                is_elsewhere = isinstance(exc, exceptions.MovedError | exceptions.AskError) or faults.is_passing(exc)
+                if link is None or is_elsewhere or self.where.kind != "server":
                     self.look_again()
-                    raise faults.translate(exc, doing, self.url, self.timeout_s) from exc
-                if self.where.kind != "server":
-                    self.look_again()
-                self._drop_idle()
-                if used and not again and not once and not isinstance(exc, exceptions.TimeoutError):
-                    again = True  # it had been idle: most likely the server was started anew meanwhile
+                if is_lost:
+                    self._drop_idle()
+                # One that had been idle: most likely the server was started anew meanwhile.
+                may_help = is_elsewhere or (is_lost and used and not faults.is_timeout(exc))
+                if may_help and not again and SYSTEM_CLOCK.monotonic() < until:
+                    again = True
                     continue
                 reason = faults.translate(exc, doing, self.url, self.timeout_s)
-                raise ReplyLostError(str(reason)) from exc
+                if is_unknown:  # whatever the second try was told: the first one may have been carried out
+                    raise ReplyLostError(str(reason)) from exc
+                raise reason from exc
             except BaseException:
                 if link is not None:
-                    self._drop(link)
+                    link.disconnect()
                 raise
             self._give(address, link)
             return reply
 
-    def _take(self, key: str) -> tuple[Address, redis.Connection, bool]:
+    def _take(self, key: str, until: float) -> tuple[Address, redis.Connection, bool]:
         address = self.address(key)
         idle = self._idle.get(address)
         if idle:
@@ -263,7 +264,10 @@ class Deployment:
                 return address, idle.pop(), True
             except IndexError:
                 pass  # another thread was quicker
-        return address, self.connect(address), False
+        left_s = max(until - SYSTEM_CLOCK.monotonic(), _LEAST_S)
+        link = self.connect(address, timeout_s=min(left_s, self.timeout_s))
+        link.update_current_socket_timeout(self.timeout_s)
+        return address, link, False
 
     def _give(self, address: Address, link: redis.Connection) -> None:
         if link.pid != os.getpid():
@@ -275,10 +279,6 @@ class Deployment:
             idle.append(link)
         else:
             link.disconnect()
-
-    @staticmethod
-    def _drop(link: redis.Connection) -> None:
-        link.disconnect()
 
     def _drop_idle(self) -> None:
         for idle in list(self._idle.values()):

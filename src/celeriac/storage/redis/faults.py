@@ -8,8 +8,14 @@ from redis import exceptions
 
 from celeriac.errors import BrokerError, BrokerUnavailableError, EnqueueRejectedError, StorageError
 
-_PASSING: Final = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED")
-"""Replies of a server that is about to change its mind: a fail-over, a start, a long script."""
+_PASSING: Final = (
+    "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED", "MISCONF",
+)  # fmt: skip
+"""Replies of a server that is about to change its mind: a fail-over, a start, a long script, a disk with an error."""
+
+
+class NoRoomError(EnqueueRejectedError, BrokerUnavailableError):
+    """The server is full: for producers a refusal, for workers a matter of time."""
 
 
 def is_connection_lost(exc: BaseException) -> bool:
@@ -17,6 +23,11 @@ def is_connection_lost(exc: BaseException) -> bool:
     return isinstance(exc, (exceptions.ConnectionError, exceptions.TimeoutError, OSError)) and not isinstance(
         exc, (exceptions.BusyLoadingError, exceptions.AuthenticationError)
     )
+
+
+def is_timeout(exc: BaseException) -> bool:
+    """Whether no answer came in time."""
+    return isinstance(exc, (exceptions.TimeoutError, TimeoutError))
 
 
 def is_passing(exc: BaseException) -> bool:
@@ -43,11 +54,11 @@ def is_out_of_memory(exc: BaseException) -> bool:
 def translate(exc: BaseException, doing: str, url: str, timeout_s: float) -> BrokerError:
     """Our error for what the driver reported while we were `doing` something with the server at `url`."""
     if is_out_of_memory(exc):
-        return EnqueueRejectedError(
+        return NoRoomError(
             f"could not {doing} {url}: the server holds as much as its maxmemory allows and refuses writes; "
             "raise maxmemory or let workers drain the queues"
         )
-    if isinstance(exc, exceptions.TimeoutError):
+    if is_timeout(exc):
         return BrokerUnavailableError(f"could not {doing} {url}: no answer within {timeout_s:g} s")
     if isinstance(exc, (exceptions.AuthenticationError, exceptions.AuthorizationError)) or str(exc).startswith(
         ("NOAUTH", "WRONGPASS")

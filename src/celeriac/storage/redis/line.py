@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis.asyncio as aio
@@ -13,6 +14,7 @@ from redis.backoff import NoBackoff
 
 from celeriac.storage.redis import faults
 from celeriac.storage.redis.deployment import ReplyLostError
+from celeriac.storage.redis.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 
 _GRACE_S: Final = 1.5
 """An answer that is this late after a blocking command's time is none: the connection is half open."""
+
+
+class CalledOffError(asyncio.CancelledError):
+    """The caller was cancelled while commands were on their way; `replies` is what the server said to them."""
+
+    def __init__(self, replies: list[Any]) -> None:
+        super().__init__()
+        self.replies = replies
 
 
 class Line:
@@ -39,6 +49,7 @@ class Line:
         self._deployment = deployment
         self._key = key
         self._link: aio.Connection | None = None
+        self._wire: Wire | None = None
         self._turn = asyncio.Lock()
         self._on_connect = on_connect
 
@@ -68,6 +79,7 @@ class Line:
         *,
         block_s: float = 0.0,
         heard: Callable[[int, Any], None] | None = None,
+        called_off: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Any]:
         """Send several commands in one write and read all replies.
 
@@ -76,9 +88,14 @@ class Line:
             doing: For messages.
             block_s: How long the server may take over a blocking one.
             heard: Told each reply with its index as it comes; it must not raise.
+            called_off: Called when the caller is cancelled meanwhile; the replies are awaited all the same.
+
+        Raises:
+            CalledOffError: The caller was cancelled; it has the replies, and must be raised again.
+            BrokerError: As `Deployment.run`.
         """
         async with self._turn:
-            return await self._exchange(commands, doing, block_s=block_s, heard=heard)
+            return await self._exchange(commands, doing, block_s=block_s, heard=heard, called_off=called_off)
 
     async def _exchange(
         self,
@@ -87,29 +104,33 @@ class Line:
         *,
         block_s: float = 0.0,
         heard: Callable[[int, Any], None] | None = None,
+        called_off: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Any]:
         again = False
+        packed = b"".join([pack_command(tuple(each)) for each in commands])
         while True:
             sent = False
             try:
-                link = self._link or await self._connect()
+                if self._link is None:
+                    await self._connect()
+                wire = self._wire
+                if wire is None:
+                    wire = self._wire = Wire.over(self._link)
                 sent = True
-                # redis-py's asyncio connection packs in Python, which took a sixth of a busy worker's time
-                await link.send_packed_command(
-                    b"".join([pack_command(tuple(each)) for each in commands]), check_health=False
-                )
-                replies = []
-                for index in range(len(commands)):
-                    reply = await link.read_response(
-                        disable_decoding=True, timeout=block_s + _GRACE_S if block_s else self._deployment.timeout_s
-                    )
-                    if heard is not None:
-                        heard(index, reply)
-                    replies.append(reply)
-                return replies
-            except exceptions.NoScriptError:
-                if len(commands) > 1:
-                    await self.drop()  # replies of the others are still on their way
+                timeout_s = block_s + _GRACE_S if block_s else self._deployment.timeout_s
+                try:
+                    return await wire.ask(packed, len(commands), timeout_s, heard)
+                except asyncio.CancelledError as cancelled:
+                    if called_off is None:
+                        raise
+                    try:
+                        await called_off()
+                        late = wire.ask_on(timeout_s)
+                        replies = wire.replies if late is None else await late
+                    except (exceptions.RedisError, OSError):
+                        raise cancelled from None
+                    raise CalledOffError(replies) from None
+            except (exceptions.NoScriptError, CalledOffError):
                 raise
             except (exceptions.RedisError, OSError) as exc:
                 await self.drop()
@@ -153,7 +174,7 @@ class Line:
             if self._on_connect is not None:
                 await self._on_connect(self)
         except BaseException:
-            self._link = None
+            self._link = self._wire = None
             await link.disconnect(nowait=True)
             raise
         return cast("aio.Connection", link)
@@ -175,7 +196,7 @@ class Line:
             if link is None:
                 async with self._turn:
                     link = await self._connect()
-            return await link.read_response(disable_decoding=True, timeout=float("inf"))
+            return await link.read_response(disable_decoding=True, timeout=math.inf)
         except (exceptions.RedisError, OSError) as exc:
             await self.drop()
             raise faults.translate(exc, "listen to", self._deployment.url, self._deployment.timeout_s) from exc
@@ -197,6 +218,6 @@ class Line:
 
     async def drop(self) -> None:
         """Close the connection; the next call opens another."""
-        link, self._link = self._link, None
+        link, self._link, self._wire = self._link, None, None
         if link is not None:
             await link.disconnect(nowait=True)

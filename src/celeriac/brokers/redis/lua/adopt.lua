@@ -3,6 +3,7 @@
 -- Returns {lives, then per message id, delivery, queue, blob}.
 -- include results.lua
 -- include common.lua
+-- include room.lua
 local from, heir, tag = ARGV[5], ARGV[6], ARGV[7]
 local lease = ARGV[8]
 local mine, theirs = redis.call('HGET', S .. 'incs', heir), redis.call('HGET', S .. 'incs', from)

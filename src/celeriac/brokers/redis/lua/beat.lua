@@ -1,6 +1,7 @@
 -- Renews leases. ARGV from 5: incarnations. Returns those that have none.
 -- include results.lua
 -- include common.lua
+-- include room.lua
 local lost = {}
 for i = 5, #ARGV do
   local record = redis.call('HGET', S .. 'incs', ARGV[i])

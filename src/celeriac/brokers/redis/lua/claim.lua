@@ -6,9 +6,16 @@
 -- include results.lua
 -- include common.lua
 -- include ending.lua
+-- include room.lua
 local incarnation, left, tag, lost = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local room, queues = tonumber(ARGV[9]), tonumber(ARGV[10])
 if not redis.call('ZSCORE', S .. 'leases', incarnation) then return {0} end
+
+-- A claim whose reply was given up may come in after the one that asks for what it took. Nobody would ever hear of that.
+local fence = S .. 'fence:' .. incarnation
+local first = redis.call('GET', fence)
+if first and tonumber(tag) < tonumber(first) then return {1, -1, 0} end
+if lost ~= '' then redis.call('SET', fence, tag, 'PX', 86400000) end
 
 for _, late in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, 8)) do
   if late ~= incarnation then finish(late, nil) end

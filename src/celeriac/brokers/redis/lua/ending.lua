@@ -21,6 +21,7 @@ local function finish(incarnation, running)
   end
   redis.call('HDEL', S .. 'incs', incarnation)
   redis.call('ZREM', S .. 'leases', incarnation)
+  redis.call('DEL', S .. 'fence:' .. incarnation)
   -- whoever waits under this incarnation must learn that it ended
   redis.call('ZADD', S .. 'bell:' .. incarnation, 0, '0')
   redis.call('PEXPIRE', S .. 'bell:' .. incarnation, 60000)

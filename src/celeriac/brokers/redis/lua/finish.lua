@@ -2,6 +2,7 @@
 -- include results.lua
 -- include common.lua
 -- include ending.lua
+-- include room.lua
 local running = {}
 for i = 6, #ARGV do running[ARGV[i]] = true end
 local returned = finish(ARGV[5], running)

@@ -4,6 +4,7 @@
 -- include results.lua
 -- include common.lua
 -- include incoming.lua
+-- include room.lua
 local answers = {}
 for p = 6, #ARGV, 6 do
   local base, old, tag, id, due, blob = KEYS[tonumber(ARGV[p])], ARGV[p + 1], ARGV[p + 2], ARGV[p + 3], ARGV[p + 4], ARGV[p + 5]

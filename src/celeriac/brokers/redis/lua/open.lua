@@ -2,6 +2,7 @@
 -- Returns the stamp; -1 when it consumes already.
 -- include results.lua
 -- include common.lua
+-- include room.lua
 if redis.call('HEXISTS', S .. 'incs', ARGV[5]) == 1 then return -1 end
 local queues = {}
 for i = 8, #ARGV do

@@ -3,6 +3,7 @@
 -- include results.lua
 -- include common.lua
 -- include ending.lua
+-- include room.lua
 local returned = 0
 for _, incarnation in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'LIMIT', 0, ARGV[5])) do
   returned = returned + finish(incarnation, nil)

@@ -9,6 +9,7 @@
 -- include common.lua
 -- include incoming.lua
 -- include returning.lua
+-- include room.lua
 local incarnation, p = ARGV[5], 7
 local answers = {}
 local header, kind, state, expires, successors
