@@ -28,9 +28,10 @@ local function hand_out(base, k, ids, holds, its_tag)
   if #ids == 0 then return end
   local blobs = redis.call('HMGET', base .. ':m', unpack(ids))
   local counts = redis.call('EXISTS', base .. ':d') == 1 and redis.call('HMGET', base .. ':d', unpack(ids))
+  local byte = string.byte
   for i = 1, #blobs do
     room = room - #blobs[i]
-    if string.byte(blobs[i]) == 153 and holds then
+    if byte(blobs[i]) == 153 and holds then
       local _, _, terms = gates().terms(blobs[i])
       holds[2 * i] = '!' .. holds[2 * i] .. ':' .. terms
     end
