@@ -46,7 +46,7 @@ def test_no_results() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("redis://host/0", "asks for Redis, which is not built yet in this version; there is: memory://, sqlite:///"),
+        ("amqp://host/0", "asks for RabbitMQ, which is not built yet in this version; there is: memory://, sqlite:///"),
         ("amqp://", "RabbitMQ"),
         ("amqp", "RabbitMQ"),
         ("postgresql+psycopg://h/d", "PostgreSQL"),
@@ -67,7 +67,8 @@ def test_no_results() -> None:
         ("sqlite:///dir/", "names no file; write sqlite:///dir/celeriac.db"),
         ("sqlite:///:memory:", "write memory://"),
         ("sqlite:///a%00b", "NUL"),
-        ("redis://a;redis://b", "failover lists are not built yet"),
+        ("redis://a;redis://b", "names one server, this one lists 2"),
+        ("amqp://a;amqp://b", "failover lists are not built yet"),
     ],
 )
 def test_urls_that_lead_nowhere(url: str, says: str) -> None:

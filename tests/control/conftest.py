@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fleet import Fleet
+from control_fleet import Fleet
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from fleet import Fleet, wait_until
+from control_fleet import Fleet, wait_until
 
 from servers import CelerySide
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fleet import Fleet, wait_until
+from control_fleet import Fleet, wait_until
 
 from celeriac.worker.control import Control
 

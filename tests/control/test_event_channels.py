@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from fleet import wait_until
+from control_fleet import wait_until
 
 from celeriac.brokers.memory import MemoryEvents
 from celeriac.brokers.redis import RedisEvents

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from fleet import wait_until
+from control_fleet import wait_until
 
 from celeriac import Celeriac, Reject
 from celeriac.brokers.memory import MemoryEvents

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from fleet import wait_until
+from control_fleet import wait_until
 
 from celeriac.brokers.redis import RedisControl
 from celeriac.brokers.redis.control import Count, matches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet import Fleet, wait_until
+from control_fleet import Fleet, wait_until
 
 from celeriac import Celeriac
 from celeriac.errors import ConfigError

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fleet import Fleet
+from interop_fleet import Fleet
 
 from servers import RedisServer
 from servers.celery_env import CeleryEnvironment

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest
+from interop_fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest
 
 from celeriac.errors import TaskRevokedError
 from servers import CeleryCallError, wait_until

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fleet import Fleet
+from interop_fleet import Fleet
 
 from servers import wait_until
 

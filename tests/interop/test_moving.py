@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fleet import Fleet, only_newest
+from interop_fleet import Fleet, only_newest
 
 from servers import wait_until
 

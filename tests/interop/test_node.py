@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet import OurSide
+from interop_fleet import OurSide
 
 from servers import NodeEnvironment, Program
 from servers.celery_env import INTEROP

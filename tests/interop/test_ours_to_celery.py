@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest
+from interop_fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest
 
 from celeriac.errors import (
     MaxRetriesExceededError,

@@ -274,7 +274,7 @@ class RateLimit(Kind[str]):
 
     def convert(self, value: Any) -> str:
         if type(value) in (int, float) and math.isfinite(value) and value >= 0:
-            return f"{value:f}".rstrip("0").rstrip(".") + "/s"
+            return f"{abs(value):f}".rstrip("0").rstrip(".") + "/s"  # abs: of -0.0
         if not isinstance(value, str):
             raise ValueError
         number, slash, unit = value.partition("/")

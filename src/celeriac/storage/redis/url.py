@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -92,15 +93,16 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
             ConfigError: The message says what is wrong; it shows no password.
         """
         options = dict(options or {})
-        first, *others = url.strip().split(";")
+        first, *others = re.split(r";(?=[a-z+-]+://)", url.strip())
         scheme, _, rest = first.partition("://")
         scheme = scheme.lower()
         kind, tls = _SCHEMES[scheme]
-        rest, _, query = rest.partition("?")
+        # up to the last "@": a password may hold anything, and no part of it may be taken for something that is shown
+        userinfo, _, place = rest.rpartition("@")
+        place, _, query = place.partition("?")
         asked = dict(parse_qsl(query, keep_blank_values=True))
         for other in others:  # the options of a list stand behind its last member
             asked |= dict(parse_qsl(other.partition("?")[2], keep_blank_values=True))
-        userinfo, _, place = rest.rpartition("@")
         user, _, password = userinfo.partition(":")
         username = unquote(asked.pop("username", "") or user) or None
         secret = unquote(asked.pop("password", "") or password) or None
