@@ -9,6 +9,7 @@ import pytest
 
 from celeriac import Celeriac
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
+from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.testing import ManualClock
 
 
@@ -122,3 +123,55 @@ def test_many_threads_open_one_broker(monkeypatch: pytest.MonkeyPatch) -> None:
         thread.join(10)
     assert opened == [1]
     assert app.broker.depth()["celery"].ready == 20
+
+
+async def test_an_outcome_that_was_unknown_once_stays_unknown(
+    celeriac_app: Celeriac, celeriac_clock: Ticking, flaky: list[Any]
+) -> None:
+    """What the last try was told does not mean that the task will not run: an earlier one may have stored it."""
+    for last in (EnqueueRejectedError("full"), BrokerUnavailableError("down")):
+        errors = [BrokerUnavailableError("down"), EnqueueUnknownError("lost", task_ids=("a",)), *[last] * 9]
+        flaky[:] = errors
+        with pytest.raises(EnqueueUnknownError, match="lost") as caught:
+            celeriac_app.send_task("work")
+        assert caught.value.task_ids == ("a",)
+        flaky[:] = errors
+        with pytest.raises(EnqueueUnknownError, match="lost"):
+            await celeriac_app.asend_task("work")
+
+
+async def test_a_refusal_is_not_repeated(celeriac_app: Celeriac, celeriac_clock: Ticking, flaky: list[Any]) -> None:
+    class FullError(EnqueueRejectedError, BrokerUnavailableError):
+        """As the Redis adapter raises it: for a worker it is a matter of time."""
+
+    flaky += [FullError("full")] * 2
+    with pytest.raises(EnqueueRejectedError, match="full"):
+        celeriac_app.send_task("work")
+    assert len(flaky) == 1
+
+
+async def test_repeats_know_how_much_time_is_left(
+    celeriac_app: Celeriac, celeriac_clock: Ticking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    began = celeriac_clock.monotonic()
+
+    def publish(messages: Any) -> None:
+        told.append(GIVE_UP_AT.get() - began)
+        celeriac_clock.advance(2.0)
+        raise BrokerUnavailableError("slow")
+
+    async def apublish(messages: Any) -> None:
+        publish(messages)
+
+    monkeypatch.setattr(celeriac_app.broker, "publish", publish)
+    monkeypatch.setattr(celeriac_app.broker, "apublish", apublish)
+    with pytest.raises(BrokerUnavailableError, match="slow"):
+        celeriac_app.send_task("work")
+    assert told == [float("inf"), 5.0, 5.0]
+    began = celeriac_clock.monotonic()
+    told.clear()
+    with pytest.raises(BrokerUnavailableError, match="slow"):
+        await celeriac_app.asend_task("work")
+    assert told == [5.0, 5.0, 5.0]
+    assert GIVE_UP_AT.get() == float("inf")

@@ -76,7 +76,6 @@ class Fleet:
         self.url = url
         self.ledger = folder / "ledger"
         self.settings = {
-            "result_backend": "disabled://",
             "worker_lease": LEASE_S,
             "worker_reap_every": 0.5,
             "task_publish_timeout": TIMEOUT_S,

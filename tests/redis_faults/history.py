@@ -42,7 +42,8 @@ def read(path: Path) -> dict[str, list[Run]]:
     runs: dict[str, list[Run]] = defaultdict(list)
     if not path.exists():
         return runs
-    for line in path.read_text().splitlines():
+    whole, _, _ = path.read_text().rpartition("\n")  # a line that crosses a page is seen in two parts
+    for line in whole.splitlines():
         event, task_id, pid, at = line.split()
         if event == "start":
             runs[task_id].append(Run(task_id, int(pid), float(at), None))

@@ -61,7 +61,7 @@ def test_an_outage_longer_than_leases_and_backoff(start_redis, start_fleet, luck
     with fleet.cut(), fleet.producing(luck=luck):
         fleet.wait_ended(60)
         server.stop()
-        pause(6 * LEASE_S)
+        pause(4 * LEASE_S)
         server.start()
         fleet.wait_works()
     fleet.wait_all()
@@ -192,3 +192,27 @@ def test_a_wrong_password_is_said_at_once(start_redis, start_fleet) -> None:
     assert re.search(r"password", worker.log), worker.log
     assert "wrong" not in worker.log.replace("WRONGPASS", ""), "a password in the log"
     assert "Traceback" not in worker.log, worker.log
+
+
+def test_a_password_that_changes_under_a_worker(start_redis, start_fleet) -> None:
+    """It says so, keeps what has ended, and goes on when it is let in again."""
+    server = start_redis()
+    fleet = start_fleet(server.url)
+    app = fleet.app()
+    gate = fleet.folder / "gate"
+    worker = fleet.start()
+    held = {fleet.send(app, str(gate), task="until") for _ in range(2)}
+    fleet.wait(lambda: held <= set(fleet.runs()), "two tasks to run", 10)
+    admin = server.cli()
+    with fleet.cut():
+        admin.config_set("requirepass", "changed")
+        assert server.cut_clients() > 3
+        gate.touch()
+        fleet.wait(lambda: held <= fleet.ended(), "both to end", 10)
+        fleet.wait(lambda: "check user and password" in worker.log, "the worker to say it", 10)
+        fleet.wait(lambda: "cannot settle" in worker.log, "outcomes to wait", 10)
+        admin.config_set("requirepass", "")
+        fleet.wait_works()
+    fleet.wait_all()
+    if fleet.check():  # it took longer than a lease: then the tasks ran again, and that is all
+        assert "lease" in worker.log

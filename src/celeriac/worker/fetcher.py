@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from celeriac.errors import BrokerUnavailableError, LeaseLostError
+from celeriac.errors import BrokerError, LeaseLostError
 from celeriac.worker.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Fetcher:
                 await self._on_lost(lease)
             except Exception as exc:
                 delay_s = self._backoff.next()
-                if isinstance(exc, BrokerUnavailableError):
+                if isinstance(exc, BrokerError):  # its message says all; a stack says nothing to who runs the broker
                     _log.warning("cannot claim (%s); trying again in %.1f s", exc, delay_s)
                 else:
                     _log.exception("the claim loop failed; it goes on in %.1f s", delay_s)

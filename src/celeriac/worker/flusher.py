@@ -131,6 +131,7 @@ class Flusher:
         return True
 
     async def _settle(self, lease: Lease, outcomes: list[Outcome]) -> Sequence[Settled]:
+        is_suspect = False
         while not lease.lost:
             try:
                 answers = await self._settler.settle(lease.consumer, outcomes)
@@ -145,6 +146,9 @@ class Flusher:
                     delay_s = self._backoff.next()
                     _log.warning("cannot settle %d outcomes (%s); trying again in %.1f s", len(outcomes), exc, delay_s)
                     await self._clock.sleep(delay_s)
+                    continue
+                if not is_suspect:  # it may have recovered between the two
+                    is_suspect = True
                     continue
                 # Not a matter of time. Find the outcome that the broker refuses, so that it harms no other.
                 if len(outcomes) > 1:

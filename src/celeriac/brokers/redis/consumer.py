@@ -197,7 +197,13 @@ class RedisConsumer:
 
     async def _give_up(self, lane: _Lane, keys: list[str], replies: list[Any]) -> None:
         """The caller went away: what was taken for him goes back before he is let go."""
-        self._untold = [*await self._read(lane, keys, replies[-1]), *self._untold]
+        if isinstance(replies[-1], Exception):  # the server refused: nothing was taken
+            return
+        try:
+            self._untold = [*await self._read(lane, keys, replies[-1]), *self._untold]
+        except BrokerError as exc:
+            _log.debug("what a claim took that was called off is asked for by the next: %s", exc)
+            return
         await self._return_untold()
 
     async def _called_off_safely(self, work: Coroutine[Any, Any, list[Delivery]]) -> list[Delivery]:
@@ -233,16 +239,21 @@ class RedisConsumer:
                 command = ("EVALSHA", _CLAIM.digest, len(keys), *keys, *args)
                 try:
                     try:
-                        (reply,) = await lane.line.pipe([command], "claim from", called_off=self._called_off)
-                    except NoScriptError:
-                        reply = await lane.line.run(_CLAIM, keys, args, "claim from")
-                except CalledOffError as exc:
-                    await self._give_up(lane, keys, exc.replies)
+                        try:
+                            (reply,) = await lane.line.pipe([command], "claim from", called_off=self._called_off)
+                        except NoScriptError:
+                            reply = await lane.line.run(_CLAIM, keys, args, "claim from")
+                    except CalledOffError as exc:
+                        await self._give_up(lane, keys, exc.replies)
+                        raise
+                    except (ReplyLostError, asyncio.CancelledError):
+                        lane.lost.append(tag)
+                        raise
+                    found += await self._read(lane, keys, reply)
+                except BrokerError:
+                    if found:  # of other nodes of a cluster: the next look meets the error again, with empty hands
+                        break
                     raise
-                except (ReplyLostError, asyncio.CancelledError):
-                    lane.lost.append(tag)
-                    raise
-                found += await self._read(lane, keys, reply)
         if len(lanes) > 1:
             lanes.append(lanes.pop(0))  # no queue of a cluster starves
         return found
@@ -402,10 +413,15 @@ class RedisConsumer:
                         enqueued_at=stored.enqueued_at,
                     )
                 )
-        if foreign:
-            found += await self._import(lane, names, foreign)
-        if self._layout.is_cluster and found:
-            found = await self._without_cancelled(found)
+        try:
+            if foreign:
+                found += await self._import(lane, names, foreign)
+            if self._layout.is_cluster and found:
+                found = await self._without_cancelled(found)
+        except BaseException:
+            # The caller gets none of it, be it what this claim took or what an earlier one had lost.
+            lane.lost += sorted({int(part[1]) for part in reply[3:]})
+            raise
         return found
 
     async def _import(
@@ -421,11 +437,7 @@ class RedisConsumer:
             read.append((message, tag, count))
             args += (number, old_id, tag, message.id, millis(message.not_before), pack(message, now))
         keys = [lane.space.base(name) for name in names]
-        try:
-            answers = await self._desk(lane.space).run(_IMPORT, keys, args, "claim from")
-        except BrokerError:
-            lane.lost += {tag for _, tag, _ in read}  # all of the claim: the caller gets none of it
-            raise
+        answers = await self._desk(lane.space).run(_IMPORT, keys, args, "claim from")
         return [
             Delivery(
                 tag=tag,

@@ -40,6 +40,7 @@ def is_passing(exc: BaseException) -> bool:
                 exceptions.BusyLoadingError,
                 exceptions.ClusterDownError,
                 exceptions.TryAgainError,
+                exceptions.AskError,  # and MovedError: a slot moves
             ),
         )
         or str(exc).startswith(_PASSING)
@@ -60,8 +61,10 @@ def translate(exc: BaseException, doing: str, url: str, timeout_s: float) -> Bro
         )
     if is_timeout(exc):
         return BrokerUnavailableError(f"could not {doing} {url}: no answer within {timeout_s:g} s")
-    if isinstance(exc, (exceptions.AuthenticationError, exceptions.AuthorizationError)) or str(exc).startswith(
-        ("NOAUTH", "WRONGPASS")
+    if (
+        isinstance(exc, (exceptions.AuthenticationError, exceptions.AuthorizationError))
+        or str(exc).startswith(("NOAUTH", "WRONGPASS"))
+        or "unauthenticated" in str(exc)  # of a command that is too long for a stranger
     ):
         return StorageError(f"could not {doing} {url}: {exc}; check user and password of the URL")
     if isinstance(exc, exceptions.NoPermissionError) or str(exc).startswith("NOPERM"):

@@ -136,13 +136,14 @@ class Line:
                 await self.drop()
                 if isinstance(exc, exceptions.MovedError | exceptions.AskError) or faults.is_passing(exc):
                     await asyncio.to_thread(self._deployment.look_again)
-                    if not again:
+                    if not again and len(commands) == 1:
                         again = True
                         continue
                 elif not sent or self._deployment.where.kind != "server":
                     await asyncio.to_thread(self._deployment.look_again)
                 reason = faults.translate(exc, doing, self._deployment.url, self._deployment.timeout_s)
-                if sent and faults.is_connection_lost(exc):
+                # Of several commands one was refused; what became of those behind it is as unknown.
+                if sent and (faults.is_connection_lost(exc) or len(commands) > 1):
                     raise ReplyLostError(str(reason)) from exc
                 raise reason from exc
             except BaseException:
