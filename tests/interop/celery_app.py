@@ -1,4 +1,4 @@
-"""The application of both sides: Celery imports it as it is (from 5.0 on), ours with two words changed (interop_fleet.py)."""
+"""The application of both sides: Celery imports it as it is (from 5.0 on), ours with two words changed."""
 
 import json
 import os

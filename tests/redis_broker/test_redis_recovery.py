@@ -23,7 +23,7 @@ from celeriac.errors import (
     StorageError,
 )
 from celeriac.interfaces.deadline import GIVE_UP_AT
-from celeriac.model import Cancellation, Done, Outgoing, Settled, new_incarnation
+from celeriac.model import Cancellation, Done, Outgoing, Settled, Unique, new_incarnation
 from celeriac.storage.redis import load
 
 CLAIM = load("celeriac.brokers.redis.lua", "claim")
@@ -276,6 +276,21 @@ async def test_what_ran_before_its_producer_heard_of_it_does_not_run_again(
         assert await consumer.claim(limit=10, wait_s=0) == []
     broker.publish(again[2:])
     assert await consumer.claim(limit=10, wait_s=0) == []
+
+
+def test_who_repeats_hears_again_what_was_dropped(redis_server, start_proxy, open_broker) -> None:
+    """Of unique tasks, where the first answer was lost."""
+    proxy = start_proxy(*redis_server.address)
+    broker = open_broker(redis_server.url_at(proxy.port))
+    unique = Unique(key="report", ttl_s=60.0)
+    first, second = message(unique=unique), message(unique=unique)
+    assert broker.publish([first]) == {}
+    broker.close()
+    proxy.lose_next_reply(b"EVALSHA")
+    with pytest.raises(EnqueueUnknownError):
+        broker.publish([second])
+    assert broker.publish([second]) == {second.id: first.id}
+    assert [each.id for each in broker.peek("q")] == [first.id]
 
 
 async def test_a_publish_that_comes_in_after_it_was_repeated_is_not_carried_out(

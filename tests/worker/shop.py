@@ -216,6 +216,11 @@ def make_links(url: str) -> Links:
         sqlite = SqliteBroker(url, durability="process")
         store = SqliteResultStore(url, durability="process")
         return Links(broker=sqlite, results=store, control=SqliteControl(url), fused=True)
+    if url.startswith("redis:"):
+        from celeriac.brokers.redis import RedisBroker, RedisControl
+        from celeriac.results.redis import RedisResultStore
+
+        return Links(broker=RedisBroker(url), results=RedisResultStore(url), control=RedisControl(url), fused=True)
     from celeriac.brokers.memory.broker import MemoryBroker
     from celeriac.brokers.memory.control import MemoryControl
     from celeriac.results.memory.store import MemoryResultStore

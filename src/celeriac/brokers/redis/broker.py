@@ -11,6 +11,10 @@ Keys, all behind `<global_keyprefix>celeriac:`. Per queue, in one slot by the br
     {queue}:x        zset    id -> when it was buried
     {queue}:n        string  the last sequence number
     {queue}:w        zset    one member: wakes one consumer that waits; says nothing of messages
+    {queue}:q        zset    as r: limited messages that wait, which are not in r
+    {queue}:l:<key>  zset    as r: those of one limit, its line
+    {queue}:g        zset    as r: heads of lines whose gate was open when somebody looked; where claims look
+    {queue}:t        zset    key of a limit -> when its next token comes, epoch ms: when to look at its line again
 
 Per space, which is the whole server, or on a cluster one queue (`{queue}:` before each):
 
@@ -23,6 +27,10 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
     stamp            string  how often something was cancelled
     queues           set     queues that were ever used
+    gates            hash    key of a limit -> what is allowed, what is held, GCRA's arrival time, queues (gates.lua)
+    gated            string  '1' while there are gates: a claim need not look for them otherwise
+    gates:swept      string  up to where the last reaping has looked for gates that nobody needs
+    unique:<key>     string  {id, queue, only until its start, until}: the message that holds the key, if it is live
 
 And for all: the channel `news` (`stamp nonce holders`, after each cancellation), lists `heard:<nonce>` (who has heard
 it), and `queues` again, without a space, for who wants to know them all.
@@ -39,7 +47,7 @@ import msgspec
 
 from celeriac.brokers.redis import health
 from celeriac.brokers.redis.consumer import RedisConsumer
-from celeriac.brokers.redis.layout import FOREIGN, Layout, Stored, millis, pack, unpack
+from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Layout, Special, Stored, millis, pack, unpack, unpack_special
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, EnqueueRejectedError, EnqueueUnknownError
 from celeriac.interfaces import BrokerTraits
@@ -73,9 +81,17 @@ TRAITS: Final = BrokerTraits(
     cancel=True,
     notifications=True,
     claims_reap=True,
+    limits=True,
+    unique=True,
 )
 CLUSTER_TRAITS: Final = msgspec.structs.replace(
-    TRAITS, name="redis-cluster", ordering="best-effort", stores_results=False, spans_queues=False
+    TRAITS,
+    name="redis-cluster",
+    ordering="best-effort",
+    stores_results=False,
+    spans_queues=False,
+    limits=False,
+    unique=False,
 )
 
 script: Final = partial(load, f"{__package__}.lua")
@@ -150,12 +166,13 @@ class RedisBroker:
     def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
         if not messages:
             return {}
+        dropped: Mapping[TaskId, TaskId] = {}
         if self._is_foreign is None and not self._layout.is_cluster and _are_plain(messages):
             self._publish_fresh(messages)
         else:
-            self._publish_many(messages)
+            dropped = self._publish_many(messages)
         self._probe.signal("published", len(messages))
-        return {}
+        return dropped
 
     def _publish_fresh(self, messages: Sequence[Outgoing]) -> None:
         queue, now = messages[0].queue, self._clock.time()
@@ -174,7 +191,7 @@ class RedisBroker:
 
         self._send(_PUBLISH_FRESH, (space.base(queue),), args, repeat, messages)
 
-    def _publish_many(self, messages: Sequence[Outgoing]) -> None:
+    def _publish_many(self, messages: Sequence[Outgoing]) -> Mapping[TaskId, TaskId]:
         layout, now = self._layout, self._clock.time()
         queues: dict[str, list[Any]] = {}
         lists: list[Any] = []
@@ -192,13 +209,14 @@ class RedisBroker:
                 )
         if layout.is_cluster:
             self._publish_apart(queues, lists, messages)
-            return
+            return {}
         space = layout.space("")
         args = space.head()
         for items in queues.values():
             args = (*args, len(items) // 4, *items)
         keys = tuple(space.base(queue) for queue in queues)
-        self._send(_PUBLISH, keys, (*args, *lists), partial(_repeated, space, list(queues.values()), lists), messages)
+        repeat = partial(_repeated, space, list(queues.values()), lists)
+        return self._send(_PUBLISH, keys, (*args, *lists), repeat, messages)
 
     def _publish_apart(
         self, queues: Mapping[str, Sequence[Any]], lists: Sequence[Any], messages: Sequence[Outgoing]
@@ -233,19 +251,24 @@ class RedisBroker:
         args: Sequence[Any],
         repeat: Callable[[], tuple[Script, Sequence[Any]]],
         messages: Sequence[Outgoing],
-    ) -> None:
+    ) -> Mapping[TaskId, TaskId]:
+        """Run the script; returns the dropped ids, each with the one that holds its unique key."""
         # On a cluster the call may be about some of the messages only.
         is_whole = not self._layout.is_cluster or len({each.queue for each in messages}) == 1
         known = self._lost.get(messages[0].id) if self._lost and is_whole else None
         calls = list(known) if known and all(self._lost.get(each.id) is known for each in messages) else []
         try:
-            self._deployment.run(script, keys, args, "publish to", repeat=repeat, calls=calls)
+            reply = self._deployment.run(script, keys, args, "publish to", repeat=repeat, calls=calls)
         except BrokerError as exc:
             if (explained := _explained(exc, messages)) is exc:
                 raise
             if isinstance(explained, EnqueueUnknownError) and is_whole:
                 self._remember_lost(messages, calls)
             raise explained from exc
+        if type(reply) is int:
+            return {}
+        ids = [each.decode() for each in reply]
+        return dict(zip(ids[::2], ids[1::2], strict=True))
 
     def _remember_lost(self, messages: Sequence[Outgoing], calls: list[str]) -> None:
         """Whoever publishes these again asks the server whether it has carried one of these calls out: their tasks may
@@ -370,7 +393,7 @@ class RedisBroker:
             for queue, (ready, delayed, held, dead, head) in zip(mine, rows, strict=True):
                 if queues is None and not ready + delayed + held + dead:
                     continue
-                oldest = max(0.0, now - unpack(head).enqueued_at) if head and head[:1] != FOREIGN else None
+                oldest = max(0.0, now - _stored(head).enqueued_at) if head and head[:1] != FOREIGN else None
                 depths[queue] = QueueDepth(ready=ready, delayed=delayed, held=held, dead=dead, oldest_ready_s=oldest)
         return depths
 
@@ -565,8 +588,8 @@ def _repeated(space: Space, groups: Sequence[Sequence[Any]], lists: Sequence[Any
     return _PUBLISH, (*args, *lists)
 
 
-def _stored(blob: bytes) -> Stored:
+def _stored(blob: bytes) -> Stored | Special:
     """A message to be shown; an envelope of kombu's that nobody has read yet shows as its bytes."""
     if blob[:1] == FOREIGN:
         return Stored(0, 0.0, None, None, "", b"", blob[1:])
-    return unpack(blob)
+    return unpack(blob) if blob[0] == PLAIN else unpack_special(blob)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
-from celeriac.brokers.redis.layout import FOREIGN, millis, pack, unpack
+from celeriac.brokers.redis.layout import FOREIGN, PLAIN, millis, pack, unpack, unpack_special
 from celeriac.clock import ENTROPY
 from celeriac.errors import BrokerError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
@@ -48,6 +48,7 @@ _RELISTEN_S: Final = 0.5
 _MOST_BYTES: Final = 4 << 20
 """Of one claim, so that a script stays short; one message more than that still comes."""
 _MOST_SETTLED: Final = 1000
+_FOREIGN: Final = FOREIGN[0]
 _INVALIDATED: Final = b"__redis__:invalidate"
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -393,8 +394,11 @@ class RedisConsumer:
         for number, raw_tag, ids, blobs, earlier in reply[3:]:
             tag, queue = int(raw_tag), names[number - 1]
             for raw_id, blob, count in zip(ids, blobs, earlier or repeat(0)):  # noqa: B905 - the last may be endless
-                if blob[:1] == FOREIGN:
-                    foreign.append((number, raw_id.decode(), tag, int(count or 0) + 1, blob[1:]))
+                if blob[0] != PLAIN:
+                    if blob[0] == _FOREIGN:
+                        foreign.append((number, raw_id.decode(), tag, int(count or 0) + 1, blob[1:]))
+                    else:
+                        found.append(_special(tag, raw_id, queue, int(count or 0) + 1, blob))
                     continue
                 stored = unpack(blob)
                 found.append(
@@ -595,6 +599,9 @@ class RedisConsumer:
                 self._entered.add(space.prefix)  # from now on there is a lease to renew in this space, too
             values = iter(reply[1:])
             for raw_id, count, queue, blob in zip(values, values, values, values, strict=True):
+                if blob[0] != PLAIN:
+                    adopted.append(_special(tag, raw_id, queue.decode(), count, blob))
+                    continue
                 stored = unpack(blob)
                 adopted.append(
                     Delivery(
@@ -772,3 +779,19 @@ class RedisConsumer:
     def _check_open(self) -> None:
         if self._is_closed:
             raise LeaseLostError(f"the consumer of incarnation {self._incarnation} is closed; open another one")
+
+
+def _special(tag: int, raw_id: bytes, queue: str, deliveries: int, blob: bytes) -> Delivery:
+    """The delivery of a message that is limited or unique."""
+    stored = unpack_special(blob)
+    return Delivery(
+        tag=tag,
+        id=raw_id.decode(),
+        queue=queue,
+        headers=stored.headers,
+        body=stored.body,
+        priority=stored.priority,
+        deliveries=deliveries,
+        enqueued_at=stored.enqueued_at,
+        limit_key=stored.limit_key,
+    )

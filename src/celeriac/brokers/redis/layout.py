@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -36,15 +37,55 @@ class Stored(msgspec.Struct, array_like=True, frozen=True):
     body: bytes
 
 
+class Special(msgspec.Struct, array_like=True, frozen=True):
+    """One that is limited or unique. Scripts know it by its first byte, and read no further than they must."""
+
+    priority: int
+    limit: tuple[str, int, float, int] | None
+    """Key, how many at once (0: any number), milliseconds between starts (0: no rate), burst."""
+    unique: tuple[str, int, bool] | None
+    """Key, milliseconds, whether it is held only while the message waits."""
+    enqueued_at: float
+    not_before: float | None
+    expires_at: float | None
+    task: str
+    headers: bytes
+    body: bytes
+
+    @property
+    def limit_key(self) -> str | None:
+        return None if self.limit is None else self.limit[0]
+
+
 _encode = msgspec.msgpack.Encoder().encode
+PLAIN: Final = _encode([None] * 7)[0]
+"""The first byte of a stored message without terms."""
 unpack: Final = msgspec.msgpack.Decoder(Stored).decode
+unpack_special: Final = msgspec.msgpack.Decoder(Special).decode
 
 
 def pack(message: Outgoing, now: float) -> bytes:
     """The stored form of a message that comes in at `now` (epoch seconds)."""
+    limit, unique = message.limit, message.unique
+    if limit is None and unique is None:
+        return _encode(
+            (
+                message.priority,
+                now,
+                message.not_before,
+                message.expires_at,
+                message.task,
+                message.headers,
+                message.body,
+            )
+        )
     return _encode(
         (
             message.priority,
+            None
+            if limit is None
+            else (limit.key, limit.concurrency or 0, 1000.0 * (limit.interval_s or 0.0), limit.burst),
+            None if unique is None else (unique.key, max(1, ceil(unique.ttl_s * 1000.0)), unique.until == "start"),
             now,
             message.not_before,
             message.expires_at,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _INCLUDE = "-- include "
 
@@ -31,16 +35,17 @@ def load(package: str, name: str) -> Script:
 
     A line `-- include other.lua` stands for that file of the same folder, or of this module's.
     """
-    folder = files(package)
-    lines = []
-    for line in folder.joinpath(f"{name}.lua").read_text("utf-8").splitlines():
-        if line.startswith(_INCLUDE):
-            other = folder.joinpath(line.removeprefix(_INCLUDE).strip())
-            if not other.is_file():
-                other = files(__package__ or "").joinpath(line.removeprefix(_INCLUDE).strip())
-            lines += other.read_text("utf-8").splitlines()
-        else:
-            lines.append(line)
     # what a server keeps of a script should be short: without comments and indentation
-    kept = [text for line in lines if (text := line.strip()) and not text.startswith("--")]
-    return Script(name, "\n".join(kept) + "\n")
+    lines = [text for line in _read(package, f"{name}.lua") if (text := line.strip()) and not text.startswith("--")]
+    return Script(name, "\n".join(lines) + "\n")
+
+
+def _read(package: str, name: str) -> Iterator[str]:
+    path = files(package).joinpath(name)
+    if not path.is_file():
+        path = files(__package__ or "").joinpath(name)
+    for line in path.read_text("utf-8").splitlines():
+        if line.startswith(_INCLUDE):
+            yield from _read(package, line.removeprefix(_INCLUDE).strip())
+        else:
+            yield line

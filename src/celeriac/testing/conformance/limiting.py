@@ -167,7 +167,7 @@ class LimitingTests(BrokerStage):
                 await holder.close()
             else:
                 await elapse(clock, span * 1.1)
-                assert await broker.reap(limit=9) == 1
+                assert await broker.reap(limit=9) == 1 or broker.traits.claims_reap
             (got,) = await within(asyncio.wait_for(waiting, None))
         if broker.traits.ordering == "fifo":
             assert got.id == (rest[0] if event in ("done", "later", "bury") else first).id, "the next in line"

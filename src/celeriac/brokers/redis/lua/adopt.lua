@@ -20,7 +20,8 @@ for _, queue in ipairs(cmsgpack.unpack(theirs)[3]) do
     local hold = redis.call('HGET', base .. ':h:' .. from, id)
     if hold then
       redis.call('HDEL', base .. ':h:' .. from, id)
-      redis.call('HSET', base .. ':h:' .. heir, id, tag .. ':' .. string.match(hold, ':(.+)$'))
+      local mark, rest = string.match(hold, '^(!?)%d+(:.+)$')
+      redis.call('HSET', base .. ':h:' .. heir, id, mark .. tag .. rest)
       out[#out + 1] = id
       out[#out + 1] = (redis.call('HGET', base .. ':d', id) or 0) + 1
       out[#out + 1] = queue

@@ -2,6 +2,7 @@
 -- drop, ids. An operator's word also takes back an earlier order. Returns how many there were.
 -- include results.lua
 -- include common.lua
+-- include incoming.lua
 local count = 0
 for _, base in ipairs(KEYS) do
   for i = 6, #ARGV do
@@ -21,4 +22,5 @@ for _, base in ipairs(KEYS) do
     end
   end
 end
+if keeper then keeper.tend() end
 return count

@@ -13,7 +13,9 @@ for p = 7, #ARGV, 6 do
     if redis.call('HEXISTS', base .. ':m', id) == 1 then
       local due = redis.call('ZSCORE', base .. ':z', id)
       if due then last = math.max(last, tonumber(due)) end
-      if redis.call('ZREM', base .. ':r', id) + redis.call('ZREM', base .. ':z', id) > 0 then
+      local in_line = redis.call('ZREM', base .. ':q', id) > 0
+      if in_line then gates().quit(base, id, redis.call('HGET', base .. ':m', id)) end
+      if in_line or redis.call('ZREM', base .. ':r', id) + redis.call('ZREM', base .. ':z', id) > 0 then
         redis.call('HDEL', base .. ':m', id)
         redis.call('HDEL', base .. ':d', id)
         removed = true
@@ -47,6 +49,7 @@ for p = 7, #ARGV, 6 do
   end
   answers[#answers + 1] = removed and 'r' or 'm'
 end
+if keeper then keeper.tend() end
 local stamp = redis.call('INCR', S .. 'stamp')
 redis.call('PUBLISH', P .. 'news', stamp .. ' ' .. ARGV[6] .. ' ' .. table.concat(holders, ','))
 return {table.concat(answers), holders}

@@ -13,6 +13,8 @@ local function queue_of(base) return string.sub(base, #P + 2, -2) end
 
 local function ring(base) redis.call('ZADD', base .. ':w', 0, '0') end
 
+-- include gates.lua
+
 -- The order not to run a task, while it is in force: {until, terminate, signal, state, result, expires}.
 local has_orders = nil
 local function ordered(id)
@@ -30,104 +32,8 @@ local function revoked(id, order)
   if R ~= '' and order[4] ~= '' then store(R .. id, order[4], order[5], order[6]) end
 end
 
-local function lives(id)
-  for _, queue in ipairs(redis.call('SMEMBERS', S .. 'queues')) do
-    local base = base_of(queue)
-    if redis.call('HEXISTS', base .. ':m', id) == 1 or redis.call('HEXISTS', base .. ':b', id) == 1 then
-      return true
-    end
-  end
-  return false
-end
-
--- Whether a message that may have been here before is to be taken in.
-local function is_new(id)
-  if lives(id) then return false end
-  if R ~= '' then
-    local meta = redis.call('GET', R .. id)
-    if meta and FINAL[state_of(meta)] then return false end
-  end
-  local order = ordered(id)
-  if order then
-    revoked(id, order)
-    return false
-  end
-  return true
-end
-
-local function admit(base, id, blob, fresh)
-  if fresh ~= '1' and not is_new(id) then return false end
-  return redis.call('HSETNX', base .. ':m', id, blob) == 1
-end
-
 -- The rank of a stored message: its second byte is the priority (a msgpack array begins with its length).
 local function rank_of(blob)
   if string.byte(blob, 1) == 75 then return 9 end
   return 9 - string.byte(blob, 2)
-end
-
--- Puts a message that `m` holds behind its like, or among the delayed ones.
-local function place(base, id, blob, due)
-  if due ~= '' and tonumber(due) > now then
-    redis.call('ZADD', base .. ':z', due, id)
-    if redis.call('ZRANK', base .. ':z', id) == 0 then ring(base) end
-  else
-    local n = redis.call('INCR', base .. ':n')
-    redis.call('ZADD', base .. ':r', rank_of(blob) * RANK + n, id)
-    ring(base)
-  end
-end
-
--- Puts a message that was held back where it was; `hold` is tag:score.
-local function give_back(base, id, hold, counted)
-  local order = ordered(id)
-  if order then
-    redis.call('HDEL', base .. ':m', id)
-    redis.call('HDEL', base .. ':d', id)
-    revoked(id, order)
-    return
-  end
-  if counted then redis.call('HINCRBY', base .. ':d', id, 1) end
-  redis.call('ZADD', base .. ':r', string.match(hold, ':(.+)$'), id)
-end
-
--- Ends an incarnation: all it holds goes back. `running`: ids whose delivery stays counted; nil: all.
-local function finish(incarnation, running)
-  local record = redis.call('HGET', S .. 'incs', incarnation)
-  if not record then return 0 end
-  local returned = 0
-  for _, queue in ipairs(cmsgpack.unpack(record)[3]) do
-    local base = base_of(queue)
-    local held = redis.call('HGETALL', base .. ':h:' .. incarnation)
-    for i = 1, #held, 2 do
-      give_back(base, held[i], held[i + 1], running == nil or running[held[i]] == true)
-      returned = returned + 1
-    end
-    if #held > 0 then
-      redis.call('DEL', base .. ':h:' .. incarnation)
-      ring(base)
-    end
-  end
-  redis.call('HDEL', S .. 'incs', incarnation)
-  redis.call('ZREM', S .. 'leases', incarnation)
-  redis.call('DEL', S .. 'fence:' .. incarnation)
-  -- whoever waits under this incarnation must learn that it ended
-  redis.call('ZADD', S .. 'bell:' .. incarnation, 0, '0')
-  redis.call('PEXPIRE', S .. 'bell:' .. incarnation, 60000)
-  return returned
-end
-
--- Lets delayed messages that have become due run, in the order in which they did; bounded.
-local function promote(base)
-  local due = redis.call('ZRANGEBYSCORE', base .. ':z', '-inf', now, 'LIMIT', 0, 1000)
-  if #due == 0 then return end
-  local blobs = redis.call('HMGET', base .. ':m', unpack(due))
-  local n = redis.call('INCRBY', base .. ':n', #due) - #due
-  local add = {}
-  for i, id in ipairs(due) do
-    add[2 * i - 1] = rank_of(blobs[i]) * RANK + n + i
-    add[2 * i] = id
-  end
-  redis.call('ZADD', base .. ':r', unpack(add))
-  redis.call('ZREM', base .. ':z', unpack(due))
 end

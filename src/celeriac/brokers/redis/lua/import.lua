@@ -3,6 +3,7 @@
 -- blob. Returns a string: '1' held under its own id, '0' not (delayed, a double, cancelled, or the lease is lost).
 -- include results.lua
 -- include common.lua
+-- include incoming.lua
 -- include room.lua
 local answers = {}
 for p = 6, #ARGV, 6 do

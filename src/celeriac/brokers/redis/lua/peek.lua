@@ -15,7 +15,7 @@ for k, base in ipairs(KEYS) do
   if #ARGV > 6 then
     for i = 7, #ARGV do
       local id = ARGV[i]
-      local score = redis.call('ZSCORE', base .. ':r', id)
+      local score = redis.call('ZSCORE', base .. ':r', id) or redis.call('ZSCORE', base .. ':q', id)
       local due = redis.call('ZSCORE', base .. ':z', id)
       if score then
         show(k, 'ready', id, score, '', ':m')
@@ -33,8 +33,10 @@ for k, base in ipairs(KEYS) do
     end
   else
     if state == '' or state == 'ready' then
-      local ready = redis.call('ZRANGE', base .. ':r', 0, limit - 1, 'WITHSCORES')
-      for i = 1, #ready, 2 do show(k, 'ready', ready[i], ready[i + 1], '', ':m') end
+      for _, key in ipairs({':r', ':q'}) do
+        local ready = redis.call('ZRANGE', base .. key, 0, limit - 1, 'WITHSCORES')
+        for i = 1, #ready, 2 do show(k, 'ready', ready[i], ready[i + 1], '', ':m') end
+      end
       local due = redis.call('ZRANGEBYSCORE', base .. ':z', '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
       for i = 1, #due, 2 do show(k, 'ready', due[i], due[i + 1], '', ':m') end
     end
@@ -47,7 +49,7 @@ for k, base in ipairs(KEYS) do
       for _, incarnation in ipairs(incarnations) do
         local held = redis.call('HGETALL', base .. ':h:' .. incarnation)
         for i = 1, #held, 2 do
-          if shown < limit then show(k, 'held', held[i], string.match(held[i + 1], ':(.+)$'), incarnation, ':m') end
+          if shown < limit then show(k, 'held', held[i], string.match(held[i + 1], ':([^:]+)'), incarnation, ':m') end
           shown = shown + 1
         end
       end

@@ -7,6 +7,8 @@
 -- Returns a string with '1' for each that was held and '0' for each that was not, of which nothing was stored.
 -- include results.lua
 -- include common.lua
+-- include incoming.lua
+-- include returning.lua
 -- include room.lua
 local incarnation, p = ARGV[5], 7
 local answers = {}
@@ -23,14 +25,22 @@ for k = 1, tonumber(ARGV[6]) do
   local prefix = common .. ':'
   if common == '' then p = p + n end
   -- all of them leave the incarnation first: a successor may have the id of one of them
-  local mine = {}
+  local mine, special = {}, nil
   for i = 1, n do
     local id, hold = ARGV[ids + i], holds[i]
     if common == '' then prefix = ARGV[tags + i] .. ':' end
-    if hold and not seen[id] and string.sub(hold, 1, #prefix) == prefix then
-      seen[id] = true
-      mine[i] = hold
-      gone[#gone + 1] = id
+    if hold and not seen[id] then
+      local is_mine = string.sub(hold, 1, #prefix) == prefix
+      if not is_mine and string.byte(hold) == 33 and string.sub(hold, 2, #prefix + 1) == prefix then
+        is_mine = true
+        special = special or {}
+        special[i] = {gates().vacate(hold)}
+      end
+      if is_mine then
+        seen[id] = true
+        mine[i] = hold
+        gone[#gone + 1] = id
+      end
     end
   end
   if #gone > 0 then redis.call('HDEL', hold_key, unpack(gone)) end
@@ -49,6 +59,8 @@ for k = 1, tonumber(ARGV[6]) do
     if hold then
       answers[#answers + 1] = '1'
       if state ~= '-' and R ~= '' then store(R .. id, state, result, expires) end
+      local terms = special and special[i]
+      if terms and terms[2] and (kind == 'D' or kind == 'B') then gates().unlock(terms[2], id) end
       if kind == 'D' then
         if successors > 0 then
           redis.call('HDEL', base .. ':m', id)
@@ -64,6 +76,10 @@ for k = 1, tonumber(ARGV[6]) do
         if order then
           revoked(id, order)
         else
+          local own = string.byte(blob) == 153 and gates().terms(blob)
+          if own then gates().said(own) end
+          if own or terms then blob = gates().inherit(blob, terms and terms[3]) end
+          if terms and terms[2] and target ~= base then gates().unlock(terms[2], id, target) end
           redis.call('HSET', target .. ':m', id, blob)
           redis.call('SADD', S .. 'queues', queue_of(target))
           place(target, id, blob, due)
@@ -89,6 +105,8 @@ for k = 1, tonumber(ARGV[6]) do
           redis.call('LPUSH', ARGV[p + 1], ARGV[p + 4])
         elseif admit(KEYS[target], ARGV[p + 1], ARGV[p + 4], ARGV[p + 3]) then
           redis.call('SADD', S .. 'queues', queue_of(KEYS[target]))
+          local limit = string.byte(ARGV[p + 4]) == 153 and gates().terms(ARGV[p + 4])
+          if limit then gates().said(limit) end
           place(KEYS[target], ARGV[p + 1], ARGV[p + 4], ARGV[p + 2])
         end
       end
@@ -100,4 +118,5 @@ for k = 1, tonumber(ARGV[6]) do
     if counted then redis.call('HDEL', base .. ':d', unpack(ended)) end
   end
 end
+if keeper then keeper.tend() end
 return table.concat(answers)

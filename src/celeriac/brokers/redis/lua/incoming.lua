@@ -1,0 +1,47 @@
+-- How messages come in. After common.lua.
+local function lives(id)
+  for _, queue in ipairs(redis.call('SMEMBERS', S .. 'queues')) do
+    local base = base_of(queue)
+    if redis.call('HEXISTS', base .. ':m', id) == 1 or redis.call('HEXISTS', base .. ':b', id) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
+-- Whether a message that may have been here before is to be taken in.
+local function is_new(id)
+  if lives(id) then return false end
+  if R ~= '' then
+    local meta = redis.call('GET', R .. id)
+    if meta and FINAL[state_of(meta)] then return false end
+  end
+  local order = ordered(id)
+  if order then
+    revoked(id, order)
+    return false
+  end
+  return true
+end
+
+local function admit(base, id, blob, fresh)
+  if fresh ~= '1' and not is_new(id) then return false end
+  return redis.call('HSETNX', base .. ':m', id, blob) == 1
+end
+
+-- Puts a message that `m` holds behind its like, or among the delayed ones.
+local function place(base, id, blob, due)
+  if due ~= '' and tonumber(due) > now then
+    redis.call('ZADD', base .. ':z', due, id)
+    if redis.call('ZRANK', base .. ':z', id) == 0 then ring(base) end
+    return
+  end
+  local score = rank_of(blob) * RANK + redis.call('INCR', base .. ':n')
+  local limit = string.byte(blob) == 153 and gates().terms(blob)
+  if limit then
+    gates().join(base, id, score, limit)
+  else
+    redis.call('ZADD', base .. ':r', score, id)
+    ring(base)
+  end
+end
