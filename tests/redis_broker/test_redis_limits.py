@@ -52,7 +52,20 @@ async def consume(broker: RedisBroker) -> AsyncIterator[Callable[..., Any]]:
 
 def left_of(server: redis.Redis) -> set[str]:
     """All keys but those that stay for good: what queues there are, their numbers, wakes, and consumers."""
-    stay = ("queues", "incs", "leases", ":n", ":w", "stamp", "cancelled", "cancelled:until", "bell")
+    stay = (
+        "queues",
+        "incs",
+        "leases",
+        ":n",
+        ":w",
+        "stamp",
+        "cancelled",
+        "cancelled:until",
+        "bell",
+        "sent",
+        "sent:before",
+        "sent:turned",
+    )
     names = {key.decode().removeprefix("celeriac:") for key in server.keys("celeriac:*")}
     return {name for name in names if not name.endswith(stay) and not name.startswith("bell:")}
 

@@ -221,4 +221,6 @@ class Line:
         """Close the connection; the next call opens another."""
         link, self._link, self._wire = self._link, None, None
         if link is not None:
+            if (writer := link._writer) is not None:
+                writer.transport.abort()  # TLS would say goodbye first, and wait for an answer
             await link.disconnect(nowait=True)
