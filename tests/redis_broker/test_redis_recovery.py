@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -386,6 +387,29 @@ def test_no_permission_names_the_guide(redis_server, open_broker) -> None:
     with pytest.raises(StorageError, match=r"docs/how-to/redis\.md"):
         open_broker(redis_server.url.replace("redis://", "redis://poor:pw@")).publish([message()])
     redis_server.cli().execute_command("ACL", "DELUSER", "poor")
+
+
+async def test_the_rights_that_the_guide_gives_are_enough(redis_server, open_broker, consume) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "redis.md").read_text()
+    (rights,) = [line.split() for line in guide.splitlines() if line.startswith("ACL SETUSER")]
+    redis_server.cli().execute_command(*rights)
+    broker = open_broker(redis_server.url.replace("redis://", "redis://celeriac:secret@"))
+    consumer = await consume(broker, "celery")
+    waiting = asyncio.ensure_future(consumer.claim(limit=1, wait_s=10))
+    await eventually(lambda: consumer._waiting, "a claim that waits")
+    redis_server.cli().lpush("celery", KombuForm(Codec()).encode(message(queue="celery")))
+    (taken,) = await waiting
+    await asyncio.to_thread(broker.cancel, [Cancellation(id=taken.id)])
+    assert await consumer.cancelled([taken.id])
+    assert await consumer.settle([Done(delivery=taken)]) == [Settled.OK]
+    broker.publish([message(fresh=True, queue="celery"), message(queue="celery")])
+    await consumer.beat()
+    await broker.reap(limit=10)
+    assert broker.depth()["celery"].ready == 2
+    assert broker.purge(["celery"]) == 2
+    assert broker.check().role == "master"
+    await consumer.close()
+    redis_server.cli().execute_command("ACL", "DELUSER", "celeriac")
 
 
 async def test_a_server_that_is_too_old_is_refused(open_broker, consume) -> None:
