@@ -167,7 +167,7 @@ def test_fifty_clients_lose_the_server_together(start_redis, start_proxy, start_
             seen = proxy.accepted
             pause(0.01)
         assert proxy.connections >= 50, f"{proxy.connections} of {lost} are back after {BACK_S:g} s"
-        assert max(moments.values()) <= 30, f"too many in a tenth of a second: {moments}"
+        assert max(moments.values()) <= 35, f"too many in a tenth of a second: {moments}"
         assert seen - accepted <= 2 * lost, "each connects once or twice"
         fleet.wait_works(app=direct)
     fleet.wait_all(app=direct)

@@ -672,7 +672,7 @@ class RedisConsumer:
             except BrokerError as exc:
                 _log.debug("the news line broke: %s", exc)
                 self._news_id = 0  # a server that was started anew may have given the number to another connection
-                await asyncio.sleep(_RELISTEN_S)
+                await asyncio.sleep(_RELISTEN_S * ENTROPY.uniform(0.2, 1.8))  # not all consumers in one moment
                 continue
             if not isinstance(message, list) or message[0] != b"message":
                 continue
