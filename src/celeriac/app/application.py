@@ -31,6 +31,7 @@ from celeriac.engine.executor import Executor
 from celeriac.engine.outcomes import ResultWriter
 from celeriac.engine.submit import Submitter
 from celeriac.errors import AlreadyRegistered, ConfigError, NotRegistered
+from celeriac.interfaces.meanwhile import MEANWHILE
 from celeriac.model import EMPTY_EMBED, Embed, StoredResult
 from celeriac.model import Retry as RetryPolicy
 from celeriac.model.states import PROPAGATE_STATES
@@ -493,10 +494,15 @@ class Celeriac:
         if self._always_eager:
             return [self._apply(task, *_arguments(call), options, None) for call in calls]
         sent: list[Handle[R]] = []
-        for batch in self._batches(task, calls, options):
-            dropped = self._publisher.publish(
-                batch, retry=options.get("retry"), retry_policy=options.get("retry_policy")
-            )
+        ahead = _Ahead(self._batches(task, calls, options))
+        while (batch := ahead.take()) is not None:
+            token = MEANWHILE.set(ahead.build)
+            try:
+                dropped = self._publisher.publish(
+                    batch, retry=options.get("retry"), retry_policy=options.get("retry_policy")
+                )
+            finally:
+                MEANWHILE.reset(token)
             sent += [self._handle(message, dropped) for message in batch]
         return sent
 
@@ -769,3 +775,37 @@ def _is_redefined(known: Task[Any, Any], task: Task[Any, Any]) -> bool:
 
 def _first(own: Any, default: Any) -> Any:
     return default if own is None else own
+
+
+class _Ahead:
+    """Batches of messages, each built when it is taken, or before, while the last one is on its way."""
+
+    __slots__ = ("_batches", "_error", "_is_built", "_next")
+
+    def __init__(self, batches: Iterable[list[Outgoing]]) -> None:
+        self._batches = iter(batches)
+        self._next: list[Outgoing] | None = None
+        self._error: BaseException | None = None
+        self._is_built = False
+
+    def build(self) -> None:
+        """Build the next one; what goes wrong is raised where it is taken."""
+        if self._is_built:
+            return
+        self._is_built = True
+        try:
+            self._next = next(self._batches, None)
+        except BaseException as exc:
+            self._error = exc
+
+    def take(self) -> list[Outgoing] | None:
+        """The next one; None: that was the last.
+
+        Raises:
+            BaseException: What the caller's iterable, or building a message, raised.
+        """
+        self.build()
+        self._is_built = False
+        if self._error is not None:
+            raise self._error
+        return self._next
