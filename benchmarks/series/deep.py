@@ -13,9 +13,11 @@ from benchmarks.figure import Figure, Series, Target, Values
 from benchmarks.record import middle, rate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.bench import Bench
 
-_DRAINS = 3
+DRAINS = 3
 
 
 def _first_of(bench: Bench, depth: int) -> Values:
@@ -27,7 +29,7 @@ def _first_of(bench: Bench, depth: int) -> Values:
         side.produce("noop", "many", depth)
         side.save(saved)
     rates = []
-    for _ in range(_DRAINS):
+    for _ in range(DRAINS):
         side.load(saved)
         with side.worker("-c", "2") as worker:
             bench.wait_for(worker, count)
@@ -35,29 +37,29 @@ def _first_of(bench: Bench, depth: int) -> Values:
     return {"rate": median(rates)}
 
 
-def _shallow(bench: Bench) -> Values:
-    return _first_of(bench, 10_000)
-
-
-def _million(bench: Bench) -> Values:
-    return _first_of(bench, 1_000_000)
-
-
-DEEP = Series(
-    name="deep",
-    contestants={"shallow": _shallow, "million": _million},
-    figures=(
-        Figure(
-            name="deep-rate",
-            what="1,000,000 ready tasks: drain rate of the first 10,000",
-            unit="/s",
-            better="more",
-            value=lambda found: found["million"]["rate"],
-            base=lambda found: found["shallow"]["rate"],
-            base_name="10,000 ready",
-            needs=("million",),
-            compares=("shallow",),
-            targets=(Target("ratio", "at least", 0.9),),
+def deep_series(first_of: Callable[[Bench, int], Values]) -> Series:
+    """The series, by what drains the first 10,000 of so many tasks and says the rate."""
+    return Series(
+        name="deep",
+        contestants={
+            "shallow": lambda bench: first_of(bench, 10_000),
+            "million": lambda bench: first_of(bench, 1_000_000),
+        },
+        figures=(
+            Figure(
+                name="deep-rate",
+                what="1,000,000 ready tasks: drain rate of the first 10,000",
+                unit="/s",
+                better="more",
+                value=lambda found: found["million"]["rate"],
+                base=lambda found: found["shallow"]["rate"],
+                base_name="10,000 ready",
+                needs=("million",),
+                compares=("shallow",),
+                targets=(Target("ratio", "at least", 0.9),),
+            ),
         ),
-    ),
-)
+    )
+
+
+DEEP = deep_series(_first_of)

@@ -10,13 +10,12 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.figure import Figure, Series, Target, Values
 from benchmarks.record import middle, rate
+from benchmarks.series.deep import DRAINS, deep_series
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
-
-_DRAINS = 3
+    from benchmarks.figure import Values
 
 
 def _first_of(bench: Bench, depth: int) -> Values:
@@ -25,7 +24,7 @@ def _first_of(bench: Bench, depth: int) -> Values:
     rates = []
     left = 0
     side = bench.ours()
-    for _ in range(_DRAINS):
+    for _ in range(DRAINS):
         if left < count:
             side.empty()
             side.fill("noop", depth)
@@ -38,29 +37,4 @@ def _first_of(bench: Bench, depth: int) -> Values:
     return {"rate": median(rates)}
 
 
-def _shallow(bench: Bench) -> Values:
-    return _first_of(bench, 10_000)
-
-
-def _million(bench: Bench) -> Values:
-    return _first_of(bench, 1_000_000)
-
-
-DEEP = Series(
-    name="deep",
-    contestants={"shallow": _shallow, "million": _million},
-    figures=(
-        Figure(
-            name="deep-rate",
-            what="a queue of 1,000,000: drain rate of 10,000",
-            unit="/s",
-            better="more",
-            value=lambda found: found["million"]["rate"],
-            base=lambda found: found["shallow"]["rate"],
-            base_name="a queue of 10,000",
-            needs=("million",),
-            compares=("shallow",),
-            targets=(Target("ratio", "at least", 0.9),),
-        ),
-    ),
-)
+DEEP = deep_series(_first_of)
