@@ -30,7 +30,7 @@ def lines(health: Health) -> Iterator[Line]:
             "redis",
             "note",
             found,
-            "scripts can break out of this release (CVE-2025-49844): upgrade it, and let nobody else reach it",
+            "scripts can break out of it (CVE-2025-49844) unless its packager mended that: upgrade, let nobody else in",
         )
     else:
         yield "redis", "ok", found, ""
