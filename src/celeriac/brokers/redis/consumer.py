@@ -19,7 +19,7 @@ import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
 from celeriac.brokers.redis.layout import FOREIGN, PLAIN, millis, pack, unpack, unpack_special
-from celeriac.clock import ENTROPY
+from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
 from celeriac.storage.redis import CalledOffError, Line, ReplyLostError, load
@@ -417,8 +417,9 @@ class RedisConsumer:
         try:
             if foreign:
                 found += await self._import(lane, names, foreign)
-            if self._layout.is_cluster and found:
-                found = await self._without_cancelled(found)
+            if self._layout.is_cluster and found and await self.cancelled([each.id for each in found]):
+                # The order came while its message was in no queue that was known. The worker asks, and ends it.
+                self._stamp += 1
         except BaseException:
             # The caller gets none of it, be it what this claim took or what an earlier one had lost.
             lane.lost += sorted({int(part[1]) for part in reply[3:]})
@@ -453,14 +454,6 @@ class RedisConsumer:
             for (message, tag, count), answer in zip(read, answers, strict=True)
             if answer == ord("1")
         ]
-
-    async def _without_cancelled(self, found: list[Delivery]) -> list[Delivery]:
-        """On a cluster, an order may have come while its message was in no queue that was known."""
-        orders = {order.id for order in await self.cancelled([each.id for each in found])}
-        if not orders:
-            return found
-        self._stamp += 1  # the worker asks, and ends them with their results
-        return found
 
     # -- settling ---------------------------------------------------------------------------------------------------
 
@@ -673,7 +666,7 @@ class RedisConsumer:
             except BrokerError as exc:
                 _log.debug("the news line broke: %s", exc)
                 self._news_id = 0  # a server that was started anew may have given the number to another connection
-                await asyncio.sleep(_RELISTEN_S * ENTROPY.uniform(0.2, 1.8))  # not all consumers in one moment
+                await SYSTEM_CLOCK.sleep(_RELISTEN_S * ENTROPY.uniform(0.2, 1.8))  # not all consumers in one moment
                 continue
             if not isinstance(message, list) or message[0] != b"message":
                 continue

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerError, StorageError
 
 if TYPE_CHECKING:
@@ -96,11 +96,11 @@ def examine(deployment: Deployment) -> Health:
     info = read_info(deployment)
     times = []
     for _ in range(_PINGS):
-        began = time.perf_counter()
+        began = SYSTEM_CLOCK.monotonic()
         deployment.call("ask", "PING")
-        times.append((time.perf_counter() - began) * 1000.0)
+        times.append((SYSTEM_CLOCK.monotonic() - began) * 1000.0)
     seconds, micros = deployment.call("ask", "TIME")
-    ahead_s = int(seconds) + int(micros) / 1e6 - time.time()
+    ahead_s = int(seconds) + int(micros) / 1e6 - SYSTEM_CLOCK.time()
     times.sort()
     return Health(
         product="Valkey" if "valkey_version" in info else "Redis",
