@@ -145,10 +145,13 @@ class Deployment:
         from redis.cluster import ClusterNode, RedisCluster
 
         where = self.where
+        # A node that hangs is asked, too, and after a call that waited for it: little may be added to that time.
+        each_s = min(1.0, self.timeout_s / 10.0)
         kwargs: dict[str, Any] = {
             "username": where.username,
             "password": where.password,
-            "socket_timeout": self.timeout_s,
+            "socket_timeout": each_s,
+            "socket_connect_timeout": each_s,
             "protocol": 2,
         }
         if where.tls:
