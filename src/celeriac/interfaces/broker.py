@@ -175,6 +175,9 @@ class Broker(Protocol):
         published). What is marked and held is handed out again when it comes back, or dropped; what is marked and
         published later likewise.
 
+        With `hand_out`, a message is never dropped: one that waits is marked, and handed out now if it was delayed; so
+        is what is held and comes back, or is published later.
+
         Whenever the broker drops a message for an order with a `result`, now or later, it stores that result with it,
         where the store may (`states.may_follow`). The caller stores the others: of ids that nobody may ever publish.
         """
@@ -223,6 +226,9 @@ class Consumer(Protocol):
         """Say how deliveries ended, all in one transaction: result, successors and acknowledgement of each together.
 
         A result is written only where the store may (`states.may_follow`); successors are published as by `publish`.
+        With `traits.stores_results`, and a result store of the same URL, an outcome's `workflow` is carried out with
+        it, in the order that `model.Workflow` gives; the release of a join that its arrival completes is published
+        like a successor, once, and marked so that no worker of Celery's publishes the chord's body as well.
 
         Returns:
             One answer per outcome, in order. LEASE_LOST means that nothing of that outcome was stored.

@@ -9,21 +9,23 @@ from celeriac.model.delivery import (
     Done,
     Later,
     Outcome,
-    Outgoing,
     Peeked,
     QueueDepth,
     Release,
     Settled,
-    StoredResult,
 )
 from celeriac.model.ids import Incarnation, TaskId, new_incarnation, new_task_id
 from celeriac.model.limit import Admission, Limit, Unique
 from celeriac.model.message import EMPTY_EMBED, Embed, Headers, Message
+from celeriac.model.outgoing import Outgoing
 from celeriac.model.retry import Retry
+from celeriac.model.stored import Record, StoredResult
+from celeriac.model.workflow import Arrival, Join, Workflow
 
 __all__ = [
     "EMPTY_EMBED",
     "Admission",
+    "Arrival",
     "Bury",
     "Cancellation",
     "Cancelled",
@@ -33,6 +35,7 @@ __all__ = [
     "Embed",
     "Headers",
     "Incarnation",
+    "Join",
     "Later",
     "Limit",
     "Message",
@@ -40,12 +43,14 @@ __all__ = [
     "Outgoing",
     "Peeked",
     "QueueDepth",
+    "Record",
     "Release",
     "Retry",
     "Settled",
     "StoredResult",
     "TaskId",
     "Unique",
+    "Workflow",
     "new_incarnation",
     "new_task_id",
 ]

@@ -1,4 +1,4 @@
-"""What passes between the engine and a broker: outgoing messages, leased deliveries, outcomes, settlements."""
+"""What passes between the engine and a broker: leased deliveries, outcomes, settlements."""
 
 from __future__ import annotations
 
@@ -6,32 +6,9 @@ from enum import Enum
 
 import msgspec
 
-from celeriac.model.limit import Admission, Unique
-
-
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """An encoded message on its way into a broker. The adapter stores `headers` and `body` without reading them."""
-
-    id: str
-    task: str
-    """The task's name, for listings; never used to route."""
-    queue: str
-    headers: bytes
-    """A JSON object in UTF-8 (a `model.Headers`)."""
-    body: bytes
-    priority: int = 0
-    """0 to 9, higher sooner."""
-    not_before: float | None = None
-    """Wall-clock epoch seconds; None or the past: ready at once."""
-    expires_at: float | None = None
-    fresh: bool = False
-    """The sender has just made this id and publishes it for the first time, so no store can know it: an adapter may
-    skip looking for a double. Never set on a repeat."""
-    limit: Admission | None = None
-    """What must hold before it is handed out; only where `traits.limits`. In a `Later`, None keeps what it had."""
-    unique: Unique | None = None
-    """Only where `traits.unique`, and only of a message that is published: a `Later` keeps its key, a successor has
-    none."""
+from celeriac.model.outgoing import Outgoing
+from celeriac.model.stored import StoredResult
+from celeriac.model.workflow import Workflow
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,23 +29,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """The key of its limit, where it has one."""
 
 
-class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's state and result as a result store keeps them."""
-
-    id: str
-    state: str
-    payload: bytes
-    """The result meta: a JSON object in Celery's form (protocol section 8.2)."""
-    expires_at: float | None = None
-    """Wall-clock epoch seconds after which the store may drop it; None keeps it."""
-
-
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The task reached its end (success, failure, revoked): store the result, publish what follows, acknowledge."""
 
     delivery: Delivery
     result: StoredResult | None = None
     successors: tuple[Outgoing, ...] = ()
+    workflow: Workflow | None = None
 
 
 class Later(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -100,6 +67,7 @@ class Bury(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     result: StoredResult | None = None
     successors: tuple[Outgoing, ...] = ()
     """Error callbacks."""
+    workflow: Workflow | None = None
 
 
 Outcome = Done | Later | Release | Bury
@@ -176,3 +144,6 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
     signal: str = "SIGTERM"
     result: StoredResult | None = None
     """What to store when the broker itself drops the message. Only for one that stores results; not read back."""
+    hand_out: bool = False
+    """Do not drop the message, but hand it out, now if it is delayed, to a worker that settles it as revoked: others
+    wait for it (a chord's member, a step of a chain)."""

@@ -1,0 +1,35 @@
+"""A message on its way into a broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from celeriac.model.limit import Admission, Unique
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """An encoded message on its way into a broker. The adapter stores `headers` and `body` without reading them."""
+
+    id: str
+    task: str
+    """The task's name, for listings; never used to route."""
+    queue: str
+    headers: bytes
+    """A JSON object in UTF-8 (a `model.Headers`)."""
+    body: bytes
+    priority: int = 0
+    """0 to 9, higher sooner."""
+    not_before: float | None = None
+    """Wall-clock epoch seconds; None or the past: ready at once."""
+    expires_at: float | None = None
+    fresh: bool = False
+    """The sender has just made this id and publishes it for the first time, so no store can know it: an adapter may
+    skip looking for a double. Never set on a repeat."""
+    limit: Admission | None = None
+    """What must hold before it is handed out; only where `traits.limits`. In a `Later`, None keeps what it had."""
+    unique: Unique | None = None
+    """Only where `traits.unique`, and only of a message that is published: a `Later` keeps its key, a successor has
+    none."""
