@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from celeriac.engine.middleware import Middleware
     from celeriac.errors import (
         CeleriacError,
+        FlowError,
+        FlowFailed,
         Ignore,
         MaxRetriesExceededError,
         Reject,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         TaskError,
         TimeLimitExceeded,
     )
+    from celeriac.flow import Flow, FlowRun, Step
     from celeriac.model import Limit, Retry
 
 _HOME = {
@@ -38,6 +41,10 @@ _HOME = {
     "ConfiguredTask": "celeriac.app.task",
     "EagerResult": "celeriac.app.result",
     "Exchange": "celeriac.app.routing",
+    "Flow": "celeriac.flow",
+    "FlowError": "celeriac.errors",
+    "FlowFailed": "celeriac.errors",
+    "FlowRun": "celeriac.flow",
     "Ignore": "celeriac.errors",
     "Limit": "celeriac.model",
     "MaxRetriesExceededError": "celeriac.errors",
@@ -48,6 +55,7 @@ _HOME = {
     "Signature": "celeriac.canvas",
     "Snooze": "celeriac.errors",
     "SoftTimeLimitExceeded": "celeriac.errors",
+    "Step": "celeriac.flow",
     "Task": "celeriac.app.task",
     "TaskError": "celeriac.errors",
     "TimeLimitExceeded": "celeriac.errors",
@@ -79,6 +87,10 @@ __all__ = [
     "ConfiguredTask",
     "EagerResult",
     "Exchange",
+    "Flow",
+    "FlowError",
+    "FlowFailed",
+    "FlowRun",
     "Ignore",
     "Limit",
     "MaxRetriesExceededError",
@@ -89,6 +101,7 @@ __all__ = [
     "Signature",
     "Snooze",
     "SoftTimeLimitExceeded",
+    "Step",
     "Task",
     "TaskError",
     "TimeLimitExceeded",
