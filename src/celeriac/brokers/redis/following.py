@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celeriac.brokers.redis.layout import millis
-from celeriac.storage.redis.joins import place_of
+from celeriac.storage.redis.joins import arriving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,5 +68,5 @@ class Following:
             at = "" if None in ends else millis(max(each for each in ends if each is not None))
             args += ("A", 0, self._keys.join(join), at, *release, len(arrivals))
             for record, arrival in arrivals:
-                args += (record, arrival.member, place_of(arrival), arrival.payload)
+                args += (record, *arriving(arrival))
         return args + self._closed

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from celeriac.storage.redis import load
-from celeriac.storage.redis.joins import JoinKeys, place_of
+from celeriac.storage.redis.joins import JoinKeys, arriving
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -61,7 +61,7 @@ class Joins:
             for _, members in piece:
                 args += (_latest(members), len(members))
                 for each in members:
-                    args += (each.member, place_of(each), each.payload)
+                    args += arriving(each)
             keys = [self._keys.join(join) for join, _ in piece]
             reply = self._deployment.run(_script("arrive"), keys, args, "count members of joins in")
             complete.update((join, answer == ord("1")) for (join, _), answer in zip(piece, reply, strict=True))

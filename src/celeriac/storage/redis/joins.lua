@@ -22,28 +22,29 @@ end
 
 local function whole(number) return string.format('%.0f', number) end
 
--- Keeps all of it until `at` at least ('' for ever), and a twentieth longer, so that this is written seldom.
--- `left`: the time to live that it had before, in ms, as PTTL says it; `is_new`: a part of it has none yet.
-local function keep(base, at, left, is_new)
+-- Keeps these parts of it until `at` at least ('' for ever), and a twentieth longer, so that this is written seldom.
+-- `left`: the time to live that they had before, in ms, as PTTL says it; `is_new`: one of them has none yet.
+local function keep(base, at, left, is_new, parts)
   if left == -1 then return end
   if at == '' then
-    for _, part in ipairs({'.s', '.t', '.j', '.d', '.e'}) do redis.call('PERSIST', base .. part) end
+    for i = 1, #parts do redis.call('PERSIST', base .. parts[i]) end
     return
   end
   local ends = left < 0 and 0 or epoch() + left
   if tonumber(at) > ends then ends = at + math.max(0, at - epoch()) / 20 elseif not is_new then return end
-  for _, part in ipairs({'.s', '.t', '.j', '.d', '.e'}) do redis.call('PEXPIREAT', base .. part, whole(ends)) end
+  ends = whole(ends)
+  for i = 1, #parts do redis.call('PEXPIREAT', base .. parts[i], ends) end
 end
 
 -- Opens a join of `size` members, unless it was opened before.
 function joins.open(base, size, at)
   if redis.call('EXISTS', base .. '.c') == 1 then return end
   local left = redis.call('PTTL', base .. '.j')
-  if redis.call('SET', base .. '.s', size, 'NX') then keep(base, at, left, true) end
+  if redis.call('SET', base .. '.s', size, 'NX') then keep(base, at, left, true, {'.s', '.j', '.d'}) end
 end
 
 -- Whether a worker of Celery's that keeps no `.d` (before 5.7) has brought this member.
-local function is_counted(base, is_list, member, place)
+local function is_counted(base, is_list, name, place)
   local there
   if is_list then
     there = redis.call('LRANGE', base .. '.j', 0, -1)
@@ -52,56 +53,69 @@ local function is_counted(base, is_list, member, place)
   else
     there = redis.call('ZRANGEBYSCORE', base .. '.j', place, place)
   end
+  local member = string.sub(name, 1, -2 - #place)
   for _, payload in ipairs(there) do
     if string.find(string.sub(payload, 1, 256), member, 1, true) then return true end
   end
   return false
 end
 
--- Lets members arrive, at their `places` ('+inf': none). Returns 'now' when these completed the join, so that what
--- follows is to be published; 'before' when others did, and it is not closed yet; '' when it is not complete, is closed,
--- or a worker of Celery's sees to it.
-function joins.arrive(base, members, places, payloads, at)
+-- Adds pairs of position and payload. A payload that is there already is another member's that is the same: a blank
+-- behind it tells them apart.
+local function add(j, added)
+  if redis.call('ZADD', j, 'NX', unpack(added)) == #added / 2 then return end
+  for i = 1, #added, 2 do
+    local score, payload = added[i], added[i + 1]
+    if tonumber(redis.call('ZSCORE', j, payload)) ~= tonumber(score) then
+      repeat payload = payload .. ' ' until redis.call('ZADD', j, 'NX', score, payload) == 1
+    end
+  end
+end
+
+-- Lets members arrive. `where`: for each, the place in ARGV of its name <member>:<position>, position ('+inf': none)
+-- and payload. Returns 'now' when these completed the join, so that what follows is to be published; 'before' when
+-- others did, and it is not closed yet; '' when it is not complete, is closed, or a worker of Celery's sees to it.
+function joins.arrive(base, where, at)
+  local j, d = base .. '.j', base .. '.d'
   local known = redis.call('MGET', base .. '.c', base .. '.s', base .. '.t')
   local claim, size, extra = known[1], known[2], known[3]
   if claim == 'done' then return '' end
   if claim == OURS then return 'before' end
-  local j, d = base .. '.j', base .. '.d'
-  local count = redis.pcall('ZCARD', j)
-  local is_list = type(count) == 'table'
-  if is_list then count = redis.call('LLEN', j) end -- Celery's result_chord_ordered is off
+  local before = redis.pcall('ZCARD', j)
+  local is_list = type(before) == 'table'
+  if is_list then before = redis.call('LLEN', j) end -- Celery's result_chord_ordered is off
   local left = redis.call('PTTL', size and base .. '.s' or j)
-  local is_first, before = count == 0, count
-  local strangers = count > redis.call('SCARD', d)
-  for start = 1, #members, 1000 do
-    local names, added, last = {}, {}, math.min(#members, start + 999)
-    for i = start, last do names[#names + 1] = members[i] .. ':' .. places[i] end
+  local count = before
+  local strangers = before > 0 and before > redis.call('SCARD', d)
+  for start = 1, #where, 1000 do
+    local last, names, fresh, payloads, seen = math.min(#where, start + 999), {}, {}, {}, {}
+    for i = start, last do names[i - start + 1] = ARGV[where[i]] end
     local arrived = redis.call('SMISMEMBER', d, unpack(names))
-    for i = start, last do
-      local name, place, payload = names[i - start + 1], places[i], payloads[i]
-      if arrived[i - start + 1] == 0 and not added[name] then
-        added[name] = true
-        added[#added + 1] = name
-        if not (strangers and is_counted(base, is_list, members[i], place)) then
-          if is_list then
-            redis.call('RPUSH', j, payload)
-          else
-            if place == '+inf' then place = whole(BEHIND + count) end
-            -- A payload that is there already is another member's with the same: a blank behind it tells them apart.
-            while redis.call('ZADD', j, 'NX', place, payload) == 0 do payload = payload .. ' ' end
-          end
+    for i, name in ipairs(names) do
+      if arrived[i] == 0 and not seen[name] then
+        seen[name] = true
+        fresh[#fresh + 1] = name
+        local p = where[start + i - 1]
+        local place = ARGV[p + 1]
+        if not (strangers and is_counted(base, is_list, name, place)) then
+          if not is_list then payloads[#payloads + 1] = place == '+inf' and whole(BEHIND + count) or place end
+          payloads[#payloads + 1] = ARGV[p + 2]
           count = count + 1
         end
       end
     end
-    if #added > 0 then redis.call('SADD', d, unpack(added)) end
+    if #fresh > 0 then redis.call('SADD', d, unpack(fresh)) end
+    if #payloads > 0 then
+      if is_list then redis.call('RPUSH', j, unpack(payloads)) else add(j, payloads) end
+    end
   end
-  if count > before then keep(base, at, left, is_first) end
+  if count > before then
+    keep(base, at, left, before == 0, extra and {'.j', '.d', '.s', '.t', '.e'} or {'.j', '.d', '.s'})
+  end
   if claim or not size or count < size + (extra or 0) then return '' end
-  -- as long as the members live, for whose sake it is there
   redis.call('SET', base .. '.c', OURS)
   left = redis.call('PTTL', j)
-  if left > 0 then redis.call('PEXPIRE', base .. '.c', left) end
+  if left > 0 then redis.call('PEXPIRE', base .. '.c', left) end -- as long as the members, for whose sake it is there
   redis.call('DEL', base .. '.s', base .. '.t')
   return 'now'
 end

@@ -35,6 +35,7 @@ class JoinKeys:
         return self.join(record_id) if kind == "group" else f"{self._root}celeriac:{kind}:{record_id}"
 
 
-def place_of(arrival: Arrival) -> int | str:
-    """A member's position as Celery writes it."""
-    return "+inf" if arrival.position is None else arrival.position
+def arriving(arrival: Arrival) -> tuple[str, int | str, bytes]:
+    """A member as `joins.arrive` takes it: name, position as Celery writes it, payload."""
+    place = "+inf" if arrival.position is None else arrival.position
+    return f"{arrival.member}:{place}", place, arrival.payload

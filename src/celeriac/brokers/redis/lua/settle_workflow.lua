@@ -5,7 +5,7 @@
 --   J join: its base, size, expires
 --   S successor: number of the queue, id, due, fresh, blob (number 0: a list of kombu's, '', '', envelope)
 --   A arrivals at one join: 0, its base, expires, a successor (five values), how many; then for each the number of its
---     record, member, place, payload
+--     record, name (member:position), position, payload
 --   C join to be closed: its base
 -- Of a record that was not held, nothing is done. Returns the answers.
 -- include settling.lua
@@ -31,16 +31,12 @@ while p <= #ARGV do
   if what == 'A' then
     local base, at, release, n = ARGV[p], ARGV[p + 1], p + 2, tonumber(ARGV[p + 7])
     p = p + 8
-    local members, places, payloads = {}, {}, {}
+    local where = {}
     for _ = 1, n do
-      if answers[tonumber(ARGV[p])] == '1' then
-        members[#members + 1] = ARGV[p + 1]
-        places[#places + 1] = ARGV[p + 2]
-        payloads[#payloads + 1] = ARGV[p + 3]
-      end
+      if answers[tonumber(ARGV[p])] == '1' then where[#where + 1] = p + 1 end
       p = p + 4
     end
-    if #members > 0 and joins.arrive(base, members, places, payloads, at) == 'now' then send(release) end
+    if #where > 0 and joins.arrive(base, where, at) == 'now' then send(release) end
   elseif what == 'S' then
     if is_held then send(p) end
     p = p + 5
