@@ -3,8 +3,9 @@
 --   .s size   .t how many members it was extended by   .j sorted set of payloads, by position
 --   .d set of <member>:<position>, what has arrived    .c who sees to what follows: OURS, 'done', a token of Celery's
 --   .e set of the members that `.t` counts, as far as we extended it
--- When ours completes it, `.s` and `.t` go and `.c` says OURS until it is closed: no worker of Celery's, of any age,
--- counts it as complete from then on, and its members stay as they were.
+-- When ours completes it, `.s` and `.t` go, `.c` says OURS until it is closed, and `.j` gets one element more, before the
+-- first: no worker of Celery's counts it as complete from then on (5.7 looks at `.c`, those from 5.1 on at `.s`, and 5.0,
+-- whose size is in the message, finds too many). Its members stay as they were.
 local OURS = 'celeriac'
 -- Positions of members that have none: behind the others, in order of arrival.
 local BEHIND = 4503599627370496
@@ -117,6 +118,7 @@ function joins.arrive(base, where, at)
   left = redis.call('PTTL', j)
   if left > 0 then redis.call('PEXPIRE', base .. '.c', left) end -- as long as the members, for whose sake it is there
   redis.call('DEL', base .. '.s', base .. '.t')
+  if not is_list then redis.call('ZADD', j, '-inf', OURS) end
   return 'now'
 end
 
@@ -135,7 +137,7 @@ end
 function joins.members(base)
   local claim = redis.call('GET', base .. '.c')
   if claim == 'done' or not claim and redis.call('EXISTS', base .. '.s', base .. '.j') == 0 then return false end
-  local there = redis.pcall('ZRANGE', base .. '.j', 0, -1)
+  local there = redis.pcall('ZRANGEBYSCORE', base .. '.j', '(-inf', '+inf')
   return there.err and redis.call('LRANGE', base .. '.j', 0, -1) or there
 end
 
