@@ -82,7 +82,7 @@ class JoiningTests(BrokerStage):
         arrivals = [arrival(join, position) for position in range(3)]
         assert list(await consumer.settle([done(c, arrivals[2])])) == [OK]
         assert list(await consumer.settle([done(a, arrivals[0])])) == [OK]
-        assert not broker.peek()
+        assert not broker.peek("releases")
         assert list(results.members(join) or ()) == payloads([arrivals[0], arrivals[2]])
         assert list(await consumer.settle([done(b, arrivals[1])])) == [OK]
         (release,) = await take(await consume("releases"))
@@ -159,7 +159,7 @@ class JoiningTests(BrokerStage):
         first, again = arrival(join, 0), arrival(join, 0, payload=b"again")
         assert list(await consumer.settle([done(a, first), done(b, again)])) == [OK, OK]
         assert list(await consumer.settle([done(c, again)])) == [OK]
-        assert not broker.peek()
+        assert not broker.peek("releases")
         assert list(results.members(join) or ()) == [first.payload], "the first stays"
         assert list(await consumer.settle([done(d, again, arrival(join, 1))])) == [OK]
         assert ids_of(broker.peek()) == [release_of(join).id]
@@ -171,7 +171,7 @@ class JoiningTests(BrokerStage):
         consumer, other = await consume("q"), await consume("releases")
         a, b, c = await self.hand_out(broker, consumer, 3)
         assert set(await consumer.settle([done(a, arrival(join, 0)), done(b, arrival(join, 0))])) == {OK}
-        assert ids_of(broker.peek()) == [release_of(join).id]
+        assert ids_of(broker.peek("releases")) == [release_of(join).id]
         assert list(await other.settle([Done(delivery=await take_one(other))])) == [OK]
         assert list(await consumer.settle([done(c, arrival(join, 0))])) == [OK]
         assert not broker.peek(), "not even when the first is through already"
