@@ -249,7 +249,8 @@ def joined(left: Signature, right: Signature) -> Signature:
     if right.kind == "group":
         if left.kind in ("chain", "group") and is_nothing(right):
             return left
-        right = only_member(right)
+        if left.kind != "group":  # there it stays a list of one
+            right = only_member(right)
     if isinstance(left, chain):
         options = {key: one for key, one in left["options"].items() if key not in ("link", "link_error", "task_id")}
         return _whole(left.unchain_tasks(), [right], options, type(left), left._app)
