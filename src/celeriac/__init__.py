@@ -23,10 +23,10 @@ if TYPE_CHECKING:
         chunks,
         group,
         maybe_signature,
-        signature,
         xmap,
         xstarmap,
     )
+    from celeriac.canvas.signature import signature
     from celeriac.engine.attempt import Attempt
     from celeriac.engine.middleware import Middleware
     from celeriac.errors import (
@@ -74,7 +74,7 @@ _HOME = {
     "group": "celeriac.canvas",
     "maybe_signature": "celeriac.canvas",
     "result_from_tuple": "celeriac.app.group_result",
-    "signature": "celeriac.canvas",
+    "signature": "celeriac.canvas.signature",
     "xmap": "celeriac.canvas",
     "xstarmap": "celeriac.canvas",
 }

@@ -712,7 +712,7 @@ def _join(left: Signature, right: Any) -> Any:
         right = maybe_signature(right, app=left._app)
     if not isinstance(right, Signature):
         return NotImplemented
-    from celeriac.canvas.chain import joined
+    from celeriac.canvas._chain import joined
 
     return joined(left, right)
 

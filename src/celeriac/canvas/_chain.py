@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celeriac.canvas import stamping
-from celeriac.canvas.chord import chord
-from celeriac.canvas.group import group, only_member
+from celeriac.canvas._chord import chord
+from celeriac.canvas._group import group, only_member
 from celeriac.canvas.maps import chunks
 from celeriac.canvas.signature import Composite, Signature, is_nothing, listed, members
 from celeriac.model.states import IGNORED, REJECTED
