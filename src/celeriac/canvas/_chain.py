@@ -104,9 +104,9 @@ class chain(Composite):  # noqa: N801 - Celery's name
     def _is_empty(self) -> bool:
         return is_nothing(self)
 
-    def _nothing(self, app: Any) -> Any:
+    def _nothing(self) -> Any:
         empty = next((task for task in self.tasks if task.kind == "group"), None)
-        return None if empty is None else empty.clone()._fix(app, None, {}, None, None)
+        return None if empty is None else empty.clone().freeze()
 
     def _steps(self) -> list[Signature]:
         """Its steps as they are sent, with its own arguments and options put on those whom they concern.
@@ -185,7 +185,7 @@ class chain(Composite):  # noqa: N801 - Celery's name
     ) -> Any:
         """Run it here and now; raises where a task fails that another follows."""
         if self._is_empty():
-            return self._nothing(self.app)
+            return self._nothing()
         whole, _, _ = self._prepare(args, kwargs, options)
         last: Any = None
         for step in whole.tasks:

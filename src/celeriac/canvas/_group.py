@@ -144,8 +144,8 @@ class group(Composite):  # noqa: N801 - Celery's name
     def _is_empty(self) -> bool:
         return all(map(is_nothing, self.tasks))
 
-    def _nothing(self, app: Any) -> Any:
-        return self.clone()._fix(app, None, {}, None, None)
+    def _nothing(self) -> Any:
+        return self.clone().freeze()
 
     def _prepare(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[group, Any, dict[str, Any]]:
         whole, handle, how = super()._prepare(args, kwargs, options)
