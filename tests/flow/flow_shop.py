@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -16,17 +17,21 @@ class Photo:
 
 
 class Shop:
-    """Tasks of one application; `broken` names those that fail now."""
+    """Tasks of one application; `broken` names those that fail now, `held` those that wait for it to be set."""
 
     def __init__(self, url: str, **settings: Any) -> None:
-        app = self.app = Celeriac("shop", broker=url, **settings)
+        broker, _, backend = url.partition(" ")
+        app = self.app = Celeriac("shop", broker=broker, backend=backend or None, **settings)
         self.ran: Counter[str] = Counter()
         self.calls: list[tuple[Any, ...]] = []
         self.broken: set[str] = set()
+        self.held: dict[str, threading.Event] = {}
 
         def ran(name: str, *args: Any) -> None:
             self.ran[name] += 1
             self.calls.append((name, *args))
+            if name in self.held and not self.held[name].wait(20.0):
+                raise TimeoutError(f"{name} was held")
             if name in self.broken:
                 raise ValueError(f"{name} is broken")
 

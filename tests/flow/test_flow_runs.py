@@ -241,7 +241,7 @@ def test_a_compensation_that_fails_too(working: Shop) -> None:
     def compensated(flow: Flow) -> Any:
         return flow.step(shop.fetch, flow.step(shop.fetch, "a").compensate(shop.mend), name="then")
 
-    with pytest.raises(FlowFailed, match="step 'fetch~mend'.*mend is broken"):
+    with pytest.raises(FlowFailed, match=r"step 'fetch~mend'.*mend is broken"):
         compensated.start().get(PATIENCE_S)
 
 
@@ -338,7 +338,7 @@ def test_what_succeeded_is_undone_last_first(working: Shop) -> None:
         return flow.step(shop.sheet, third.skip(), undo=shop.unfetch)
 
     run = saga.start()
-    with pytest.raises(FlowFailed, match="step 'sheet'.*sheet is broken"):
+    with pytest.raises(FlowFailed, match=r"step 'sheet'.*sheet is broken"):
         run.get(PATIENCE_S)
     undone = [name for name, *_ in shop.calls if name.startswith("unfetch")]
     assert undone == ["unfetch p1@1", "unfetch first@1@1", "unfetch first@1"]
@@ -428,7 +428,7 @@ def test_a_graph_that_cannot_be_built_on_the_worker(working: Shop) -> None:
     def outer(flow: Flow) -> Any:
         return flow.step(inner, flow.step(shop.number, 6), name="within")
 
-    with pytest.raises(FlowFailed, match="step 'within'.*LookupError: 6 is too much"):
+    with pytest.raises(FlowFailed, match=r"step 'within'.*LookupError: 6 is too much"):
         outer.start().get(PATIENCE_S)
 
 
