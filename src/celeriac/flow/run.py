@@ -255,6 +255,7 @@ class FlowRun(Generic[R]):
         metas = self._metas(record)
         cancelled = bool(self._host.store().load(FLAG, [ids.flag_id(self.id, record.generation)]))
         undone = self._undone(record, metas)
+        has_ended = len(metas) < len(record.steps) - 1 and self.ready()
         states: dict[str, StepState] = {}
         for step, brief in enumerate(record.steps):
             if brief.kind == "end":
@@ -263,6 +264,8 @@ class FlowRun(Generic[R]):
             state, error = _state(meta, cancelled=cancelled)
             if meta is None and brief.of is not None and states[record.steps[brief.of].name].state in (SUCCESS, UNDONE):
                 state = UNUSED
+            elif meta is None and has_ended:
+                state, error = REVOKED, "ended without a result: it raised Ignore or Reject"
             if step in undone:
                 state = UNDONE
             total, succeeded, failed = self._counts(record, step, meta)
