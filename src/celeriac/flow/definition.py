@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from celeriac.flow.builder import build
+from celeriac.flow.index import entry
 from celeriac.flow.records import RUN
 from celeriac.flow.run import FlowRun
 from celeriac.flow.starting import begin_message, starting
@@ -71,14 +72,17 @@ class FlowDefinition(Generic[P, R]):
         host.check_ready(self.name)
         store = host.store()
         graph = self.graph(*args, **kwargs)
+        begin = begin_message(host.ending, host.queue, run_id, 0)
         if not store.load(RUN, [run_id]):
             made = starting(host, host.ending, run_id, graph, call=_call(args, kwargs))
             for first in range(0, len(made.records), _ROUND_TRIP):
                 # the run's own record is the first: written last, it says that all the others are there
                 store.save(made.records[1:][first : first + _ROUND_TRIP])
-            store.open_joins([made.join])
+            bucket, listed = entry(host, run_id, begin)
+            store.open_joins([made.join, bucket])
             store.save(made.records[:1])
-        host.publish([begin_message(host.ending, host.queue, run_id, 0)])
+            store.arrive([listed])
+        host.publish([begin])
         return FlowRun(run_id, host)
 
     async def astart(self, *args: P.args, **kwargs: P.kwargs) -> FlowRun[R]:

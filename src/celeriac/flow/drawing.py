@@ -109,29 +109,32 @@ def draw(graph: Graph, notes: Mapping[str, str] | None = None) -> str:
 
     Args:
         graph: What to draw.
-        notes: By the steps' names; unless given, what the step runs and waits for without a lane.
+        notes: By the steps' names; unless given, what the step runs and what failures do to it.
     """
-    drawn = lines(graph)
-    wide = max(len(line.lanes) for line in drawn)
+    return "".join(f"{text}\n" for text, _ in drawn(graph, notes))
+
+
+def drawn(graph: Graph, notes: Mapping[str, str] | None = None) -> Sequence[tuple[str, str | None]]:
+    """The same line by line, each with the name of the step that it is of; None: it shows edges only."""
+    rows = lines(graph)
+    wide = max(len(row.lanes) for row in rows)
     named = max(len(node.name) for node in graph.steps)
-    text = []
-    for line in drawn:
-        if line.step is None:
-            text.append(line.lanes.rstrip())
+    text: list[tuple[str, str | None]] = []
+    for row in rows:
+        if row.step is None:
+            text.append((row.lanes.rstrip(), None))
             continue
-        node = graph.nodes[line.step]
-        note = (notes or {}).get(node.name) if notes is not None else describe(graph, node)
-        text.append(f"{line.lanes:<{wide}}  {node.name:<{named}}  {note or ''}".rstrip())
-    return "\n".join(text) + "\n"
+        node = graph.nodes[row.step]
+        note = describe(graph, node) if notes is None else notes.get(node.name, "")
+        text.append((f"{row.lanes:<{wide}}  {node.name:<{named}}  {note}".rstrip(), node.name))
+    return text
 
 
 def describe(graph: Graph, node: Node) -> str:
     """What a step is, in a few words: its task, what it runs over, what failures do to it."""
-    words = [
-        f"{node.task}{' for each' if node.each else ''}"
-        if node.task.rpartition(".")[2] != node.name or node.each
-        else ""
-    ]
+    words = [f"{node.task} for each"] if node.each else []
+    if not node.each and node.task.rpartition(".")[2] != node.name:
+        words.append(node.task)
     if node.kind == "flow":
         words.append("(flow)")
     if node.of is not None:
@@ -144,7 +147,7 @@ def describe(graph: Graph, node: Node) -> str:
             words.append(f"[without {producer}: {one.default!r:.30}]")
     if node.undo is not None:
         words.append(f"(undo: {node.undo})")
-    return " ".join(word for word in words if word)
+    return " ".join(words)
 
 
 def lines(graph: Graph) -> Sequence[Line]:

@@ -100,7 +100,7 @@ class Ending:
                 self._arrival(
                     ids.join_id(what.run, what.step, what.generation, f"undo{what.element or 0}"),
                     element,
-                    encode_arrived(self._codec, what.run, Arrived(arrived.state)),
+                    encode_arrived(self._codec, f"{what.run}:{element}", Arrived(arrived.state)),
                     self.message(what.run, what.queue, UNDO, what.generation, step, part),
                 )
             )

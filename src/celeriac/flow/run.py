@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
 from celeriac.errors import FlowError
 from celeriac.flow import ids
-from celeriac.flow.drawing import draw, mermaid
+from celeriac.flow.drawing import drawn, mermaid
 from celeriac.flow.ending import SWEEP
+from celeriac.flow.index import runs
 from celeriac.flow.records import (
     CANCELLED,
     EACH,
@@ -82,6 +84,13 @@ class FlowRun(Generic[R]):
     def __repr__(self) -> str:
         return f"<FlowRun: {self.id}>"
 
+    @classmethod
+    def recent(cls, app: Any, *, limit: int = 50) -> list[FlowRun[Any]]:
+        """The latest runs of an application's flows, newest first; runs within runs are not among them."""
+        host: Host = getattr(app, "flow_host", app)
+        known = (run for one in runs(host) if (run := FlowRun[Any](one, host)).exists())
+        return list(itertools.islice(known, limit))
+
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def exists(self) -> bool:
@@ -146,8 +155,12 @@ class FlowRun(Generic[R]):
 
     def draw(self) -> str:
         """The graph as text for a terminal, with the state of each step."""
+        return "".join(f"{line}\n" for line, _ in self.drawn())
+
+    def drawn(self) -> Sequence[tuple[str, str | None]]:
+        """The same line by line, each with the name of the step that it is of, if it is of one."""
         record = self._record()
-        return draw(record.graph(), {name: note(step) for name, step in self._steps(record).items()})
+        return drawn(record.graph(), {name: note(step) for name, step in self._steps(record).items()})
 
     # -- acting ----------------------------------------------------------------------------------------------------
 
