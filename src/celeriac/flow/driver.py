@@ -28,7 +28,6 @@ from celeriac.flow.graph import Node, Output
 from celeriac.flow.records import (
     CANCELLED,
     EACH,
-    FLAG,
     OUTCOME,
     PARTIAL,
     RUN,
@@ -95,10 +94,10 @@ class Driver:
         draft = Draft()
         mine = [step for step in range(len(record.steps)) if record.of_step(step) == generation]
         part = mine[first : first + SLICE]
-        nodes = self._nodes(run, part)
+        nodes, cancelled = self._nodes(run, part, generation)
+        kept = self._kept(run, record, generation, part)
         if first == 0:
             draft.results.append(self._result(run, STARTED, None))
-        cancelled = self._is_cancelled(run, generation)
         for step in part:
             node = nodes[step]
             if not node.inputs:
@@ -107,15 +106,16 @@ class Driver:
             if node.of is not None:
                 continue  # it waits for a failure, and what was kept has not failed
             for position, one in enumerate(node.inputs):
-                kept = record.of_step(one.producer)
-                if kept != generation:
-                    self._hand_down(queue, run, one.producer, kept, generation, step, position, node, draft)
+                if (arrived := kept.get(one.producer)) is not None:
+                    what = Ended(run=run, step=one.producer, name="", generation=generation, queue=queue)
+                    output = Output(step, position, len(node.inputs), one.data)
+                    self._ending.hand_on(what, [output], arrived, draft)
         self._next_slice(queue, run, BEGIN, first + SLICE < len(mine), (generation, first + SLICE), join, draft)
         raise Continue(draft.sequel(), f"began run {run}")
 
     def start(self, queue: str, run: str, step: int, generation: int, first: int) -> None:
         """Everything a step waits for has ended: run it, or say that it does not run."""
-        node = self._nodes(run, [step])[step]
+        node, cancelled = self._node(run, step, generation)
         join = ids.join_id(run, step, generation)
         arrived: Sequence[Arrived] = ()
         if node.inputs:
@@ -123,7 +123,6 @@ class Driver:
             if members is None:
                 return  # done before
             arrived = [decode_arrived(self._codec, member) for member in members]
-        cancelled = self._is_cancelled(run, generation)
         draft = Draft()
         if node.kind == "end":
             self._end(queue, run, generation, node, arrived, draft, cancelled=cancelled)
@@ -140,7 +139,7 @@ class Driver:
         members = self._host.store().members(join)
         if members is None:
             return  # done before
-        node = self._nodes(run, [step])[step]
+        node, cancelled = self._node(run, step, generation)
         values: list[Any] = []
         failed: list[int] = []
         error: Any = None
@@ -154,7 +153,7 @@ class Driver:
             error = came.value if error is None else error
         if not failed:
             arrived = Arrived(SUCCESS, values)
-        elif self._is_cancelled(run, generation):
+        elif cancelled:
             arrived = Arrived(CANCELLED)
         else:
             arrived = Arrived(PARTIAL, {"values": values, "failed": failed, "error": error}, node.name)
@@ -171,13 +170,13 @@ class Driver:
 
     def spread(self, queue: str, run: str, step: int, generation: int, first: int) -> None:
         """Hand on the result of a step that very many wait for, some at a time."""
-        node = self._nodes(run, [step])[step]
+        node, cancelled = self._node(run, step, generation)
         task_id = ids.task_id(run, step, generation)
         arrived = self._stored(task_id, node.name)
         if arrived is None:
             gone = FlowError(f"the result of step {node.name!r} was gone before all who need it had it")
             arrived = Arrived(FAILURE, encode_exception(gone), node.name)
-        elif arrived.state == FAILURE and self._is_cancelled(run, generation):
+        elif arrived.state == FAILURE and cancelled:
             arrived = Arrived(CANCELLED)
         draft = Draft()
         what = self._what(queue, run, step, generation, node)
@@ -202,11 +201,11 @@ class Driver:
         self, queue: str, run: str, step: int, generation: int, element: int | None, args: Any, kwargs: Any
     ) -> None:
         """A step that is a flow: build its graph with the values it was given, and start that as a run of its own."""
-        node = self._nodes(run, [step])[step]
+        node, cancelled = self._node(run, step, generation)
         child = ids.task_id(run, step, generation, element)
         draft = Draft()
         what = msgspec.structs.replace(self._what(queue, run, step, generation, node), element=element)
-        if self._is_cancelled(run, generation):
+        if cancelled:
             self._step_ended(what, node, CANCELLED, None, draft)
             raise Continue(draft.sequel(), f"did not start run {child}: run {run} is cancelled")
         try:
@@ -246,8 +245,8 @@ class Driver:
                 break
             step, part = (step, part + 1) if more else (step - 1, 0)
         else:
-            raw = self._host.store().load(OUTCOME, [ids.flag_id(run, generation)])
-            outcome = decode(self._codec, raw[ids.flag_id(run, generation)], EndRecord)
+            raw = self._host.store().load(OUTCOME, [ids.outcome_id(run, generation)])
+            outcome = decode(self._codec, raw[ids.outcome_id(run, generation)], EndRecord)
             self._finish(queue, run, record, outcome.state, outcome.error, draft)
         raise Continue(draft.sequel(), f"undid what run {run} had done")
 
@@ -433,27 +432,21 @@ class Driver:
             return self._result(task_id, REVOKED, encode_exception(TaskRevokedError("its flow was cancelled")))
         return self._result(task_id, FAILURE, value)
 
-    def _hand_down(
-        self,
-        queue: str,
-        run: str,
-        producer: int,
-        kept: int,
-        generation: int,
-        step: int,
-        position: int,
-        node: Node,
-        draft: Draft,
-    ) -> None:
-        """What an earlier generation has done, to a step of this one."""
-        arrived = self._stored(ids.task_id(run, producer, kept), "")
-        if arrived is None or arrived.state != SUCCESS:
-            arrived = Arrived(
-                FAILURE, encode_exception(FlowError(f"a result that run {run} was resumed with is gone")), node.name
-            )
-        what = Ended(run=run, step=producer, name="", generation=generation, queue=queue)
-        output = Output(step, position, len(node.inputs), node.inputs[position].data)
-        self._ending.hand_on(what, [output], arrived, draft)
+    def _kept(self, run: str, record: RunRecord, generation: int, steps: Sequence[int]) -> dict[int, Arrived]:
+        """What earlier generations have done, of what these steps wait for."""
+        wanted = {one.producer for step in steps for one in record.steps[step].inputs}
+        times = {step: record.of_step(step) for step in wanted}
+        by_id = {ids.task_id(run, step, when): step for step, when in times.items() if when != generation}
+        kept: dict[int, Arrived] = {}
+        for start in range(0, len(by_id), SLICE):
+            for task_id, found in self._host.store().get(list(by_id)[start : start + SLICE]).items():
+                if found.state == SUCCESS:
+                    value = self._codec.decode_result(found.payload).result
+                    kept[by_id[task_id]] = Arrived(SUCCESS, value)
+        for step in set(by_id.values()) - kept.keys():
+            gone = FlowError("the result that its run was resumed with is gone")
+            kept[step] = Arrived(FAILURE, encode_exception(gone), record.steps[step].name)
+        return kept
 
     # -- the end of a run ------------------------------------------------------------------------------------------
 
@@ -483,7 +476,7 @@ class Driver:
             self._finish(queue, run, record, state, error, draft)
             return
         outcome = EndRecord(state=state, error=error)
-        draft.records.append(self._record(OUTCOME, ids.flag_id(run, generation), outcome))
+        draft.records.append(self._record(OUTCOME, ids.outcome_id(run, generation), outcome))
         draft.results.append(self._result(run, UNDOING, None))
         draft.messages.append(self._message(queue, run, UNDO, generation, len(record.steps) - 1, 0))
 
@@ -580,15 +573,22 @@ class Driver:
             raise _gone(run)
         return decode(self._codec, raw, RunRecord)
 
-    def _nodes(self, run: str, steps: Sequence[int]) -> dict[int, Node]:
+    def _nodes(self, run: str, steps: Sequence[int], generation: int) -> tuple[dict[int, Node], bool]:
+        """Steps' records, and whether the generation is cancelled."""
         wanted = {ids.record_id(run, step): step for step in steps}
-        found = self._host.store().load(STEP, list(wanted)) if wanted else {}
+        flag = ids.flag_id(run, generation)
+        found = dict(self._host.store().load(STEP, [*wanted, flag]))
+        is_cancelled = found.pop(flag, None) is not None
         if len(found) < len(wanted):
             raise _gone(run)
-        return {wanted[key]: decode(self._codec, raw, Node) for key, raw in found.items()}
+        return {wanted[key]: decode(self._codec, raw, Node) for key, raw in found.items()}, is_cancelled
+
+    def _node(self, run: str, step: int, generation: int) -> tuple[Node, bool]:
+        nodes, is_cancelled = self._nodes(run, [step], generation)
+        return nodes[step], is_cancelled
 
     def _is_cancelled(self, run: str, generation: int) -> bool:
-        return bool(self._host.store().load(FLAG, [ids.flag_id(run, generation)]))
+        return bool(self._host.store().load(STEP, [ids.flag_id(run, generation)]))
 
     def _stored(self, task_id: str, name: str) -> Arrived | None:
         """A final result, as what goes down an edge."""

@@ -44,6 +44,11 @@ def each_id(run: str, step: int, generation: int) -> str:
 
 def flag_id(run: str, generation: int) -> str:
     """Of the record that says that a generation was cancelled."""
+    return f"{run}:cancelled:{generation}"
+
+
+def outcome_id(run: str, generation: int) -> str:
+    """Of the record that says how a generation ends."""
     return f"{run}:{generation}"
 
 

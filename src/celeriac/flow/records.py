@@ -1,9 +1,9 @@
 """What a run keeps in the result store, and what travels down its edges.
 
-Kinds of records: `flow`, one per run, its shape and generations; `flowstep`, one per step, all that it takes to run it;
-`floweach`, how many elements a step runs over, and which of them were kept from before; `flowflag`, that a generation
-was cancelled; `flowend`, how a run ends that is being undone. All are written with the codec, in the form of results,
-so they hold whatever arguments can.
+Kinds of records: `flow`, one per run, its shape and generations; `flowstep`, one per step, all that it takes to run it,
+and one per generation that was cancelled, so that both are read at once; `floweach`, how many elements a step runs
+over, and which of them were kept from before; `flowend`, how a run ends that is being undone. All are written with the
+codec, in the form of results, so they hold whatever arguments can.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ T = TypeVar("T")
 RUN: Final = "flow"
 STEP: Final = "flowstep"
 EACH: Final = "floweach"
-FLAG: Final = "flowflag"
 OUTCOME: Final = "flowend"
 
 

@@ -15,9 +15,9 @@ from celeriac.flow.index import runs
 from celeriac.flow.records import (
     CANCELLED,
     EACH,
-    FLAG,
     RUN,
     SKIPPED,
+    STEP,
     UNDOING,
     UPSTREAM_FAILED,
     EachRecord,
@@ -177,7 +177,7 @@ class FlowRun(Generic[R]):
         if is_final(self.state) or self.state == UNDOING:
             return False
         flag = ids.flag_id(self.id, record.generation)
-        self._host.store().save([self._host.record(FLAG, flag, encode(self._host.codec, True))])
+        self._host.store().save([self._host.record(STEP, flag, encode(self._host.codec, True))])
         self.revoke_all(record.generation, terminate=terminate)
         sweep = {"queue": self._host.queue, "countdown": _SWEEP_AFTER_S, "root_id": self.id, "parent_id": self.id}
         sweep["task_id"] = ids.message_id(self.id, SWEEP, record.generation)
@@ -266,7 +266,7 @@ class FlowRun(Generic[R]):
 
     def _steps(self, record: RunRecord) -> Mapping[str, StepState]:
         metas = self._metas(record)
-        cancelled = bool(self._host.store().load(FLAG, [ids.flag_id(self.id, record.generation)]))
+        cancelled = bool(self._host.store().load(STEP, [ids.flag_id(self.id, record.generation)]))
         undone = self._undone(record, metas)
         has_ended = len(metas) < len(record.steps) - 1 and self.ready()
         states: dict[str, StepState] = {}
