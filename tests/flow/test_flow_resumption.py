@@ -253,3 +253,34 @@ def test_records_outlive_the_worker(working: Shop) -> None:
     run = one.start()
     run.get(PATIENCE_S)
     assert shop.app._result_store().load(RUN, [run.id])
+
+
+def test_resume_reaches_runs_within(working: Shop) -> None:
+    shop = working
+    shop.broken = {"add 1 1", "add 12 1"}
+
+    @shop.app.flow(name="inner")
+    def inner(flow: Flow, value: int) -> Step[int]:
+        return flow.step(shop.add, flow.step(shop.number, value), 1)
+
+    @shop.app.flow
+    def outer(flow: Flow) -> Any:
+        one = flow.step(inner, 1, name="one")
+        many = flow.each(inner, [11, 12, 13], name="many")
+        return [one, many, flow.step(shop.number, one)]
+
+    run = outer.start()
+    with pytest.raises(FlowFailed):
+        run.get(PATIENCE_S)
+    assert states(run) == {"one": "FAILURE", "many": "FAILURE", "number": "UPSTREAM_FAILED"}
+    shop.broken = {"add 12 1"}
+    run.resume()
+    with pytest.raises(FlowFailed):
+        run.get(PATIENCE_S)
+    assert states(run) == {"one": "SUCCESS", "many": "FAILURE", "number": "SUCCESS"}
+    shop.broken.clear()
+    shop.ran.clear()
+    assert run.resume().get(PATIENCE_S) == [2, [12, 13, 14], 2]
+    assert shop.ran == {"add 12 1": 1}
+    child = inner.run(str(run.steps["one"].run))
+    assert (child.generation, child.state) == (1, "SUCCESS")

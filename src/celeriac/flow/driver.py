@@ -96,6 +96,9 @@ class Driver:
         part = mine[first : first + SLICE]
         nodes, cancelled = self._nodes(run, part, generation)
         kept = self._kept(run, record, generation, part)
+        for step in record.revived if first == 0 else ():
+            parent = self._parent(run, step, generation, None, self._node(run, step, generation)[0])
+            FlowRun(ids.task_id(run, step, record.of_step(step)), self._host).revive(parent)
         if first == 0:
             draft.results.append(self._result(run, STARTED, None))
         for step in part:
@@ -171,7 +174,7 @@ class Driver:
     def spread(self, queue: str, run: str, step: int, generation: int, first: int) -> None:
         """Hand on the result of a step that very many wait for, some at a time."""
         node, cancelled = self._node(run, step, generation)
-        task_id = ids.task_id(run, step, generation)
+        task_id = ids.task_id(run, step, self._run(run).of_step(step))
         arrived = self._stored(task_id, node.name)
         if arrived is None:
             gone = FlowError(f"the result of step {node.name!r} was gone before all who need it had it")
@@ -216,13 +219,7 @@ class Driver:
             if depth > _DEEPEST:
                 raise FlowError(f"flow {node.task!r} is within {_DEEPEST} others: does it contain itself?")
             graph = flow.graph(*args, **kwargs)
-            parent = Parent(
-                run=run,
-                step=step,
-                generation=generation,
-                element=element,
-                outputs=node.outputs if element is None and len(node.outputs) <= SLICE else (),
-            )
+            parent = self._parent(run, step, generation, element, node)
             starting_now = starting(self._host, self._ending, child, graph, parent=parent, depth=depth)
         except BrokerError:
             raise
@@ -233,6 +230,11 @@ class Driver:
         draft.joins.append(starting_now.join)
         draft.messages.append(begin_message(self._ending, queue, child, 0))
         raise Continue(draft.sequel(), f"started run {child} of flow {node.task!r}")
+
+    @staticmethod
+    def _parent(run: str, step: int, generation: int, element: int | None, node: Node) -> Parent:
+        outputs = node.outputs if element is None and len(node.outputs) <= SLICE else ()
+        return Parent(run=run, step=step, generation=generation, element=element, outputs=outputs)
 
     def undo(self, queue: str, run: str, generation: int, step: int, part: int) -> None:
         """Undo what has been done, from this step on back to the first, then let the run end."""
@@ -327,9 +329,12 @@ class Driver:
         stored = self._host.store().get(list(done.values())) if done else {}
         for element in range(first, last):
             one = msgspec.structs.replace(what, element=element, outputs=())
-            if element in done and (found := stored.get(done[element])) is not None:
+            found = stored.get(done[element]) if element in done else None
+            if found is not None and found.state == SUCCESS:
                 value = self._codec.decode_result(found.payload).result
                 self._ending.element_ended(one, element, Arrived(SUCCESS, value), draft)
+            elif element in done and not cancelled:
+                FlowRun(done[element], self._host).revive(self._parent(run, step, generation, element, node))
             elif cancelled:
                 self._step_ended(one, node, CANCELLED, None, draft)
             else:
@@ -368,8 +373,9 @@ class Driver:
                 for element in range(start, min(start + SLICE, count))
                 for when in (each.kept.get(element, before),)
             }
+            runs = store.load(RUN, list(wanted)) if node.kind == "flow" else {}
             for task_id, result in store.get(list(wanted)).items():
-                if result.state == SUCCESS:
+                if result.state == SUCCESS or task_id in runs:
                     element, when = wanted[task_id]
                     kept[element] = when
         return kept
@@ -436,7 +442,11 @@ class Driver:
         """What earlier generations have done, of what these steps wait for."""
         wanted = {one.producer for step in steps for one in record.steps[step].inputs}
         times = {step: record.of_step(step) for step in wanted}
-        by_id = {ids.task_id(run, step, when): step for step, when in times.items() if when != generation}
+        by_id = {
+            ids.task_id(run, step, when): step
+            for step, when in times.items()
+            if when != generation and step not in record.revived  # those tell by themselves
+        }
         kept: dict[int, Arrived] = {}
         for start in range(0, len(by_id), SLICE):
             for task_id, found in self._host.store().get(list(by_id)[start : start + SLICE]).items():

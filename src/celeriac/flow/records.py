@@ -86,6 +86,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How often it was resumed."""
     generations: dict[int, tuple[int, ...]] = {}
     """Of steps that were run again, by index: all generations they ran in, the last one last; of others, 0."""
+    revived: tuple[int, ...] = ()
+    """Of this generation: steps that are runs which were resumed, too; they keep their ids."""
     parent: Parent | None = None
     depth: int = 0
     """How many runs it is within."""
@@ -106,7 +108,7 @@ class EachRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     count: int
     kept: dict[int, int] = {}
-    """Elements that succeeded in an earlier generation, and in which."""
+    """Elements that succeeded in an earlier generation, and in which; also runs of that one which were resumed."""
 
 
 class EndRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from celeriac.flow.records import (
     UNDOING,
     UPSTREAM_FAILED,
     EachRecord,
+    Parent,
     RunRecord,
     decode,
     encode,
@@ -193,50 +194,80 @@ class FlowRun(Generic[R]):
         Raises:
             FlowError: It has not ended; or nothing has failed; or a result that is needed is no longer stored.
         """
-        host, record = self._host, self._record()
-        state = self.state
+        record, state = self._record(), self.state
+        if state == PENDING and record.generation:  # whoever resumed it before did not come to the end
+            self._host.publish([begin_message(self._host.ending, self._host.queue, self.id, record.generation)])
+            return self
         if not is_final(state):
             raise FlowError(f"run {self.id} is {state}, so there is nothing to resume; cancel it first to start over")
-        again = self._to_run_again(record, undone=state != SUCCESS)
+        again, revived = self._to_run_again(record, undone=state != SUCCESS)
         if not again:
             raise FlowError(f"run {self.id} has no step that failed, so there is nothing to resume")
-        self._check_kept(record, again)
-        generation = record.generation + 1
-        past = {step: (*record.generations.get(step, (0,)), generation) for step in again}
-        record = msgspec.structs.replace(record, generation=generation, generations={**record.generations, **past})
-        store = host.store()
-        store.open_joins([host.ending.join(ids.begin_id(self.id, generation), 1)])
-        store.save([host.record(RUN, self.id, encode(host.codec, record))])
-        store.forget([self.id])  # its failure is final, and would stay
-        host.publish([begin_message(host.ending, host.queue, self.id, generation)])
-        return self
-
-    def _to_run_again(self, record: RunRecord, *, undone: bool) -> set[int]:
-        states = self._metas(record)
-        again: set[int] = set()
-        for step, brief in enumerate(record.steps):
-            meta = states.get(step)
-            if brief.kind == "end":
-                mine = False
-            elif brief.of is not None and meta is None:
-                mine = False  # it was not needed
-            else:
-                mine = meta is None or meta.status != SUCCESS or (undone and brief.undo is not None)
-            waits = {one.producer for one in brief.inputs} | {one.fallback for one in brief.inputs}
-            if mine or waits & again:
-                again.add(step)
-        return again
-
-    def _check_kept(self, record: RunRecord, again: Collection[int]) -> None:
-        needed = {one.producer for step in again for one in record.steps[step].inputs} - set(again)
-        wanted = {ids.task_id(self.id, step, record.of_step(step)): step for step in needed}
-        found = set(self._results(list(wanted)))
-        gone = sorted(record.steps[step].name for task_id, step in wanted.items() if task_id not in found)
+        gone = self._gone(record, again, revived)
         if gone:
             raise FlowError(
                 f"run {self.id} cannot be resumed: the results of steps {gone} are no longer stored (result_expires); "
                 "start the flow anew"
             )
+        self._begin_again(record, again, revived)
+        return self
+
+    def revive(self, parent: Parent) -> None:
+        """Resume a run that is a step of another, when that one is resumed; may be repeated."""
+        record = self._record()
+        if record.parent == parent:  # done before
+            self._host.publish([begin_message(self._host.ending, self._host.queue, self.id, record.generation)])
+            return
+        again, revived = self._to_run_again(record, undone=True)
+        if not again or self._gone(record, again, revived):
+            again, revived = set(range(len(record.steps))), []
+        self._begin_again(msgspec.structs.replace(record, parent=parent), again, revived)
+
+    def _begin_again(self, record: RunRecord, again: Collection[int], revived: Sequence[int]) -> None:
+        host, store = self._host, self._host.store()
+        generation = record.generation + 1
+        past = {step: (*record.generations.get(step, (0,)), generation) for step in again}
+        record = msgspec.structs.replace(
+            record,
+            generation=generation,
+            generations={**record.generations, **past},
+            revived=tuple(revived),
+        )
+        store.open_joins([host.ending.join(ids.begin_id(self.id, generation), 1)])
+        store.save([host.record(RUN, self.id, encode(host.codec, record))])
+        store.forget([self.id])  # its failure is final, and would stay
+        host.publish([begin_message(host.ending, host.queue, self.id, generation)])
+
+    def _to_run_again(self, record: RunRecord, *, undone: bool) -> tuple[set[int], list[int]]:
+        """The steps that run again; and those that are runs, which are resumed in their turn."""
+        states = self._metas(record)
+        again: set[int] = set()
+        revived: list[int] = []
+        for step, brief in enumerate(record.steps):
+            meta = states.get(step)
+            if brief.kind == "end" or (brief.of is not None and meta is None):
+                mine = False  # or it was not needed
+            else:
+                mine = meta is None or meta.status != SUCCESS or (undone and brief.undo is not None)
+            waits = {one.producer for one in brief.inputs} | {one.fallback for one in brief.inputs}
+            has_new_input = not waits.isdisjoint(again) or not waits.isdisjoint(revived)
+            if mine and not has_new_input and brief.kind == "flow" and not brief.each and self._has_run(record, step):
+                revived.append(step)
+            elif mine or has_new_input:
+                again.add(step)
+        return again, revived
+
+    def _has_run(self, record: RunRecord, step: int) -> bool:
+        """Whether a step that is a run failed as one, and not before it was one."""
+        child = FlowRun[Any](ids.task_id(self.id, step, record.of_step(step)), self._host)
+        return child.exists() and child.state in (FAILURE, REVOKED)
+
+    def _gone(self, record: RunRecord, again: Collection[int], revived: Sequence[int]) -> list[str]:
+        """The names of steps whose results are needed, and no longer stored."""
+        needed = {one.producer for step in again for one in record.steps[step].inputs} - {*again, *revived}
+        wanted = {ids.task_id(self.id, step, record.of_step(step)): step for step in needed}
+        found = set(self._results(list(wanted)))
+        return sorted(record.steps[step].name for task_id, step in wanted.items() if task_id not in found)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
