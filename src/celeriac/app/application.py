@@ -477,8 +477,8 @@ class Celeriac:
     @overload
     def flow(self, function: Callable[Concatenate[Flow, P], Any], /) -> FlowDefinition[P, Any]: ...
     @overload
-    def flow(self, *, name: str | None = None) -> _FlowDecorator: ...
-    def flow(self, function: Any = None, *, name: str | None = None) -> Any:
+    def flow(self, *, name: str | None = None, queue: str | None = None) -> _FlowDecorator: ...
+    def flow(self, function: Any = None, *, name: str | None = None, queue: str | None = None) -> Any:
         """Make a flow of a function that notes its steps: `@app.flow`, or `@app.flow(name="import")`.
 
             @app.flow
@@ -492,6 +492,8 @@ class Celeriac:
         Args:
             function: Gets a `Flow` first; what it returns is the run's result.
             name: Registered name; `<module>.<function>` unless given.
+            queue: Of the messages that drive its runs, where no worker of Celery's listens; unless given, the queue
+                that tasks named `celeriac.flow.start` are routed to. Its steps go where their tasks do.
 
         Raises:
             AlreadyRegistered: Another function has this name already.
@@ -501,9 +503,8 @@ class Celeriac:
         def decorate(body: Callable[..., Any]) -> FlowDefinition[Any, Any]:
             if not callable(body):
                 raise ConfigError(f"@app.flow decorates functions; it got {body!r}")
-            made: FlowDefinition[Any, Any] = FlowDefinition(
-                self.flow_host, name or self.gen_task_name(body.__name__, body.__module__), body
-            )
+            named = name or self.gen_task_name(body.__name__, body.__module__)
+            made: FlowDefinition[Any, Any] = FlowDefinition(self.flow_host, named, body, queue=queue)
             with self._lock:
                 known = self.flows.get(made.name)
                 if known is not None and known.function.__qualname__ != body.__qualname__:

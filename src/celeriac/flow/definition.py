@@ -28,8 +28,9 @@ _ROUND_TRIP = 1000
 class FlowDefinition(Generic[P, R]):
     """What `@app.flow` makes of a function. Call it with another flow's `Flow` to put its steps into that one."""
 
-    def __init__(self, host: Host, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, host: Host, name: str, function: Callable[..., Any], *, queue: str | None = None) -> None:
         self._host = host
+        self._queue = queue
         self.name = name
         self.function = function
         self.__doc__ = function.__doc__
@@ -72,9 +73,10 @@ class FlowDefinition(Generic[P, R]):
         host.check_ready(self.name)
         store = host.store()
         graph = self.graph(*args, **kwargs)
-        begin = begin_message(host.ending, host.queue, run_id, 0)
+        queue = self._queue or host.queue
+        begin = begin_message(host.ending, queue, run_id, 0)
         if not store.load(RUN, [run_id]):
-            made = starting(host, host.ending, run_id, graph, call=_call(args, kwargs))
+            made = starting(host, host.ending, run_id, graph, queue=queue, call=_call(args, kwargs))
             for first in range(0, len(made.records), _ROUND_TRIP):
                 # the run's own record is the first: written last, it says that all the others are there
                 store.save(made.records[1:][first : first + _ROUND_TRIP])

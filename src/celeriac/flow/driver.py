@@ -220,7 +220,7 @@ class Driver:
                 raise FlowError(f"flow {node.task!r} is within {_DEEPEST} others: does it contain itself?")
             graph = flow.graph(*args, **kwargs)
             parent = self._parent(run, step, generation, element, node)
-            starting_now = starting(self._host, self._ending, child, graph, parent=parent, depth=depth)
+            starting_now = starting(self._host, self._ending, child, graph, queue=queue, parent=parent, depth=depth)
         except BrokerError:
             raise
         except Exception as exc:  # whatever the user's function raises is how the step ends

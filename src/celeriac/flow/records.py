@@ -82,6 +82,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Brief, ...]
     """The end is the last."""
     created_at: float
+    queue: str
+    """Of the messages that drive it."""
     generation: int = 0
     """How often it was resumed."""
     generations: dict[int, tuple[int, ...]] = {}

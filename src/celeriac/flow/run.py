@@ -180,7 +180,7 @@ class FlowRun(Generic[R]):
         flag = ids.flag_id(self.id, record.generation)
         self._host.store().save([self._host.record(STEP, flag, encode(self._host.codec, True))])
         self.revoke_all(record.generation, terminate=terminate)
-        sweep = {"queue": self._host.queue, "countdown": _SWEEP_AFTER_S, "root_id": self.id, "parent_id": self.id}
+        sweep = {"queue": record.queue, "countdown": _SWEEP_AFTER_S, "root_id": self.id, "parent_id": self.id}
         sweep["task_id"] = ids.message_id(self.id, SWEEP, record.generation)
         self._host.publish([self._host.message(SWEEP, [self.id, record.generation], {}, sweep)])
         return True
@@ -196,7 +196,7 @@ class FlowRun(Generic[R]):
         """
         record, state = self._record(), self.state
         if state == PENDING and record.generation:  # whoever resumed it before did not come to the end
-            self._host.publish([begin_message(self._host.ending, self._host.queue, self.id, record.generation)])
+            self._host.publish([begin_message(self._host.ending, record.queue, self.id, record.generation)])
             return self
         if not is_final(state):
             raise FlowError(f"run {self.id} is {state}, so there is nothing to resume; cancel it first to start over")
@@ -216,7 +216,7 @@ class FlowRun(Generic[R]):
         """Resume a run that is a step of another, when that one is resumed; may be repeated."""
         record = self._record()
         if record.parent == parent:  # done before
-            self._host.publish([begin_message(self._host.ending, self._host.queue, self.id, record.generation)])
+            self._host.publish([begin_message(self._host.ending, record.queue, self.id, record.generation)])
             return
         again, revived = self._to_run_again(record, undone=True)
         if not again or self._gone(record, again, revived):
@@ -236,7 +236,7 @@ class FlowRun(Generic[R]):
         store.open_joins([host.ending.join(ids.begin_id(self.id, generation), 1)])
         store.save([host.record(RUN, self.id, encode(host.codec, record))])
         store.forget([self.id])  # its failure is final, and would stay
-        host.publish([begin_message(host.ending, host.queue, self.id, generation)])
+        host.publish([begin_message(host.ending, record.queue, self.id, generation)])
 
     def _to_run_again(self, record: RunRecord, *, undone: bool) -> tuple[set[int], list[int]]:
         """The steps that run again; and those that are runs, which are resumed in their turn."""
