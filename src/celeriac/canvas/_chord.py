@@ -149,10 +149,10 @@ class chord(Composite):  # noqa: N801 - Celery's name
         app = self._find_app()
         each = app is not None and app.settings.task_allow_error_cb_on_chord_header
         for task in self._members():
-            if each:
-                task.link_error(found.clone().set(immutable=True))
             if isinstance(task, chord):
                 task.link_error(errback)
+            elif each:
+                task.link_error(found.clone())
         self._whole_body().link_error(errback)
         return errback
 
