@@ -185,6 +185,7 @@ class chord(Composite):  # noqa: N801 - Celery's name
     ) -> Any:
         body = self._whole_body()
         header = self.header_group()
+        header._app = app  # one without members has no other
         options = dict(self["options"])
         own_id = options.pop("task_id", None)
         for callback in listed(options.pop("link", None)):
