@@ -50,7 +50,7 @@ class Visitor(StampingVisitor):
 
     def on_chain_start(self, chain: Any, **headers: Any) -> dict[str, Any]:
         self.asked.append("chain")
-        return {"chain": 1}
+        return {"row": 1}
 
     def on_chain_end(self, chain: Any, **headers: Any) -> None:
         self.asked.append("chain end")
@@ -86,7 +86,7 @@ def test_a_visitor_sees_everything(tasks: Any) -> None:
         "chain end",
     ]
     first, barrier = whole.tasks
-    own = {"by": "me", "chain": 1, "id": 1, "on": "signature"}
+    own = {"by": "me", "row": 1, "id": 1, "on": "signature"}
     assert stamps(first) == own
     assert [stamps(one) for one in barrier.tasks.tasks] == [{**own, "side": 1}] * 2
     assert stamps(barrier.body) == {**own, "side": 1, "body": 1}
