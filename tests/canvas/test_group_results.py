@@ -121,7 +121,9 @@ async def test_waiting_in_a_loop(tasks: Any, celeriac_app: Celeriac, celeriac_wo
     assert await again.aget(timeout=5, on_message=messages.append) == list(range(3000))
     assert len(messages) == 3000
     missing = celeriac_app.GroupResult("g", [result[0], celeriac_app.AsyncResult("nobody")])
-    with pytest.raises(ResultTimeout, match="1 of 2 results were not there after 0.01 s: the first is that of task nob"):
+    with pytest.raises(
+        ResultTimeout, match=r"1 of 2 results were not there after 0\.01 s: the first is that of task nob"
+    ):
         await missing.aget(timeout=0.01)
 
 
@@ -293,7 +295,9 @@ def test_graphs(tree: Any) -> None:
 
 
 def test_a_graph_of_ones_own() -> None:
-    graph = DependencyGraph([("a", ["b", "c"]), ("b", ["c"]), ("c", [])], GraphFormatter(root="a", type="graph", id="g"))
+    graph = DependencyGraph(
+        [("a", ["b", "c"]), ("b", ["c"]), ("c", [])], GraphFormatter(root="a", type="graph", id="g")
+    )
     assert graph.topsort() == ["c", "b", "a"]
     other = DependencyGraph([('quo"te', [])])
     graph.connect(other)
