@@ -72,6 +72,7 @@ async def test_a_closed_join_is_one_word(
     store.open_joins([Join(id=join, size=1, expires_at=at)])
     store.arrive([arrival(join, 0, expires_at=at)])
     await store.aclose_joins([join])
+    assert list(store.arrive([arrival(join, 0), arrival(join, 1)])) == [False, False]
     lives = parts_of(server, join)
     assert set(lives) == {".c"}
     assert server.get(f"celery-taskset-meta-{join}.c") == b"done"
