@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from celeriac.app.routing import Exchange, Queue
     from celeriac.app.task import AsyncTask, ConfiguredTask, Task
     from celeriac.canvas import Signature
+    from celeriac.compat import install_as_celery
     from celeriac.engine.attempt import Attempt
     from celeriac.engine.middleware import Middleware
     from celeriac.errors import (
@@ -52,6 +53,7 @@ _HOME = {
     "TaskError": "celeriac.errors",
     "TimeLimitExceeded": "celeriac.errors",
     "allow_join_result": "celeriac.app.result",
+    "install_as_celery": "celeriac.compat",
 }
 
 
@@ -94,4 +96,5 @@ __all__ = [
     "TimeLimitExceeded",
     "__version__",
     "allow_join_result",
+    "install_as_celery",
 ]
