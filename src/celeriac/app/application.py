@@ -15,6 +15,7 @@ from celeriac.app.adapters import open_broker, open_control, open_events, open_r
 from celeriac.app.admission import OPTIONS as LIMITS
 from celeriac.app.admission import admission_of, limit_of, unique_key_of, unique_of
 from celeriac.app.control import Control
+from celeriac.app.group_result import GroupResult, ResultSet
 from celeriac.app.once import once
 from celeriac.app.options import check_options
 from celeriac.app.publisher import Publisher
@@ -23,7 +24,7 @@ from celeriac.app.result import EagerResult, no_results
 from celeriac.app.routing import Router
 from celeriac.app.settings import Conf
 from celeriac.app.task import AsyncTask, Task, make_task
-from celeriac.canvas import Links, Signature, signatures
+from celeriac.canvas import Links, Signature, signature, signatures
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.codec import Codec, Limits, ResultMeta, decode_exception, encode_exception
 from celeriac.engine.attempt import current_attempt
@@ -468,13 +469,28 @@ class Celeriac:
         options: Mapping[str, Any] | None = None,
         *,
         immutable: bool = False,
+        **more: Any,
     ) -> Signature:
-        """A signature of a task by name, or of one in wire form, that this application sends."""
-        return Signature(task, args, kwargs, options, immutable=immutable, app=self)
+        """A signature of a task by name, or of one in wire form, that this application sends; `more` are options."""
+        if isinstance(task, dict):
+            return signature(task, app=self).set(**{**(options or {}), **more})
+        return Signature(task, args, kwargs, options, immutable=immutable, app=self, **more)
+
+    subtask = signature
 
     def AsyncResult(self, task_id: str) -> Handle[Any]:  # noqa: N802 - Celery's name
         """A handle on the result of any task, by id."""
         return Handle(task_id, self)
+
+    @once
+    def GroupResult(self) -> type[GroupResult]:  # noqa: N802 - Celery's name
+        """The class of handles on groups that this application reads: `app.GroupResult.restore(id)`."""
+        return type("GroupResult", (GroupResult,), {"_app": self})
+
+    @once
+    def ResultSet(self) -> type[ResultSet]:  # noqa: N802 - Celery's name
+        """The class of sets of results that this application reads."""
+        return type("ResultSet", (ResultSet,), {"_app": self})
 
     def _task(self, name: str) -> Task[Any, Any]:
         task = self.tasks.get(name)
@@ -722,10 +738,6 @@ class Celeriac:
             name == entry or (entry.endswith("*") and name.startswith(entry[:-1]))
             for entry in self.settings.result_allowed_exceptions
         )
-
-    def _result_from_tuple(self, data: Any, parent: Handle[Any] | None) -> Handle[Any]:
-        (task_id, _), _ = data
-        return Handle(task_id, self, parent)
 
     def _state(self, attempt: Attempt, task_id: str, state: str, meta: Any) -> StoredResult:
         if isinstance(meta, BaseException):
