@@ -23,10 +23,10 @@ if TYPE_CHECKING:
         chunks,
         group,
         maybe_signature,
-        signature,
         xmap,
         xstarmap,
     )
+    from celeriac.canvas.signature import signature
     from celeriac.compat import install_as_celery
     from celeriac.engine.attempt import Attempt
     from celeriac.engine.middleware import Middleware
@@ -76,7 +76,7 @@ _HOME = {
     "install_as_celery": "celeriac.compat",
     "maybe_signature": "celeriac.canvas",
     "result_from_tuple": "celeriac.app.group_result",
-    "signature": "celeriac.canvas",
+    "signature": "celeriac.canvas.signature",
     "xmap": "celeriac.canvas",
     "xstarmap": "celeriac.canvas",
 }

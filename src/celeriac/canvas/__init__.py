@@ -1,9 +1,13 @@
 """Calls as values, and what follows a task."""
 
-from celeriac.canvas.chain import chain
-from celeriac.canvas.chord import chord, leaves
-from celeriac.canvas.group import group
-from celeriac.canvas.links import Links
+from celeriac.canvas._chain import chain
+from celeriac.canvas._chord import chord
+from celeriac.canvas._group import group
+from celeriac.canvas.chords import RELEASE, Chords
+from celeriac.canvas.draft import Draft
+from celeriac.canvas.forms import ending_in, has_join, linked, options_of, with_options
+from celeriac.canvas.links import Expander, Links
+from celeriac.canvas.lowering import Lowering, Origin, Place, Sending, derived_id
 from celeriac.canvas.maps import chunks, xmap, xstarmap
 from celeriac.canvas.signature import (
     Signature,
@@ -11,7 +15,6 @@ from celeriac.canvas.signature import (
     maybe_signature,
     maybe_subtask,
     plain,
-    signature,
     signatures,
     subtask,
 )
@@ -20,22 +23,34 @@ from celeriac.canvas.stamping import StampingVisitor
 Chord = chord
 
 __all__ = [
+    "RELEASE",
     "Chord",
+    "Chords",
+    "Draft",
+    "Expander",
     "Links",
+    "Lowering",
+    "Origin",
+    "Place",
+    "Sending",
     "Signature",
     "StampingVisitor",
     "chain",
     "chord",
     "chunks",
     "default_to",
+    "derived_id",
+    "ending_in",
     "group",
-    "leaves",
+    "has_join",
+    "linked",
     "maybe_signature",
     "maybe_subtask",
+    "options_of",
     "plain",
-    "signature",
     "signatures",
     "subtask",
+    "with_options",
     "xmap",
     "xstarmap",
 ]

@@ -9,7 +9,7 @@ from celeriac.canvas.signature import Composite, Signature, maybe_signature
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from celeriac.canvas.group import group
+    from celeriac.canvas._group import group
 
 
 class _Map(Signature):
@@ -68,7 +68,7 @@ class chunks(Composite):  # noqa: N801 - Celery's name
 
     def group(self) -> group:
         """The group of `xstarmap` that it stands for."""
-        from celeriac.canvas.group import group
+        from celeriac.canvas._group import group
 
         task, it, n = (self["kwargs"][key] for key in ("task", "it", "n"))
         parts = [xstarmap(task, it[start : start + n], app=self._app) for start in range(0, len(it), n)]

@@ -560,11 +560,11 @@ class Composite(Signature):
             options: Those of a chain are its first task's, those of a group each member's, those of a chord also the
                 body's, but for `countdown` and `eta`; `task_id`, `link` and the like are the last task's or body's.
         """
+        if self._is_empty():
+            return self._nothing()
         app = self.app
         if app._always_eager:
             return self.apply(args, kwargs, **options)
-        if self._is_empty():
-            return self._nothing(app)
         whole, handle, how = self._prepare(args, kwargs, options)
         return app._send_workflow(whole, handle, **how)
 
@@ -572,13 +572,13 @@ class Composite(Signature):
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
         """As `apply_async`, without blocking the event loop."""
+        if self._is_empty():
+            return self._nothing()
         app = self.app
         if app._always_eager:
             import asyncio
 
             return await asyncio.to_thread(lambda: self.apply(args, kwargs, **options))
-        if self._is_empty():
-            return self._nothing(app)
         whole, handle, how = self._prepare(args, kwargs, options)
         return await app._asend_workflow(whole, handle, **how)
 
@@ -586,7 +586,7 @@ class Composite(Signature):
         """Whether there is nothing to send."""
         return False
 
-    def _nothing(self, app: Any) -> Any:
+    def _nothing(self) -> Any:
         """What sending nothing returns."""
         return None
 
@@ -712,7 +712,7 @@ def _join(left: Signature, right: Any) -> Any:
         right = maybe_signature(right, app=left._app)
     if not isinstance(right, Signature):
         return NotImplemented
-    from celeriac.canvas.chain import joined
+    from celeriac.canvas._chain import joined
 
     return joined(left, right)
 

@@ -4,8 +4,8 @@ A space is found by URL: every adapter opened with `memory://name` sees the same
 with one URL settle in one step, as an engine with transactions does. A space lives as long as an adapter that opened
 it.
 
-What is stored: `results`, one `StoredResult` per task id; `workflows`, joins and records; and whatever the broker and control adapters keep in parts of
-their own (`MemorySpace.part`), so that this room need not know them.
+What is stored: `results`, one `StoredResult` per task id; `workflows`, joins and records; and whatever the broker and
+control adapters keep in parts of their own (`MemorySpace.part`), so that this room need not know them.
 """
 
 from __future__ import annotations

@@ -10,11 +10,10 @@ from celeriac.canvas import (
     chunks,
     group,
     maybe_signature,
-    signature,
     xmap,
     xstarmap,
 )
-from celeriac.canvas.signature import default_to
+from celeriac.canvas.signature import default_to, signature
 from celeriac.compat.celery._state import get_current_app
 
 default_to(get_current_app)

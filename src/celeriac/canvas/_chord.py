@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celeriac.canvas import stamping
-from celeriac.canvas.group import group
+from celeriac.canvas._group import group
+from celeriac.canvas.forms import leaves
 from celeriac.canvas.signature import Composite, Signature, listed, maybe_signature, members, signature_of
 from celeriac.model import new_task_id
 
@@ -248,17 +249,6 @@ class chord(Composite):  # noqa: N801 - Celery's name
             root = root.parent
         root.parent = header
         return result
-
-
-def leaves(task: Signature) -> int:
-    """How many tasks of it end as members of the group or chord that it lies in."""
-    if task.kind == "group":
-        return sum(map(leaves, task["kwargs"]["tasks"]))
-    if task.kind == "chain":
-        return next((found for one in reversed(task["kwargs"]["tasks"]) if (found := leaves(one))), 0)
-    if task.kind == "chord":
-        return leaves(task["kwargs"]["body"])
-    return 1
 
 
 def _header(given: Any, app: Any) -> Any:

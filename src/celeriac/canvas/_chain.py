@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celeriac.canvas import stamping
-from celeriac.canvas.chord import chord
-from celeriac.canvas.group import group, only_member
+from celeriac.canvas._chord import chord
+from celeriac.canvas._group import group, only_member
 from celeriac.canvas.maps import chunks
 from celeriac.canvas.signature import Composite, Signature, is_nothing, listed, members
 from celeriac.model.states import IGNORED, REJECTED
@@ -104,9 +104,9 @@ class chain(Composite):  # noqa: N801 - Celery's name
     def _is_empty(self) -> bool:
         return is_nothing(self)
 
-    def _nothing(self, app: Any) -> Any:
+    def _nothing(self) -> Any:
         empty = next((task for task in self.tasks if task.kind == "group"), None)
-        return None if empty is None else empty.clone()._fix(app, None, {}, None, None)
+        return None if empty is None else empty.clone().freeze()
 
     def _steps(self) -> list[Signature]:
         """Its steps as they are sent, with its own arguments and options put on those whom they concern.
@@ -185,7 +185,7 @@ class chain(Composite):  # noqa: N801 - Celery's name
     ) -> Any:
         """Run it here and now; raises where a task fails that another follows."""
         if self._is_empty():
-            return self._nothing(self.app)
+            return self._nothing()
         whole, _, _ = self._prepare(args, kwargs, options)
         last: Any = None
         for step in whole.tasks:
@@ -249,7 +249,8 @@ def joined(left: Signature, right: Signature) -> Signature:
     if right.kind == "group":
         if left.kind in ("chain", "group") and is_nothing(right):
             return left
-        right = only_member(right)
+        if left.kind != "group":  # there it stays a list of one
+            right = only_member(right)
     if isinstance(left, chain):
         options = {key: one for key, one in left["options"].items() if key not in ("link", "link_error", "task_id")}
         return _whole(left.unchain_tasks(), [right], options, type(left), left._app)

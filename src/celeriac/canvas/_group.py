@@ -144,8 +144,8 @@ class group(Composite):  # noqa: N801 - Celery's name
     def _is_empty(self) -> bool:
         return all(map(is_nothing, self.tasks))
 
-    def _nothing(self, app: Any) -> Any:
-        return self.clone()._fix(app, None, {}, None, None)
+    def _nothing(self) -> Any:
+        return self.clone().freeze()
 
     def _prepare(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[group, Any, dict[str, Any]]:
         whole, handle, how = super()._prepare(args, kwargs, options)
@@ -165,7 +165,7 @@ class group(Composite):  # noqa: N801 - Celery's name
                 steps = task._steps()  # type: ignore[attr-defined] # a chain by its kind
                 if not steps:
                     continue
-                if len(steps) == 1:
+                if len(steps) == 1 and steps[0].kind != "group":  # such a group keeps its own list of results
                     task, kind = steps[0], steps[0].kind
                 else:
                     task["args"], task["options"] = (), {}
@@ -246,5 +246,5 @@ def only_member(task: Signature) -> Signature:
         own = {key: value for key, value in task["options"].items() if key not in _OF_THE_GROUP}
         if own:
             only = only.clone(**own)
-        return only_member(only)
+        return only
     return task
