@@ -273,10 +273,14 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         elif isinstance(cronspec, (set, frozenset, list, tuple)) or hasattr(cronspec, "__iter__"):
             values = set(cronspec)
         else:
-            raise TypeError(f"Argument cronspec needs to be of any of the following types: int, str, or an iterable type. {type(cronspec)!r} was given.")  # noqa: E501
+            raise TypeError(
+                f"Argument cronspec needs to be of any of the following types: int, str, or an iterable type. {type(cronspec)!r} was given."
+            )  # noqa: E501
         for number in values:
             if not isinstance(number, int) or not min_ <= number <= min_ + max_ - 1:
-                raise ValueError(f"Invalid crontab pattern. Valid range is {min_}-{min_ + max_ - 1}. {number!r} was found.")  # noqa: E501
+                raise ValueError(
+                    f"Invalid crontab pattern. Valid range is {min_}-{min_ + max_ - 1}. {number!r} was found."
+                )  # noqa: E501
         return values
 
     def next_after(self, moment: datetime) -> datetime:
@@ -302,7 +306,9 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
     def _is_day(self, day: datetime) -> bool:
         return day.day in self.day_of_month and day.isoweekday() % 7 in self.day_of_week
 
-    def remaining_delta(self, last_run_at: datetime, tz: Any = None, ffwd: Any = None) -> tuple[datetime, timedelta, datetime]:  # noqa: E501
+    def remaining_delta(
+        self, last_run_at: datetime, tz: Any = None, ffwd: Any = None
+    ) -> tuple[datetime, timedelta, datetime]:  # noqa: E501
         """When it ran, how long from then to the next time, and this moment."""
         last = self.to_local(last_run_at)
         return last, self.next_after(last) - last, self.to_local(self.now())

@@ -207,16 +207,7 @@ class Celery(Celeriac):
 
     def close_connections(self) -> None:
         """Close what is open; it is opened again when it is needed."""
-        super().close()
-
-    def close(self) -> None:
-        """Close the connections, and be no current application any more."""
-        super().close()
-        _state._deregister_app(self)
-        if _state._tls.app is self:
-            _state._tls.app = None
-        if _state._latest is self:
-            _state._latest = None
+        self.close()
 
     def config_from_object(  # type: ignore[override]
         self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None
@@ -248,7 +239,9 @@ class Celery(Celeriac):
 
     def setup_security(self, *args: Any, **kwargs: Any) -> None:
         """Not here yet."""
-        raise NotSupportedError("setup_security(): message signing is not built yet in this version; use a private broker")
+        raise NotSupportedError(
+            "setup_security(): message signing is not built yet in this version; use a private broker"
+        )
 
     def either(self, default_key: str, *defaults: Any) -> Any:
         """The first of these values that is not None, else the setting's."""
@@ -305,6 +298,8 @@ class Celery(Celeriac):
 
     def finalize(self, auto: bool = False) -> None:
         """Register the tasks that were shared by anybody, in all modules imported so far."""
+        if self.finalized:
+            return
         with self._lock:
             if self.finalized:
                 return
@@ -381,7 +376,11 @@ class Celery(Celeriac):
         name = name or self.gen_task_name(fun.__name__, fun.__module__)
         known = self._registry.get(name)
         if known is not None and _same_place(known, fun):
-            return self._registry[name] if getattr(known, "_source", None) is fun else self._add(fun, name, base, bind, options)
+            return (
+                self._registry[name]
+                if getattr(known, "_source", None) is fun
+                else self._add(fun, name, base, bind, options)
+            )
         if known is not None:
             warnings.warn(
                 f"task name {name!r} is taken by {type(known).__module__}.{type(known).__qualname__}, which stays; "

@@ -65,7 +65,9 @@ class Backend:
     def mark_as_started(self, task_id: str, **meta: Any) -> Any:
         return self.store_result(task_id, meta, states.STARTED)
 
-    def mark_as_done(self, task_id: str, result: Any, request: Any = None, store_result: bool = True, **kw: Any) -> None:
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, **kw: Any
+    ) -> None:
         self.store_result(task_id, result, kw.get("state", states.SUCCESS))
 
     def mark_as_failure(
@@ -173,7 +175,9 @@ class Backend:
             NotSupportedError: They are elsewhere.
         """
         if not self.url.startswith(("redis", "rediss", "valkey", "unix")):
-            raise NotSupportedError(f"app.backend.client: results are kept at {self.as_uri()}, which has no Redis client")
+            raise NotSupportedError(
+                f"app.backend.client: results are kept at {self.as_uri()}, which has no Redis client"
+            )
         import redis
 
         return redis.Redis.from_url(self.url.replace("valkey", "redis", 1))

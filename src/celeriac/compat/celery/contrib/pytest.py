@@ -1,5 +1,4 @@
-"""Celery's fixtures, with celeriac's workers: `pytest_plugins = ("celery.contrib.pytest",)` after `install_as_celery()`.
-"""
+"""Celery's fixtures, with celeriac's workers: `pytest_plugins = ("celery.contrib.pytest",)` after `install_as_celery()`."""
 
 from __future__ import annotations
 

@@ -101,7 +101,9 @@ class State:
     Worker = Worker
     Task = Task
 
-    def __init__(self, callback: Any = None, max_workers_in_memory: int = 5000, max_tasks_in_memory: int = 10000, **kw: Any) -> None:  # noqa: E501
+    def __init__(
+        self, callback: Any = None, max_workers_in_memory: int = 5000, max_tasks_in_memory: int = 10000, **kw: Any
+    ) -> None:  # noqa: E501
         self.workers: dict[str, Worker] = {}
         self.tasks: dict[str, Task] = {}
         self.event_callback = callback

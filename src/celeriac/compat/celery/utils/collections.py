@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections import ChainMap, OrderedDict
 from typing import Any
 
-__all__ = ["AttributeDict", "AttributeDictMixin", "ChainMap", "ConfigurationView", "DictAttribute", "LimitedSet", "OrderedDict", "force_mapping", "lpmerge"]  # noqa: E501
+__all__ = [
+    "AttributeDict",
+    "AttributeDictMixin",
+    "ChainMap",
+    "ConfigurationView",
+    "DictAttribute",
+    "LimitedSet",
+    "OrderedDict",
+    "force_mapping",
+    "lpmerge",
+]  # noqa: E501
 
 
 class AttributeDictMixin:

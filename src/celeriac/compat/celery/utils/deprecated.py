@@ -9,7 +9,9 @@ from typing import Any
 Property = property
 
 
-def warn(description: str, deprecation: Any = None, removal: Any = None, alternative: Any = None, stacklevel: int = 2) -> None:  # noqa: E501
+def warn(
+    description: str, deprecation: Any = None, removal: Any = None, alternative: Any = None, stacklevel: int = 2
+) -> None:  # noqa: E501
     warnings.warn(f"{description} is deprecated; use {alternative}", DeprecationWarning, stacklevel=stacklevel)
 
 

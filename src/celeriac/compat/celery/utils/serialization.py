@@ -27,7 +27,16 @@ def get_pickleable_exception(exc: BaseException) -> BaseException:
 
 def strtobool(term: Any, table: Any = None) -> Any:
     """True or False, of a text that means it."""
-    known = table or {"false": False, "no": False, "0": False, "true": True, "yes": True, "1": True, "on": True, "off": False}  # noqa: E501
+    known = table or {
+        "false": False,
+        "no": False,
+        "0": False,
+        "true": True,
+        "yes": True,
+        "1": True,
+        "on": True,
+        "off": False,
+    }  # noqa: E501
     if not isinstance(term, str):
         return term
     try:

@@ -151,9 +151,7 @@ def adjust_timestamp(ts: float, offset: int, here: Any = utcoffset) -> float:
     return ts - (offset - here()) * 3600
 
 
-def get_exponential_backoff_interval(
-    factor: float, retries: int, maximum: float, full_jitter: bool = False
-) -> float:
+def get_exponential_backoff_interval(factor: float, retries: int, maximum: float, full_jitter: bool = False) -> float:
     """Seconds before the next retry."""
     countdown = min(maximum, factor * (2**retries))
     return max(0, ENTROPY.uniform(0, countdown) if full_jitter else countdown)
