@@ -51,7 +51,7 @@ def install_as_celery() -> None:
     real = sys.modules.get("celery")
     if real is not None:
         raise ConfigError(
-            f"install_as_celery() comes too late: the real celery ({getattr(real, '__file__', None)}) has been imported "
+            f"install_as_celery() comes too late: the real celery ({getattr(real, '__file__', None)}) is imported "
             "already; call it before the first `import celery`, or run celeriac --as-celery"
         )
     besides = [name for name in _BESIDES if name not in sys.modules and importlib.util.find_spec(name) is None]

@@ -35,7 +35,9 @@ def refuse_schedules(here: Session, what: str) -> None:
     elsewhere = app.settings.beat_scheduler
     if names or elsewhere:
         found = (
-            f"{len(names)} {'entry' if len(names) == 1 else 'entries'} ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})" if names else elsewhere
+            f"{len(names)} {'entry' if len(names) == 1 else 'entries'} ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
+            if names
+            else elsewhere
         )
         raise NotSupportedError(
             f"{what}: this version runs no schedules, and {found} would never be sent. Keep one `celery beat` of the "

@@ -122,10 +122,9 @@ def command(*, question: str, ids: tuple[str, ...], timeout: float, destination:
     """Ask workers a QUESTION and print their answers."""
     here = session()
     if question not in QUESTIONS:
-        arguments = own_command(here, question, ids, known=QUESTIONS)
-        return print_replies(
-            question, ask(here, question, arguments, timeout=timeout, destination=destination), as_json=as_json
-        )
+        given = own_command(here, question, ids, known=QUESTIONS)
+        replies = ask(here, question, given, timeout=timeout, destination=destination)
+        return print_replies(question, replies, as_json=as_json)
     if bool(ids) != (question == "query_task"):
         raise click.UsageError(
             "query_task needs the ids of tasks" if not ids else f"{question} takes no further arguments"
@@ -142,7 +141,7 @@ def own_command(here: Session, name: str, given: tuple[str, ...], *, known: Iter
         UsageError: There is none of this name, or these are not its arguments.
     """
     if not here.as_celery or name not in here.loaded_app.commands:
-        raise click.UsageError(f"there is no {name!r}; there are {', '.join(known)}")
+        raise click.UsageError(f"{name!r} is not one of {', '.join(known)}")
     from celeriac.compat.celery.worker.control import Panel
 
     meta = Panel.meta[name]

@@ -127,12 +127,12 @@ def read(words: tuple[str, ...]) -> list[Node]:
         if not word.startswith("-"):
             names.append(word)
             continue
-        option, equals, value = word.partition("=")
-        option, colon, whom = option.partition(":")
-        given: str | None = value if equals else None
+        option, equals, text = word.partition("=")
+        option, colon, whose = option.partition(":")
+        given = text if equals else None
         if not equals and option not in _FLAGS and rest and not rest[0].startswith("-"):
             given = rest.pop(0)
-        options.append((option, whom if colon else None, given))
+        options.append((option, whose if colon else None, given))
     if len(names) == 1 and names[0].isdigit():
         names = [f"celery{number}" for number in range(1, int(names[0]) + 1)]
     if not names:
@@ -142,15 +142,9 @@ def read(words: tuple[str, ...]) -> list[Node]:
     nodes = []
     for number, name in enumerate(names, 1):
         full = name if "@" in name else f"{name}@{socket.gethostname()}"
-        mine: dict[str, str | None] = {}
-        for option, whom, value in options:
-            if whom is None:
-                mine.setdefault(option, value)
-            elif _means(whom, number, name):
-                mine[option] = value
-        for option, whom, value in options:
-            if whom is not None and _means(whom, number, name):
-                mine[option] = value
+        # what is said of one node goes over what is said of all, wherever it stands
+        mine = {option: value for option, whom, value in options if whom is None}
+        mine |= {option: value for option, whom, value in options if whom is not None and _means(whom, number, name)}
         logfile = mine.get("--logfile") or mine.get("-f") or "%n.log"
         pidfile = mine.get("--pidfile") or "%n.pid"
         words_of = [

@@ -64,7 +64,7 @@ class ScheduleEntry:
         """Take everything but its past from another entry."""
         vars(self).update(
             task=other.task, schedule=other.schedule, args=other.args, kwargs=other.kwargs, options=other.options
-        )  # noqa: E501
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name} {self.task} {self.schedule!r}>"

@@ -203,9 +203,7 @@ class DisabledBackend(Backend):
         """Nothing is kept."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(
-            "No result backend is configured. Set result_backend to a URL, or to the broker's, to use results"
-        )
+        raise NotImplementedError(f"{self.app!r} keeps no results: set result_backend, to the broker's URL for one")
 
     get_task_meta = get_state = get_status = get_result = get_traceback = wait_for = get_many = _refuse
 

@@ -36,13 +36,13 @@ def strtobool(term: Any, table: Any = None) -> Any:
         "1": True,
         "on": True,
         "off": False,
-    }  # noqa: E501
+    }
     if not isinstance(term, str):
         return term
     try:
         return known[term.lower()]
     except KeyError:
-        raise TypeError(f"Cannot coerce {term!r} to type bool") from None
+        raise TypeError(f"{term!r} means neither true nor false") from None
 
 
 def b64encode(s: str | bytes) -> str:
