@@ -56,6 +56,26 @@ def install_as_celery() -> None:
         )
     besides = [name for name in _BESIDES if name not in sys.modules and importlib.util.find_spec(name) is None]
     sys.meta_path.insert(0, Finder(("celery", *besides)))
+    from celeriac.canvas.signature import default_to
+
+    default_to(_current_app)
+
+
+def _current_app() -> Any:
+    from celeriac.compat.celery._state import get_current_app
+
+    return get_current_app()
+
+
+def remove() -> None:
+    """Undo `install_as_celery`, for tests: modules that were imported under Celery's names are forgotten."""
+    from celeriac.canvas.signature import default_to
+
+    default_to(None)
+    for finder in [finder for finder in sys.meta_path if isinstance(finder, Finder)]:
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if name.partition(".")[0] in finder.packages]:
+            del sys.modules[name]
 
 
 def is_installed() -> bool:

@@ -34,11 +34,8 @@ def refuse_schedules(here: Session, what: str) -> None:
     names = sorted(app.settings.beat_schedule)
     elsewhere = app.settings.beat_scheduler
     if names or elsewhere:
-        found = (
-            f"{len(names)} {'entry' if len(names) == 1 else 'entries'} ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
-            if names
-            else elsewhere
-        )
+        shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        found = f"{len(names)} {'entry' if len(names) == 1 else 'entries'} ({shown})" if names else elsewhere
         raise NotSupportedError(
             f"{what}: this version runs no schedules, and {found} would never be sent. Keep one `celery beat` of the "
             "real Celery on the same Redis, or have cron run `celeriac call`; start workers without -B"
