@@ -316,8 +316,11 @@ def _given(values: Mapping[str, Any], source: str) -> dict[str, sources.Given]:
 
 def _check(name: str, value: Any, source: str, spelt: str) -> sources.Given | None:
     """Check as Celery would: a text may stand for a number, and None mostly means that nothing is said."""
-    if name in ("broker_url", "result_backend") and not value:
-        return None
+    if name in ("broker_url", "result_backend"):
+        if not value:
+            return None
+        if str(value).startswith("cache+memory"):
+            value = "memory://"
     try:
         return sources.check(name, value, source, spelt=spelt)
     except ConfigError:
