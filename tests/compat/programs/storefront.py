@@ -48,11 +48,6 @@ app.conf.beat_schedule = {
 }
 
 
-@app.on_after_finalize.connect
-def declare_periodic(sender, **kwargs):
-    sender.add_periodic_task(3600.0, add.s(1, 1), name="hourly")
-
-
 def note(what, **facts):
     with open(LEDGER, "a") as file:
         file.write(json.dumps({"what": what, **facts}) + "\n")
