@@ -73,6 +73,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 _NO_OPTIONS: dict[str, Any] = {}
+_NO_COMMANDS: Mapping[str, Callable[..., Any]] = {}
 _ROUND_TRIP = 1000
 """Messages per publish of `delay_many`."""
 _MOST_CHILDREN = 1000
@@ -144,7 +145,7 @@ class Celeriac:
             settings["result_backend"] = backend
         if include:
             settings["include"] = tuple(include)
-        self.conf = Conf(**settings)
+        self.conf = self._make_conf(settings)
         self.expanders: dict[str, Expander] = {}
         """By task name, callbacks that are carried out in the settlement of the task they follow."""
         self._autodiscover: list[tuple[tuple[str, ...], str | None]] = []
@@ -153,6 +154,15 @@ class Celeriac:
         return f"<Celeriac {self.main}: {len(self.tasks)} tasks>"
 
     # -- configuration -------------------------------------------------------------------------------------------
+
+    def _make_conf(self, settings: Mapping[str, Any]) -> Conf:
+        """The settings object; `compat` has one that bears with what Celery bears with."""
+        return Conf(**settings)
+
+    @property
+    def commands(self) -> Mapping[str, Callable[..., Any]]:
+        """Remote-control commands of the application's own, by name: called with the node's name and the arguments."""
+        return _NO_COMMANDS
 
     def config_from_object(self, source: Any, *, namespace: str | None = None) -> None:
         """Take settings from an object, a mapping or the dotted name of a module; see `Conf.from_object`."""
