@@ -248,7 +248,9 @@ class Celery(Celeriac):
 
     def setup_security(self, *args: Any, **kwargs: Any) -> None:
         """Not here yet."""
-        raise NotSupportedError("setup_security(): message signing is not built yet in this version; use a private broker")
+        raise NotSupportedError(
+            "setup_security(): message signing is not built yet in this version; use a private broker"
+        )
 
     def either(self, default_key: str, *defaults: Any) -> Any:
         """The first of these values that is not None, else the setting's."""
@@ -381,7 +383,11 @@ class Celery(Celeriac):
         name = name or self.gen_task_name(fun.__name__, fun.__module__)
         known = self._registry.get(name)
         if known is not None and _same_place(known, fun):
-            return self._registry[name] if getattr(known, "_source", None) is fun else self._add(fun, name, base, bind, options)
+            return (
+                self._registry[name]
+                if getattr(known, "_source", None) is fun
+                else self._add(fun, name, base, bind, options)
+            )
         if known is not None:
             warnings.warn(
                 f"task name {name!r} is taken by {type(known).__module__}.{type(known).__qualname__}, which stays; "
