@@ -185,22 +185,30 @@ class Run(NamedTuple):
         return [self.environment.python, "-m", "celeriac", "--as-celery"]
 
     def _variables(self, *, as_celery: bool) -> dict[str, str]:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CEL", "DJANGO"))}
-        path = [str(self.project)]
-        if self.environment.who == "celeriac":
-            path.append(str(_SOURCE))
-        if as_celery:
-            path.append(str(Path(__file__).with_name("as_celery")))
         return {
-            **ours,
+            **interpreter(self.environment, self.project, as_celery=as_celery),
             "ACCEPTANCE_FOLDER": str(self.folder),
             "BROKER_URL": self.broker,
             "LOCKS_URL": self.locks,
             "RESULT_BACKEND": self.application.results or self.broker,
-            "PYTHONPATH": os.pathsep.join(path),
-            "PYTHONUNBUFFERED": "1",
-            "C_FORCE_ROOT": "1",
         }
+
+
+def interpreter(environment: Environment, *path: Path, as_celery: bool) -> dict[str, str]:
+    """Variables for a program of an environment.
+
+    Args:
+        environment: Of which.
+        path: Where modules are.
+        as_celery: With ours, that `import celery` means celeriac.
+    """
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "CEL", "DJANGO"))}
+    places = [str(place) for place in path]
+    if environment.who == "celeriac":
+        places.append(str(_SOURCE))
+        if as_celery:
+            places.append(str(Path(__file__).with_name("as_celery")))
+    return {**rest, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1", "C_FORCE_ROOT": "1"}
 
 
 def has_real_celery(environment: Environment) -> bool:

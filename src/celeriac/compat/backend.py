@@ -427,7 +427,7 @@ class KeyValueStoreBackend(Backend):
     def forget(self, task_id: str) -> None:
         self._forget(task_id)
 
-    def _forget(self, task_id: str) -> None:  # type: ignore[override]
+    def _forget(self, task_id: str) -> None:
         self.delete(self.get_key_for_task(task_id))
 
     def _save_group(self, group_id: str, result: Any) -> Any:
@@ -456,7 +456,7 @@ class DisabledBackend(Backend):
             "No result backend is configured.\nPlease see the documentation for more information."
         )
 
-    get_state = get_status = get_result = get_traceback = get_task_meta = get_children = wait_for = _none  # type: ignore[assignment]
+    get_state = get_status = get_result = get_traceback = get_task_meta = get_children = wait_for = _none
     get_task_meta_for = _none
 
 
