@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celeriac.app import result as core
-from celeriac.app.result import EagerResult, allow_join_result
-from celeriac.compat.celery._state import get_current_app
+from celeriac.app import group_result, result
+from celeriac.app.result import EagerResult, allow_join_result, denied_join_result
+from celeriac.compat.celery._state import get_current_app, get_current_task
 
-try:
-    from celeriac.app import group_result as _groups
-except ImportError:  # pragma: no cover - the workflow results come with the canvas
-    _groups = None  # type: ignore[assignment]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "AsyncResult",
@@ -27,23 +25,20 @@ __all__ = [
 
 
 class _Like(type):
-    """Handles that celeriac's own code has made are instances of Celery's names, too."""
-
-    _core: type
+    """Makes handles that celeriac's own code has made instances of Celery's names, too."""
 
     def __instancecheck__(cls, instance: object) -> bool:
-        if cls.__dict__.get("_stands_for") is not None:
-            return isinstance(instance, cls.__dict__["_stands_for"])
-        return type.__instancecheck__(cls, instance)
+        core = cls.__dict__.get("_stands_for")
+        return isinstance(instance, core) if core is not None else type.__instancecheck__(cls, instance)
 
 
 class ResultBase(metaclass=_Like):
     """Any handle."""
 
-    _stands_for = core.AsyncResult
+    _stands_for = (result.AsyncResult, group_result.ResultSet)
 
 
-class AsyncResult(core.AsyncResult[Any], metaclass=_Like):
+class AsyncResult(result.AsyncResult[Any], metaclass=_Like):
     """The state and result of a task, by id.
 
     Args:
@@ -54,28 +49,47 @@ class AsyncResult(core.AsyncResult[Any], metaclass=_Like):
         parent: What it follows.
     """
 
-    _stands_for = core.AsyncResult
+    _stands_for = result.AsyncResult
     _bound_app: Any = None
-    TimeoutError = core.ResultTimeout
+    TimeoutError = result.ResultTimeout
 
     def __init__(
         self, id: str, backend: Any = None, task_name: str | None = None, app: Any = None, parent: Any = None
     ) -> None:
-        if id is None:
-            raise ValueError(f"AsyncResult requires valid id, not {type(id)}")
-        app = app or type(self)._bound_app or get_current_app()
-        super().__init__(id, getattr(app, "_get_current_object", lambda: app)(), parent)
+        super().__init__(id, _plain(app or type(self)._bound_app), parent)
 
     @property
     def backend(self) -> Any:
+        """The result store, with the methods of Celery's backends."""
         return self._app.backend  # type: ignore[attr-defined]
 
 
-def denied_join_result() -> Any:
-    """Inside this block, waiting for a result in a task is an error, as it is anyway."""
-    import contextlib
+class ResultSet(group_result.ResultSet, metaclass=_Like):
+    """Several results as one; the current application's unless another is given."""
 
-    return contextlib.nullcontext()
+    _stands_for = group_result.ResultSet
+
+    def __init__(self, results: Iterable[Any] | None = None, app: Any = None, **unused: Any) -> None:
+        super().__init__(results, app)
+
+    @property
+    def app(self) -> Any:
+        return self._app or (self.results[0].app if self.results else get_current_app())
+
+
+class GroupResult(group_result.GroupResult, metaclass=_Like):
+    """The results of a group, under its id; the current application's unless another is given."""
+
+    _stands_for = group_result.GroupResult
+
+    @property
+    def app(self) -> Any:
+        return self._app or (self.results[0].app if self.results else get_current_app())
+
+    @classmethod
+    def restore(cls, id: str, backend: Any = None, app: Any = None) -> Any:
+        """A saved group's result; None where nothing, or nothing any more, is kept under this id."""
+        return super().restore(id, backend, _plain(app or cls._app))
 
 
 def assert_will_not_block() -> None:
@@ -84,22 +98,16 @@ def assert_will_not_block() -> None:
     Raises:
         RuntimeError: It would.
     """
-    from celeriac.compat.celery._state import get_current_task
-
-    if get_current_task() is not None and not core._join_allowed.get():
+    if get_current_task() is not None and not result._join_allowed.get():
         raise RuntimeError("Never call result.get() within a task!")
 
 
 def result_from_tuple(r: Any, app: Any = None) -> Any:
     """The handle that `as_tuple()` described."""
-    if isinstance(r, core.AsyncResult):
-        return r
-    return (app or get_current_app())._result_from_tuple(r, None)
+    return group_result.result_from_tuple(r, _plain(app))
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("GroupResult", "ResultSet"):
-        from celeriac.compat.groups import GroupResult, ResultSet
-
-        return {"GroupResult": GroupResult, "ResultSet": ResultSet}[name]
-    raise AttributeError(f"module 'celery.result' has no attribute {name!r}")
+def _plain(app: Any) -> Any:
+    if app is None:
+        return get_current_app()
+    return app._get_current_object() if hasattr(type(app), "_get_current_object") else app

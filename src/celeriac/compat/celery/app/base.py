@@ -267,7 +267,7 @@ class Celery(Celeriac):
         """This moment, in the application's time zone."""
         from datetime import UTC, datetime
 
-        return datetime.fromtimestamp(self.clock.now(), UTC).astimezone(self.timezone)
+        return datetime.fromtimestamp(self.clock.time(), UTC).astimezone(self.timezone)
 
     def uses_utc_timezone(self) -> bool:
         return bool(self.conf.timezone in (None, "UTC"))
@@ -528,23 +528,14 @@ class Celery(Celeriac):
         """The handles of a group's members; a class, as in Celery."""
         from celeriac.compat.celery.result import GroupResult
 
-        return self.subclass_with_self(GroupResult, attribute="_bound_app")
+        return self.subclass_with_self(GroupResult, attribute="_app")
 
     @once
     def ResultSet(self) -> Any:  # noqa: N802
         """Handles together; a class, as in Celery."""
         from celeriac.compat.celery.result import ResultSet
 
-        return self.subclass_with_self(ResultSet, attribute="_bound_app")
-
-    def signature(self, *args: Any, **kwargs: Any) -> Any:
-        """A signature that this application sends."""
-        from celeriac.compat.celery.canvas import signature
-
-        kwargs.setdefault("app", self)
-        return signature(*args, **kwargs)
-
-    subtask = signature
+        return self.subclass_with_self(ResultSet, attribute="_app")
 
     @property
     def canvas(self) -> Any:
