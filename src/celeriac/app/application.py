@@ -132,13 +132,13 @@ class Celeriac:
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
+        self._lock = threading.RLock()
         self.main = main or "celeriac"
         self.clock = clock
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.plans = _Plans(self.tasks, lambda: self.builtins)
         self.middleware = list(middleware)
         self._task_cls = task_cls
-        self._lock = threading.RLock()
         if broker is not None:
             settings["broker_url"] = broker
         if backend is not None:

@@ -603,6 +603,13 @@ class Celery(Celeriac):
 
         return get_loader_cls(self._loader_source)(app=self)
 
+    @once
+    def results(self) -> Any:  # type: ignore[override]
+        """The result store, which sends copies to the backend of another package where the settings name one."""
+        from celeriac.compat.copies import copied
+
+        return copied(self, super().results, self.conf.other_backend)
+
     @property
     def backend(self) -> Any:
         """The result store, with the methods of Celery's backends."""
