@@ -645,7 +645,7 @@ class Celeriac:
                 parent.children = []
             if len(parent.children) < _MOST_CHILDREN:
                 parent.children.append([[task_id, None], None])
-        return Handle(task_id, self)
+        return self.AsyncResult(task_id)
 
     # -- workflows -----------------------------------------------------------------------------------------------
 

@@ -254,7 +254,10 @@ class CeleryConf(Conf):
         """The first value of these that is not None."""
         return next((value for name in names if (value := self.get(name)) is not None), None)
 
-    find_value_for_key = __getitem__
+    def find_value_for_key(self, name: str, namespace: str = "celery") -> Any:
+        """The value of `<namespace>_<name>`, or of `name`."""
+        both = f"{namespace}_{name}".lower()
+        return self[both if both in self else name]
 
     @property
     def other_backend(self) -> str | None:

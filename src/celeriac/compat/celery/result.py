@@ -63,6 +63,11 @@ class AsyncResult(result.AsyncResult[Any], metaclass=_Like):
         """The result store, with the methods of Celery's backends."""
         return self._app.backend  # type: ignore[attr-defined]
 
+    def _get_task_meta(self) -> dict[str, Any]:
+        """What is stored, as Celery's dict; packages that show progress ask for it."""
+        found: dict[str, Any] = self.backend.get_task_meta(self.id)
+        return found
+
 
 class ResultSet(group_result.ResultSet, metaclass=_Like):
     """Several results as one; the current application's unless another is given."""
