@@ -321,9 +321,7 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-def register_type(
-    kind: type, name: str, write: Callable[[Any], Any], read: Callable[[Any], Any], /
-) -> None:
+def register_type(kind: type, name: str, write: Callable[[Any], Any], read: Callable[[Any], Any], /) -> None:
     """Give a type a marker of its own, as `kombu.utils.json.register_type` does.
 
     Args:

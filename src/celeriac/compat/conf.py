@@ -274,7 +274,7 @@ class CeleryConf(Conf):
 
     def without_defaults(self) -> dict[str, Any]:
         """What sources set."""
-        return {name: self[name] for name in self.settings.sources} | self._own
+        return {**{name: self[name] for name in self.settings.sources}, **self._own}
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
         """What is set, a line each; secrets are never shown."""

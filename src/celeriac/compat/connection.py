@@ -56,13 +56,13 @@ class Connection:
     def channel(self) -> Channel:
         return Channel(self._app)
 
-    def SimpleQueue(self, name: Any, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: N802 - kombu's name
+    def SimpleQueue(self, name: Any, *args: Any, **kwargs: Any) -> NoReturn:
         _no_messages("Connection.SimpleQueue")
 
-    def Producer(self, *args: Any, **kwargs: Any) -> Producer:  # noqa: N802 - kombu's name
+    def Producer(self, *args: Any, **kwargs: Any) -> Producer:
         return Producer(self._app)
 
-    def Consumer(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: N802 - kombu's name
+    def Consumer(self, *args: Any, **kwargs: Any) -> NoReturn:
         _no_messages("Connection.Consumer")
 
     def drain_events(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -162,5 +162,5 @@ class ConnectionPool:
 
 def _no_messages(what: str) -> NoReturn:
     raise NotSupportedError(
-        f"{what}: celeriac carries tasks, not messages of other kinds; send a task, or use kombu with a broker of its own"
+        f"{what}: celeriac carries tasks, not messages of other kinds; use kombu, with a broker of its own"
     )

@@ -51,11 +51,31 @@ def install_as_celery() -> None:
     real = sys.modules.get("celery")
     if real is not None:
         raise ConfigError(
-            f"install_as_celery() comes too late: the real celery ({getattr(real, '__file__', None)}) has been imported "
+            f"install_as_celery() comes too late: the real celery ({getattr(real, '__file__', None)}) is imported "
             "already; call it before the first `import celery`, or run celeriac --as-celery"
         )
     besides = [name for name in _BESIDES if name not in sys.modules and importlib.util.find_spec(name) is None]
     sys.meta_path.insert(0, Finder(("celery", *besides)))
+    from celeriac.canvas.signature import default_to
+
+    default_to(_current_app)
+
+
+def _current_app() -> Any:
+    from celeriac.compat.celery._state import get_current_app
+
+    return get_current_app()
+
+
+def remove() -> None:
+    """Undo `install_as_celery`, for tests: modules that were imported under Celery's names are forgotten."""
+    from celeriac.canvas.signature import default_to
+
+    default_to(None)
+    for finder in [finder for finder in sys.meta_path if isinstance(finder, Finder)]:
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if name.partition(".")[0] in finder.packages]:
+            del sys.modules[name]
 
 
 def is_installed() -> bool:

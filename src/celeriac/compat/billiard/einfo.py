@@ -13,7 +13,8 @@ class ExceptionInfo:
     """The exception that is being handled."""
 
     def __init__(self, exc_info: Any = None, internal: bool = False) -> None:
-        self.type, self.exception, self.tb = exc_info or sys.exc_info()
+        found: Any = exc_info or sys.exc_info()
+        self.type, self.exception, self.tb = found
         self.traceback = "".join(traceback.format_exception(self.type, self.exception, self.tb))
         self.internal = internal
 

@@ -9,9 +9,10 @@ from typing import Any
 from celeriac.compat.install import VERSION as _TEXT
 
 version_info_t = namedtuple("version_info_t", ("major", "minor", "micro", "releaselevel", "serial"))
+_major, _minor, _micro = map(int, _TEXT.split("."))
 SERIES = "celeriac"
 __version__ = _TEXT
-VERSION = version_info = version_info_t(*map(int, _TEXT.split(".")), "", "")
+VERSION = version_info = version_info_t(_major, _minor, _micro, "", "")
 VERSION_BANNER = f"{__version__} ({SERIES})"
 __author__ = "the celeriac project"
 __homepage__ = "https://docs.celeryq.dev/"
@@ -40,7 +41,7 @@ _HOME = {
 }
 _MODULES = ("app", "canvas", "exceptions", "local", "result", "schedules", "signals", "states", "utils")
 
-__all__ = ["VERSION", "__version__", *_HOME]  # noqa: PLE0604 - the table is the list
+__all__ = ["VERSION", "__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

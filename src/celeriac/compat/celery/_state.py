@@ -102,7 +102,7 @@ def connect_on_app_finalize(callback: Callable[[Celery], Any]) -> Callable[[Cele
 
 
 def _announce_app_finalized(app: Celery) -> None:
-    for callback in list(_on_finalize):
+    for callback in tuple(_on_finalize):
         callback(app)
 
 

@@ -7,7 +7,15 @@ from typing import Any
 from celeriac.compat.celery.schedules import crontab, maybe_schedule, schedule
 from celeriac.errors import NotSupportedError
 
-__all__ = ["BeatLazyFunc", "PersistentScheduler", "ScheduleEntry", "Scheduler", "SchedulingError", "crontab", "schedule"]
+__all__ = [
+    "BeatLazyFunc",
+    "PersistentScheduler",
+    "ScheduleEntry",
+    "Scheduler",
+    "SchedulingError",
+    "crontab",
+    "schedule",
+]
 
 DEFAULT_MAX_INTERVAL = 300
 
@@ -54,7 +62,9 @@ class ScheduleEntry:
 
     def update(self, other: Any) -> None:
         """Take everything but its past from another entry."""
-        vars(self).update(task=other.task, schedule=other.schedule, args=other.args, kwargs=other.kwargs, options=other.options)  # noqa: E501
+        vars(self).update(
+            task=other.task, schedule=other.schedule, args=other.args, kwargs=other.kwargs, options=other.options
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name} {self.task} {self.schedule!r}>"

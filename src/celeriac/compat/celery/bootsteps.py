@@ -52,7 +52,7 @@ class ConsumerStep(StartStopStep):
     consumers: Any = None
 
     def get_consumers(self, channel: Any) -> Any:
-        raise NotImplementedError("missing get_consumers")
+        raise NotImplementedError(f"{type(self).__name__} has no get_consumers()")
 
 
 class Blueprint:

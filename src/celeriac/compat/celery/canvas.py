@@ -13,10 +13,7 @@ from celeriac.canvas import (
     xmap,
     xstarmap,
 )
-from celeriac.canvas.signature import default_to, signature
-from celeriac.compat.celery._state import get_current_app
-
-default_to(get_current_app)
+from celeriac.canvas.signature import signature
 
 subtask = signature
 maybe_subtask = maybe_signature

@@ -52,7 +52,7 @@ class Proxy:
         find = object.__getattribute__(self, "_Proxy__find")
         return find(*object.__getattribute__(self, "_Proxy__args"), **object.__getattribute__(self, "_Proxy__kwargs"))
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self._get_current_object())
 
@@ -156,7 +156,7 @@ class PromiseProxy(Proxy):
         return value
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     return value._get_current_object() if type(value) in (Proxy, PromiseProxy) else value
 
 

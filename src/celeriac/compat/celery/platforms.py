@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 SYSTEM = _platform.system()
-IS_macOS = SYSTEM == "Darwin"  # noqa: N816 - Celery's name
+IS_macOS = SYSTEM == "Darwin"
 IS_WINDOWS = SYSTEM == "Windows"
 EX_OK, EX_FAILURE, EX_UNAVAILABLE, EX_USAGE = 0, 1, 69, 64
 C_FORCE_ROOT = os.environ.get("C_FORCE_ROOT", False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celeriac.app import group_result, result
 from celeriac.app.result import EagerResult, allow_join_result, denied_join_result
 from celeriac.compat.celery._state import get_current_app, get_current_task
+from celeriac.errors import ResultTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +52,7 @@ class AsyncResult(result.AsyncResult[Any], metaclass=_Like):
 
     _stands_for = result.AsyncResult
     _bound_app: Any = None
-    TimeoutError = result.ResultTimeout
+    TimeoutError = ResultTimeout
 
     def __init__(
         self, id: str, backend: Any = None, task_name: str | None = None, app: Any = None, parent: Any = None
@@ -104,7 +105,7 @@ def assert_will_not_block() -> None:
         RuntimeError: It would.
     """
     if get_current_task() is not None and not result._join_allowed.get():
-        raise RuntimeError("Never call result.get() within a task!")
+        raise RuntimeError("a task waits for a result, which holds its place in the worker; see allow_join_result()")
 
 
 def result_from_tuple(r: Any, app: Any = None) -> Any:

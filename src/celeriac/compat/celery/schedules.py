@@ -100,7 +100,7 @@ class BaseSchedule:
         raise NotImplementedError
 
 
-class schedule(BaseSchedule):  # noqa: N801 - Celery's name
+class schedule(BaseSchedule):
     """Every so often.
 
     Args:
@@ -152,7 +152,7 @@ class schedule(BaseSchedule):  # noqa: N801 - Celery's name
         return type(self), (self.run_every, self.relative, self.nowfun)
 
 
-class crontab_parser:  # noqa: N801 - Celery's name
+class crontab_parser:
     """Reads one field of a crontab: `*`, `*/5`, `1-5`, `mon,wed`, `10-20/2`, `22-4`.
 
     Args:
@@ -176,14 +176,14 @@ class crontab_parser:  # noqa: N801 - Celery's name
         found: set[int] = set()
         for part in spec.split(","):
             if not part:
-                raise ParseException("empty part")
+                raise ParseException(f"{spec!r} has an empty part")
             found |= set(self._part(part.strip()))
         return found
 
     def _part(self, part: str) -> Iterable[int]:
         match = re.fullmatch(r"(\*|[\w]+(?:-[\w]+)?)(?:/(\w+))?", part)
         if match is None:
-            raise ParseException(f"invalid filter: {part!r}")
+            raise ParseException(f"{part!r} is no field of a crontab")
         body, step = match.groups()
         last = self.min_ + self.max_ - 1
         if body == "*":
@@ -191,7 +191,7 @@ class crontab_parser:  # noqa: N801 - Celery's name
         else:
             first, dash, end = body.partition("-")
             start = self._number(first)
-            stop = self._number(end) if dash else (start if step is None else start)
+            stop = self._number(end) if dash else start
             if stop < start:  # over the end of the week, the day, the year
                 values = [*range(start, last + 1), *range(self.min_, stop + 1)]
             else:
@@ -200,7 +200,7 @@ class crontab_parser:  # noqa: N801 - Celery's name
             return values
         every = int(step) if step.isdigit() else 0
         if every < 1:
-            raise ParseException(f"invalid step: {part!r}")
+            raise ParseException(f"{part!r} has a step that is no number from 1")
         return values[::every]
 
     def _number(self, text: str) -> int:
@@ -213,15 +213,15 @@ class crontab_parser:  # noqa: N801 - Celery's name
             elif lower in _MONTHS and self.max_ == 12:
                 number = _MONTHS.index(lower) + 1
             else:
-                raise ValueError(f"Invalid weekday literal {text!r}.") from None
+                raise ValueError(f"{text!r} is neither a number nor a name that fits here") from None
         if number == 7 and self.max_ == 7 and self.min_ == 0:
             number = 0
         if not self.min_ <= number <= self.min_ + self.max_ - 1:
-            raise ValueError(f"Invalid value {number}: not in {self.min_} to {self.min_ + self.max_ - 1}.")
+            raise ValueError(f"{number} is not between {self.min_} and {self.min_ + self.max_ - 1}")
         return number
 
 
-class crontab(BaseSchedule):  # noqa: N801 - Celery's name
+class crontab(BaseSchedule):
     """At the minutes that these fields mean, as in a crontab; each is a number, a text, or a set of numbers.
 
     Args:
@@ -257,7 +257,7 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         self.month_of_year = self._expand_cronspec(month_of_year, 12, 1)
 
     @classmethod
-    def from_string(cls, crontab: str) -> crontab:  # noqa: F811 - Celery's argument
+    def from_string(cls, crontab: str) -> crontab:
         """Of the five fields in one text, in the order of a crontab file."""
         fields = crontab.split()
         if len(fields) != 5:
@@ -267,6 +267,7 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
 
     @staticmethod
     def _expand_cronspec(cronspec: Any, max_: int, min_: int = 0) -> set[int]:
+        values: set[Any]
         if isinstance(cronspec, int):
             values = {cronspec}
         elif isinstance(cronspec, str):
@@ -274,10 +275,10 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         elif isinstance(cronspec, (set, frozenset, list, tuple)) or hasattr(cronspec, "__iter__"):
             values = set(cronspec)
         else:
-            raise TypeError(f"Argument cronspec needs to be of any of the following types: int, str, or an iterable type. {type(cronspec)!r} was given.")  # noqa: E501
+            raise TypeError(f"a field of a crontab is a number, a text or several numbers, not {cronspec!r}")
         for number in values:
             if not isinstance(number, int) or not min_ <= number <= min_ + max_ - 1:
-                raise ValueError(f"Invalid crontab pattern. Valid range is {min_}-{min_ + max_ - 1}. {number!r} was found.")  # noqa: E501
+                raise ValueError(f"a field of a crontab takes {min_} to {min_ + max_ - 1}, not {number!r}")
         return values
 
     def next_after(self, moment: datetime) -> datetime:
@@ -303,7 +304,9 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
     def _is_day(self, day: datetime) -> bool:
         return day.day in self.day_of_month and day.isoweekday() % 7 in self.day_of_week
 
-    def remaining_delta(self, last_run_at: datetime, tz: Any = None, ffwd: Any = None) -> tuple[datetime, timedelta, datetime]:  # noqa: E501
+    def remaining_delta(
+        self, last_run_at: datetime, tz: Any = None, ffwd: Any = None
+    ) -> tuple[datetime, timedelta, datetime]:
         """When it ran, how long from then to the next time, and this moment."""
         last = self.to_local(last_run_at)
         return last, self.next_after(last) - last, self.to_local(self.now())
@@ -349,7 +352,7 @@ class crontab(BaseSchedule):  # noqa: N801 - Celery's name
         super().__init__(**state)
 
 
-class solar(BaseSchedule):  # noqa: N801 - Celery's name
+class solar(BaseSchedule):
     """At a position of the sun; needs the package ephem when it is asked, not when it is made.
 
     Args:
@@ -364,11 +367,11 @@ class solar(BaseSchedule):  # noqa: N801 - Celery's name
     def __init__(self, event: str, lat: float, lon: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if event not in _EVENTS:
-            raise ValueError(f"Argument event {event!r} is invalid, must be one of {sorted(_EVENTS)}.")
+            raise ValueError(f"event {event!r} is none of {sorted(_EVENTS)}")
         if not -90 <= lat <= 90:
-            raise ValueError(f"Argument lat {lat} is invalid, must be between -90 and 90.")
+            raise ValueError(f"lat={lat} is not between -90 and 90")
         if not -180 <= lon <= 180:
-            raise ValueError(f"Argument lon {lon} is invalid, must be between -180 and 180.")
+            raise ValueError(f"lon={lon} is not between -180 and 180")
         self.event, self.lat, self.lon = event, lat, lon
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:

@@ -31,7 +31,7 @@ def precedence(state: str | None) -> int:
     return PRECEDENCE_LOOKUP.get(state, NONE_PRECEDENCE)
 
 
-class state(str):  # noqa: N801, SLOT000 - Celery's name, and what applications subclass
+class state(str):  # noqa: SLOT000 - Celery's name, and what applications subclass
     """A state that is compared by precedence."""
 
     def __gt__(self, other: Any) -> bool:

@@ -14,7 +14,7 @@ VERSION = (5, 7, 0)
 __all__ = ["Connection", "Consumer", "Exchange", "Producer", "Queue", "binding", "uuid"]
 
 
-def Connection(hostname: Any = "localhost", *args: Any, **kwargs: Any) -> _Connection:  # noqa: N802 - kombu's name
+def Connection(hostname: Any = "localhost", *args: Any, **kwargs: Any) -> _Connection:
     """A connection to the broker at a URL, for looking whether it is there and how much waits."""
     from celeriac.compat.celery.app.base import Celery
 
@@ -22,12 +22,12 @@ def Connection(hostname: Any = "localhost", *args: Any, **kwargs: Any) -> _Conne
     return _Connection(app)
 
 
-def Producer(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 - kombu's name
+def Producer(*args: Any, **kwargs: Any) -> Any:
     """Not there."""
     raise NotSupportedError("kombu.Producer: celeriac carries tasks; install kombu for messages of other kinds")
 
 
-def Consumer(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 - kombu's name
+def Consumer(*args: Any, **kwargs: Any) -> Any:
     """Not there."""
     raise NotSupportedError("kombu.Consumer: celeriac carries tasks; install kombu for messages of other kinds")
 

@@ -10,7 +10,7 @@ from celeriac.errors import NotSupportedError
 __all__ = ["Broadcast", "maybe_declare", "uuid"]
 
 
-def Broadcast(name: str | None = None, queue: str | None = None, *args: Any, **kwargs: Any) -> Any:  # noqa: N802
+def Broadcast(name: str | None = None, queue: str | None = None, *args: Any, **kwargs: Any) -> Any:
     """Not there: a queue whose every message goes to every worker."""
     raise NotSupportedError(
         f"Broadcast({name or queue!r}): a task goes to one worker. For something that every worker shall do, use a "

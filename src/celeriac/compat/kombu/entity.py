@@ -36,7 +36,7 @@ class Exchange:
         return self.name
 
 
-class binding:  # noqa: N801 - kombu's name
+class binding:
     """One way from an exchange to a queue."""
 
     def __init__(self, exchange: Any = None, routing_key: str = "", arguments: Any = None, **kwargs: Any) -> None:
@@ -58,8 +58,8 @@ class Queue:
         if self.bindings and exchange is None:
             self.exchange, self.routing_key = self.bindings[0].exchange, self.bindings[0].routing_key
         self.durable, self.exclusive, self.auto_delete = True, False, False
-        self.max_priority: int | None = None
-        self.queue_arguments: Any = None
+        self.max_priority: Any = kwargs.get("max_priority")
+        self.queue_arguments: Any = kwargs.get("queue_arguments")
         vars(self).update(kwargs)
         if self.max_priority is None and self.queue_arguments:
             self.max_priority = self.queue_arguments.get("x-max-priority")

@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["promise", "transform"]
 
 
-class promise:  # noqa: N801 - vine's name
+class promise:
     """A function that is called once with what is known."""
 
     def __init__(self, fun: Any = None, args: Any = (), kwargs: Any = None, **options: Any) -> None:

@@ -68,10 +68,10 @@ class AMQP:
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self._queues: Queues | None = None
+        self._queues: Any = None
 
     @property
-    def queues(self) -> Queues:
+    def queues(self) -> Any:
         """By name."""
         if self._queues is None:
             self._queues = Queues(self.app)

@@ -9,10 +9,9 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from celeriac.app.application import Celeriac
-from celeriac.app.options import KNOWN
 from celeriac.app.once import once
+from celeriac.app.options import KNOWN
 from celeriac.app.task import make_task
-from celeriac.clock import SYSTEM_CLOCK
 from celeriac.compat.celery import _state
 from celeriac.compat.celery.exceptions import AlwaysEagerIgnored, DuplicateTaskNameWarning
 from celeriac.compat.conf import CeleryConf
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from celeriac.app.result import AsyncResult as Handle
     from celeriac.app.task import Task as CoreTask
 
 __all__ = ["Celery"]
@@ -59,7 +57,7 @@ class Celery(Celeriac):
     """
 
     #: Celery's class attributes that applications override
-    conf: CeleryConf  # type: ignore[assignment]
+    conf: CeleryConf
     task_cls: Any = "celery.app.task:Task"
     control_cls: Any = "celery.app.control:Control"
     log_cls: Any = "celery.app.log:Logging"
@@ -122,9 +120,8 @@ class Celery(Celeriac):
         }
         self._loader_source = loader or type(self).loader_cls or os.environ.get("CELERY_LOADER") or "app"
         given = {**settings, **(changes or {})}
-        for name, value in (("broker_url", broker), ("result_backend", backend), ("include", include)):
-            if value:
-                given[name] = value
+        named = {"broker_url": broker, "result_backend": backend, "include": include}
+        given.update({name: value for name, value in named.items() if value})
         self.finalized = True  # the base class looks at `tasks`
         super().__init__(main, **given)
         self.finalized = False
@@ -207,18 +204,9 @@ class Celery(Celeriac):
 
     def close_connections(self) -> None:
         """Close what is open; it is opened again when it is needed."""
-        super().close()
+        self.close()
 
-    def close(self) -> None:
-        """Close the connections, and be no current application any more."""
-        super().close()
-        _state._deregister_app(self)
-        if _state._tls.app is self:
-            _state._tls.app = None
-        if _state._latest is self:
-            _state._latest = None
-
-    def config_from_object(  # type: ignore[override]
+    def config_from_object(
         self, obj: Any, silent: bool = False, force: bool = False, namespace: str | None = None
     ) -> None:
         """Take settings from an object, a mapping or the dotted name of a module, which is imported when needed."""
@@ -296,7 +284,7 @@ class Celery(Celeriac):
     # -- tasks ---------------------------------------------------------------------------------------------------
 
     @property
-    def tasks(self) -> Any:  # type: ignore[override]
+    def tasks(self) -> Any:
         """All tasks by name; looking at them finalises the application."""
         self.finalize(auto=True)
         return self._registry
@@ -307,11 +295,15 @@ class Celery(Celeriac):
 
     def finalize(self, auto: bool = False) -> None:
         """Register the tasks that were shared by anybody, in all modules imported so far."""
+        if self.finalized:
+            return
         with self._lock:
-            if self.finalized:
+            if self.__dict__["finalized"]:  # by another thread, meanwhile
                 return
             if auto and not self.autofinalize:
-                raise RuntimeError("Contract breach: app not finalized")
+                raise RuntimeError(
+                    f"{self!r} was made with autofinalize=False: call finalize() before its tasks are used"
+                )
             self.finalized = True
             _state._announce_app_finalized(self)
             self.on_after_finalize.send(sender=self)
@@ -324,7 +316,7 @@ class Celery(Celeriac):
         return symbol_by_name(name)
 
     def subclass_with_self(
-        self, Class: Any, name: str | None = None, attribute: str = "app", reverse: str | None = None,  # noqa: N803
+        self, Class: Any, name: str | None = None, attribute: str = "app", reverse: str | None = None,
         keep_reduce: bool = False, **kw: Any,
     ) -> Any:  # fmt: skip
         """A subclass of a class, or of the dotted name of one, whose attribute `app` is this application."""
@@ -338,24 +330,24 @@ class Celery(Celeriac):
         return type(base.__name__, (base,), {"abstract": True, "_app": self, "__module__": base.__module__})
 
     @property
-    def Task(self) -> Any:  # noqa: N802 - Celery's name
+    def Task(self) -> Any:
         """The base class of this application's tasks; may be set."""
         if self._base is None:
             self._base = self.create_task_cls()
         return self._base
 
     @Task.setter
-    def Task(self, value: Any) -> None:  # noqa: N802
+    def Task(self, value: Any) -> None:
         self._base = value
 
-    def task(self, *args: Any, **opts: Any) -> Any:  # type: ignore[override]
+    def task(self, *args: Any, **opts: Any) -> Any:
         """`@app.task`, with or without options; see `celery.app.task.Task` for these."""
         shared, lazy = opts.pop("shared", True), opts.pop("lazy", True)
         narrow = opts.pop("filter", None)
 
         def create(function: Any) -> Any:
             if not callable(function):
-                raise TypeError("argument 1 to @task() must be a callable")
+                raise TypeError("@task decorates a function, and this cannot be called")
             if not hasattr(function, "__name__"):
                 function.__name__ = type(function).__name__
             if shared and lazy:
@@ -372,9 +364,9 @@ class Celery(Celeriac):
         if len(args) == 1:
             if callable(args[0]):
                 return create(args[0])
-            raise TypeError("argument 1 to @task() must be a callable")
+            raise TypeError("@task decorates a function, and this cannot be called")
         if args:
-            raise TypeError(f"@task() takes exactly 1 argument ({len(args)} given)")
+            raise TypeError(f"@task takes options by name, or the function alone; it got {len(args)} arguments")
         return create
 
     def _task_from_fun(
@@ -410,7 +402,7 @@ class Celery(Celeriac):
         task.name = name
         return self._register(task)
 
-    def register_task(self, task: Any, **options: Any) -> Any:  # type: ignore[override]
+    def register_task(self, task: Any, **options: Any) -> Any:
         """Register a class-based task: an instance, or its class."""
         instance = task() if isinstance(task, type) else task
         for option, value in options.items():
@@ -434,9 +426,7 @@ class Celery(Celeriac):
             return super().gen_task_name(name, module)
         return f"{module}.{name}" if module else name
 
-    def autodiscover_tasks(  # type: ignore[override]
-        self, packages: Any = None, related_name: str | None = "tasks", force: bool = False
-    ) -> None:
+    def autodiscover_tasks(self, packages: Any = None, related_name: str | None = "tasks", force: bool = False) -> None:
         """Import `<package>.<related_name>` of each package when a worker starts, or now with `force`.
 
         Args:
@@ -481,10 +471,9 @@ class Celery(Celeriac):
 
     # -- calling -------------------------------------------------------------------------------------------------
 
-    def send_task(self, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:  # type: ignore[override]
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
         """Send a task by name; options as of `apply_async`."""
-        for key, value in zip(("countdown", "eta", "task_id", "producer", "connection"), more, strict=False):
-            options[key] = value
+        options.update(zip(("countdown", "eta", "task_id", "producer", "connection"), more, strict=False))
         task = options.pop("task_type", None)
         if task is None:
             task = self.tasks.get(name)
@@ -511,27 +500,27 @@ class Celery(Celeriac):
         return True
 
     @once
-    def AsyncResult(self) -> Any:  # type: ignore[override]  # noqa: N802
+    def AsyncResult(self) -> Any:
         """Make a handle on a result, by id; a class, as in Celery."""
         from celeriac.compat.celery.result import AsyncResult
 
         return self.subclass_with_self(AsyncResult, attribute="_bound_app")
 
     @property
-    def EagerResult(self) -> Any:  # noqa: N802
+    def EagerResult(self) -> Any:
         from celeriac.app.result import EagerResult
 
         return EagerResult
 
     @once
-    def GroupResult(self) -> Any:  # noqa: N802
+    def GroupResult(self) -> Any:
         """The handles of a group's members; a class, as in Celery."""
         from celeriac.compat.celery.result import GroupResult
 
         return self.subclass_with_self(GroupResult, attribute="_app")
 
     @once
-    def ResultSet(self) -> Any:  # noqa: N802
+    def ResultSet(self) -> Any:
         """Handles together; a class, as in Celery."""
         from celeriac.compat.celery.result import ResultSet
 
@@ -577,7 +566,7 @@ class Celery(Celeriac):
     # -- parts ---------------------------------------------------------------------------------------------------
 
     @once
-    def control(self) -> Any:  # type: ignore[override]
+    def control(self) -> Any:
         """Commands to workers and queues."""
         return self._symbol(self._control_source)(self)
 
@@ -677,14 +666,11 @@ class Celery(Celeriac):
         """Run `celery worker` with these arguments."""
         argv = list(sys.argv[1:] if argv is None else argv)
         if "worker" not in argv:
-            raise ValueError(
-                "The worker sub-command must be specified in argv.\n"
-                "Use app.start() to programmatically start other commands."
-            )
+            raise ValueError(f"worker_main({argv}) has no 'worker' in it; start() is for other commands")
         self.start(argv)
 
     @property
-    def Worker(self) -> Any:  # noqa: N802
+    def Worker(self) -> Any:
         """A worker of this application, to be started from Python."""
         from celeriac.compat.celery.apps.worker import Worker
 
@@ -693,7 +679,7 @@ class Celery(Celeriac):
     WorkController = Worker
 
     @property
-    def Beat(self) -> Any:  # noqa: N802
+    def Beat(self) -> Any:
         from celeriac.compat.celery.apps.beat import Beat
 
         return self.subclass_with_self(Beat)
@@ -708,9 +694,8 @@ class Celery(Celeriac):
 def _same_place(known: CoreTask[Any, Any], function: Any) -> bool:
     """Whether a task was made of this function, or of one at the same place in the source."""
     kind = type(known)
-    return kind.__module__ == function.__module__ and kind.__qualname__ == getattr(
-        function, "__qualname__", function.__name__
-    )
+    there = getattr(function, "__qualname__", function.__name__)
+    return bool(kind.__module__ == function.__module__ and kind.__qualname__ == there)
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:

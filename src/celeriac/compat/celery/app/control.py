@@ -129,7 +129,7 @@ class Control(core.Control):
         """Ask workers what they do."""
         return Inspect(destination, timeout, **{"app": self._app, **kwargs})
 
-    def broadcast(  # type: ignore[override]
+    def broadcast(
         self, command: str, arguments: Mapping[str, Any] | None = None, destination: Any = None,
         connection: Any = None, reply: bool = False, timeout: float = 1.0, limit: int | None = None,
         callback: Any = None, channel: Any = None, pattern: Any = None, matcher: Any = None, **extra: Any,
@@ -153,7 +153,7 @@ class Control(core.Control):
     def _ordered(self, command: str, arguments: dict[str, Any], destination: Any, kwargs: dict[str, Any]) -> Any:
         return self.broadcast(command, arguments, destination, **kwargs)
 
-    def revoke(  # type: ignore[override]
+    def revoke(
         self, task_id: Any, destination: Any = None, terminate: bool = False, signal: Any = "SIGTERM", **kwargs: Any
     ) -> Any:
         """Forbid tasks to start, durably and on all workers; with `terminate`, stop those that run."""
@@ -171,7 +171,7 @@ class Control(core.Control):
             "revoke_by_stamped_headers is not built yet in this version; revoke by id: AsyncResult.children names them"
         )
 
-    def ping(self, destination: Any = None, timeout: float = 1.0, **kwargs: Any) -> Any:  # type: ignore[override]
+    def ping(self, destination: Any = None, timeout: float = 1.0, **kwargs: Any) -> Any:
         """`[{node: {"ok": "pong"}}, …]` of the workers that are up."""
         return self.broadcast("ping", {}, destination, reply=True, timeout=timeout, **kwargs)
 
@@ -179,7 +179,7 @@ class Control(core.Control):
         """Change how often a task may start on each worker."""
         return self._ordered("rate_limit", {"task_name": task_name, "rate_limit": rate_limit}, destination, kwargs)
 
-    def time_limit(  # type: ignore[override]
+    def time_limit(
         self, task_name: str, soft: Any = None, hard: Any = None, destination: Any = None, **kwargs: Any
     ) -> Any:
         """Change a task's time limits."""
@@ -234,4 +234,4 @@ class Control(core.Control):
             queues = connection
         return super().purge(queues)
 
-    discard_all = purge
+    discard_all = purge  # type: ignore[assignment]

@@ -14,21 +14,21 @@ class Events:
         self.app = app
 
     @property
-    def Receiver(self) -> Any:  # noqa: N802 - Celery's name
+    def Receiver(self) -> Any:
         """Listens: `Receiver(connection, handlers={…}).capture()`."""
         from celeriac.compat.celery.events.receiver import EventReceiver
 
         return self.app.subclass_with_self(EventReceiver)
 
     @property
-    def Dispatcher(self) -> Any:  # noqa: N802 - Celery's name
+    def Dispatcher(self) -> Any:
         """Sends: `Dispatcher(connection).send("my-event", …)`."""
         from celeriac.compat.celery.events.dispatcher import EventDispatcher
 
         return self.app.subclass_with_self(EventDispatcher)
 
     @property
-    def State(self) -> Any:  # noqa: N802 - Celery's name
+    def State(self) -> Any:
         """What a cluster looks like by its events."""
         from celeriac.compat.celery.events.state import State
 

@@ -9,6 +9,7 @@ from celeriac.app import task as core
 from celeriac.app.options import KNOWN
 from celeriac.app.task import _OF_A_RETRY
 from celeriac.compat.celery._state import current_app
+from celeriac.engine.attempt import current_attempt
 from celeriac.errors import NotSupportedError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Task(core.Task[..., Any]):
 
     @property
     def __name__(self) -> str:
-        return type(self).__name__
+        return type(self).__qualname__.rpartition(".")[2]
 
     @classmethod
     def check_option(cls, name: str, where: str) -> None:
@@ -128,7 +129,7 @@ class Task(core.Task[..., Any]):
         """Send the task; the short form of `apply_async(args, kwargs)`."""
         return self.apply_async(args, kwargs)
 
-    def apply_async(  # type: ignore[override]
+    def apply_async(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -170,7 +171,7 @@ class Task(core.Task[..., Any]):
         """Another name for this call in logs and monitors; for subclasses."""
         return None
 
-    def retry(  # type: ignore[override]
+    def retry(
         self,
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
@@ -230,7 +231,7 @@ class Task(core.Task[..., Any]):
 
     def add_trail(self, result: Any) -> Any:
         """Remember a result as a child of the call that runs."""
-        attempt = core.current_attempt.get()
+        attempt = current_attempt.get()
         if self.trail and attempt is not None:
             attempt.children = [*(attempt.children or ()), result.id]
         return result
@@ -239,7 +240,7 @@ class Task(core.Task[..., Any]):
         """Called by `replace` with what takes this call's place; for subclasses."""
         return self.replace(sig)
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:
         """A handle on the result of a call of this task, by id."""
         return self.app.AsyncResult(task_id, **kwargs)
 

@@ -7,7 +7,7 @@ from typing import Any
 from celeriac.compat.celery._state import app_or_default
 
 
-class worker:  # noqa: N801 - Celery's name
+class worker:
     """Runs a worker of an application: `worker(app=app).run(loglevel="INFO")`."""
 
     def __init__(self, app: Any = None) -> None:

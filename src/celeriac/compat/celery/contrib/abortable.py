@@ -29,7 +29,7 @@ class AbortableTask(Task):
 
     abstract = True
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:
         """A handle on the result of a call of this task, by id."""
         return AbortableAsyncResult(task_id, app=self.app)
 

@@ -1,4 +1,6 @@
-"""Celery's fixtures, with celeriac's workers: `pytest_plugins = ("celery.contrib.pytest",)` after `install_as_celery()`.
+"""Celery's fixtures, with celeriac's workers.
+
+For a `conftest.py`: `install_as_celery()` first, then `pytest_plugins = ("celery.contrib.pytest",)`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from celeriac.compat.celery.events.receiver import EventReceiver
 __all__ = ["Event", "EventDispatcher", "EventReceiver", "group_from"]
 
 
-def Event(type: str, _fields: Any = None, __dict__: Any = dict, __now__: Any = None, **fields: Any) -> dict[str, Any]:  # noqa: N802
+def Event(type: str, _fields: Any = None, __dict__: Any = dict, __now__: Any = None, **fields: Any) -> dict[str, Any]:
     """An event: a dict with a type and a moment."""
     event = {**(_fields or {}), **fields, "type": type}
     event.setdefault("timestamp", SYSTEM_CLOCK.time())

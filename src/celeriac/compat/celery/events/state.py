@@ -62,8 +62,11 @@ class Worker:
 class Task:
     """A task, by its events."""
 
-    name = received = sent = started = succeeded = failed = retried = revoked = rejected = None
-    args = kwargs = eta = expires = retries = worker = result = exception = timestamp = runtime = traceback = None
+    name: Any = None
+    worker: Any = None
+    timestamp: Any = None
+    received = sent = started = succeeded = failed = retried = revoked = rejected = None
+    args = kwargs = eta = expires = retries = result = exception = runtime = traceback = None
     exchange = routing_key = root_id = parent_id = client = None
     clock = 0
     state = states.PENDING
@@ -101,7 +104,9 @@ class State:
     Worker = Worker
     Task = Task
 
-    def __init__(self, callback: Any = None, max_workers_in_memory: int = 5000, max_tasks_in_memory: int = 10000, **kw: Any) -> None:  # noqa: E501
+    def __init__(
+        self, callback: Any = None, max_workers_in_memory: int = 5000, max_tasks_in_memory: int = 10000, **kw: Any
+    ) -> None:
         self.workers: dict[str, Worker] = {}
         self.tasks: dict[str, Task] = {}
         self.event_callback = callback
@@ -133,19 +138,19 @@ class State:
             self.event_callback(self, event)
         return found, kind
 
-    def alive_workers(self) -> list[Worker]:
+    def alive_workers(self) -> list[Any]:
         return [worker for worker in self.workers.values() if worker.alive]
 
     def task_types(self) -> list[str]:
         return sorted({task.name for task in self.tasks.values() if task.name})
 
-    def tasks_by_time(self, limit: int | None = None, reverse: bool = True) -> list[tuple[str, Task]]:
+    def tasks_by_time(self, limit: int | None = None, reverse: bool = True) -> list[tuple[str, Any]]:
         found = sorted(self.tasks.items(), key=lambda one: one[1].timestamp or 0, reverse=reverse)
         return found[:limit]
 
     tasks_by_timestamp = tasks_by_time
 
-    def tasks_by_type(self, name: str, limit: int | None = None, reverse: bool = True) -> list[tuple[str, Task]]:
+    def tasks_by_type(self, name: str, limit: int | None = None, reverse: bool = True) -> list[tuple[str, Any]]:
         return [one for one in self.tasks_by_time(reverse=reverse) if one[1].name == name][:limit]
 
     def tasks_by_worker(self, hostname: str, limit: int | None = None, reverse: bool = True) -> list[Any]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections import ChainMap, OrderedDict
 from typing import Any
 
-__all__ = ["AttributeDict", "AttributeDictMixin", "ChainMap", "ConfigurationView", "DictAttribute", "LimitedSet", "OrderedDict", "force_mapping", "lpmerge"]  # noqa: E501
+__all__ = [
+    "AttributeDict",
+    "AttributeDictMixin",
+    "ChainMap",
+    "ConfigurationView",
+    "DictAttribute",
+    "LimitedSet",
+    "OrderedDict",
+    "force_mapping",
+    "lpmerge",
+]
 
 
 class AttributeDictMixin:
@@ -18,7 +28,7 @@ class AttributeDictMixin:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self[name] = value  # type: ignore[index]
+        self[name] = value
 
 
 class AttributeDict(dict[str, Any], AttributeDictMixin):

@@ -9,11 +9,13 @@ from typing import Any
 Property = property
 
 
-def warn(description: str, deprecation: Any = None, removal: Any = None, alternative: Any = None, stacklevel: int = 2) -> None:  # noqa: E501
+def warn(
+    description: str, deprecation: Any = None, removal: Any = None, alternative: Any = None, stacklevel: int = 2
+) -> None:
     warnings.warn(f"{description} is deprecated; use {alternative}", DeprecationWarning, stacklevel=stacklevel)
 
 
-def Callable(deprecation: Any = None, removal: Any = None, alternative: Any = None, description: Any = None) -> Any:  # noqa: N802
+def Callable(deprecation: Any = None, removal: Any = None, alternative: Any = None, description: Any = None) -> Any:
     """A decorator of functions that are old."""
 
     def decorate(function: Any) -> Any:

@@ -6,7 +6,7 @@ import inspect
 from collections import OrderedDict, UserList
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 __all__ = [
@@ -50,7 +50,7 @@ class LRUCache(OrderedDict[Any, Any]):
             self.popitem(last=False)
 
 
-class lazy:  # noqa: N801 - Celery's name
+class lazy:
     """A call that is made when it is asked for."""
 
     def __init__(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -66,7 +66,7 @@ class lazy:  # noqa: N801 - Celery's name
         return repr(self())
 
 
-class mlazy(lazy):  # noqa: N801 - Celery's name
+class mlazy(lazy):
     """The same, made once."""
 
     evaluated = False
@@ -97,7 +97,7 @@ def maybe_evaluate(value: Any) -> Any:
     return value.evaluate() if isinstance(value, lazy) else value
 
 
-def memoize(maxsize: int | None = None, keyfun: Any = None, Cache: Any = None) -> Any:  # noqa: N803
+def memoize(maxsize: int | None = None, keyfun: Any = None, Cache: Any = None) -> Any:
     """Remember answers."""
     return lru_cache(maxsize)
 
@@ -144,7 +144,7 @@ def uniq(it: Iterable[Any]) -> Iterator[Any]:
 def lookahead(it: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """Each element with the next one; None after the last."""
     items = [*it, None]
-    return iter(zip(items, items[1:], strict=False))
+    return iter(pairwise(items))
 
 
 class _Regen(UserList[Any]):
@@ -197,7 +197,7 @@ def fun_accepts_kwargs(fun: Callable[..., Any]) -> bool:
 
 
 def seq_concat_item(seq: Any, item: Any) -> Any:
-    return seq + (item,) if isinstance(seq, tuple) else [*seq, item]
+    return type(seq)([*seq, item])
 
 
 def seq_concat_seq(a: Any, b: Any) -> Any:

@@ -47,8 +47,8 @@ def symbol_by_name(
     try:
         if not module:
             return importlib.import_module(attribute)
-        found: Any = (imp or importlib.import_module)(module) if package is None else importlib.import_module(
-            module, package
+        found: Any = (
+            (imp or importlib.import_module)(module) if package is None else importlib.import_module(module, package)
         )
         for part in attribute.split(".") if attribute else ():
             found = getattr(found, part)

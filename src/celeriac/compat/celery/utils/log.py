@@ -36,7 +36,7 @@ def get_logger(name: str) -> logging.Logger:
 def get_task_logger(name: str) -> logging.Logger:
     """A logger whose lines are shown with the task's name and id."""
     if name in ("celery", "celery.task"):
-        raise RuntimeError(f"Logger name {name!r} is reserved!")
+        raise RuntimeError(f"{name!r} is the parent of task loggers; give the name of your module")
     logger = get_logger(name)
     if logger.parent in (base_logger, logging.root, None):
         logger.parent = task_logger

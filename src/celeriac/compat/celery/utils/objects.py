@@ -41,7 +41,7 @@ class FallbackContext:
         return None if self._context is None else self._context.__exit__(*exc)
 
 
-class getitem_property:  # noqa: N801 - Celery's name
+class getitem_property:
     """An attribute that is an item of a dict-like object."""
 
     def __init__(self, keypath: str, doc: str | None = None) -> None:

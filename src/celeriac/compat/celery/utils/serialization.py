@@ -27,13 +27,22 @@ def get_pickleable_exception(exc: BaseException) -> BaseException:
 
 def strtobool(term: Any, table: Any = None) -> Any:
     """True or False, of a text that means it."""
-    known = table or {"false": False, "no": False, "0": False, "true": True, "yes": True, "1": True, "on": True, "off": False}  # noqa: E501
+    known = table or {
+        "false": False,
+        "no": False,
+        "0": False,
+        "true": True,
+        "yes": True,
+        "1": True,
+        "on": True,
+        "off": False,
+    }
     if not isinstance(term, str):
         return term
     try:
         return known[term.lower()]
     except KeyError:
-        raise TypeError(f"Cannot coerce {term!r} to type bool") from None
+        raise TypeError(f"{term!r} means neither true nor false") from None
 
 
 def b64encode(s: str | bytes) -> str:

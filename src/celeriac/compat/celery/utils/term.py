@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["colored"]
 
 
-class colored:  # noqa: N801 - Celery's name
+class colored:
     """Text, without its colours."""
 
     def __init__(self, *s: Any, **kwargs: Any) -> None:

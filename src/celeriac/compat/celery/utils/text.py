@@ -38,21 +38,21 @@ def ensure_newlines(s: str, n: int = 2) -> str:
     return ensure_sep("\n", s, n)
 
 
-def abbr(S: str, max: int, ellipsis: str | bool = "...") -> str:  # noqa: N803
+def abbr(S: Any, max: int, ellipsis: str | bool = "...") -> str:
     if S is None:
         return "???"
     if len(S) > max:
-        return S[: max - len(ellipsis)] + ellipsis if isinstance(ellipsis, str) and ellipsis else S[:max]
-    return S
+        return str(S[: max - len(ellipsis)]) + ellipsis if isinstance(ellipsis, str) and ellipsis else S[:max]
+    return str(S)
 
 
-def abbrtask(S: str, max: int) -> str:  # noqa: N803
+def abbrtask(S: Any, max: int) -> str:
     if S is None:
         return "???"
     if len(S) > max:
         module, _, name = S.rpartition(".")
         return f"{abbr(module, max - len(name), False)}[.]{name}"
-    return S
+    return str(S)
 
 
 def indent(t: str, indent: int = 0, sep: str = "\n") -> str:

@@ -41,7 +41,7 @@ class LocalStack:
         return len(self._items.get())
 
 
-class bgThread(threading.Thread):  # noqa: N801 - Celery's name
+class bgThread(threading.Thread):
     """A thread that calls `body` until it is stopped."""
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone as _fixed, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timezone as _fixed
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -129,7 +130,7 @@ def make_aware(dt: datetime, tz: tzinfo) -> datetime:
 
 def maybe_make_aware(dt: datetime, tz: Any = None, naive_as_utc: bool = True) -> datetime:
     if is_naive(dt):
-        return dt.replace(tzinfo=UTC if naive_as_utc else tz or UTC) if tz is None else dt.replace(tzinfo=tz)
+        return dt.replace(tzinfo=UTC if tz is None else tz)
     return dt
 
 
@@ -151,12 +152,11 @@ def adjust_timestamp(ts: float, offset: int, here: Any = utcoffset) -> float:
     return ts - (offset - here()) * 3600
 
 
-def get_exponential_backoff_interval(
-    factor: float, retries: int, maximum: float, full_jitter: bool = False
-) -> float:
+def get_exponential_backoff_interval(factor: float, retries: int, maximum: float, full_jitter: bool = False) -> float:
     """Seconds before the next retry."""
-    countdown = min(maximum, factor * (2**retries))
-    return max(0, ENTROPY.uniform(0, countdown) if full_jitter else countdown)
+    countdown: float = min(maximum, factor * 2.0**retries)
+    wait_s: float = ENTROPY.uniform(0, countdown) if full_jitter else countdown
+    return max(0.0, wait_s)
 
 
 LocalTimezone = _fixed

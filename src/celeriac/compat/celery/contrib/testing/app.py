@@ -31,10 +31,10 @@ class Trap:
     def __getattr__(self, name: str) -> Any:
         if name == "_is_trap":
             raise AttributeError(name)
-        raise RuntimeError("Test depends on current_app")
+        raise RuntimeError(f"current_app.{name}: this test must not use the current application")
 
 
-def TestApp(  # noqa: N802 - Celery's name
+def TestApp(
     name: str | None = None, config: Any = None, enable_logging: bool = False, set_as_current: bool = False,
     log: Any = None, backend: Any = None, broker: Any = None, **kwargs: Any,
 ) -> Celery:  # fmt: skip

@@ -27,7 +27,7 @@ class Signal(signals.Signal):
     def providing_args(self) -> set[str]:
         return set(self.provides)
 
-    def connect(self, receiver: Any = None, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+    def connect(self, receiver: Any = None, *args: Any, **options: Any) -> Any:
         """As of celeriac's signals; the sender may be given by position."""
         if args:
             options["sender"] = args[0]
@@ -57,7 +57,7 @@ class Signal(signals.Signal):
 
 
 class ByWorker:
-    """A signal of celeriac's that is sent by a worker's node name; its receivers get an object with Celery's attributes.
+    """A signal of celeriac's that is sent by a node's name; its receivers get an object with Celery's attributes.
 
     Args:
         signal: celeriac's.
