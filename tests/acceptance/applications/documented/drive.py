@@ -16,7 +16,7 @@ from proj.basics import add, mul, xsum
 from proj.celery import app
 
 FOLDER = os.environ["ACCEPTANCE_FOLDER"]
-WAIT = 20
+WAIT = float(os.environ.get("ACCEPTANCE_WAIT", "20"))
 
 
 def ledger(*starts):

@@ -12,7 +12,7 @@ from celery_pubsub import publish, publish_now
 from celery_singleton import DuplicateTaskError
 
 FOLDER = Path(os.environ["ACCEPTANCE_FOLDER"])
-WAIT = 20
+WAIT = float(os.environ.get("ACCEPTANCE_WAIT", "20"))
 
 
 def singleton():

@@ -23,7 +23,7 @@ from django.db import transaction
 from django.test import Client
 
 FOLDER = Path(os.environ["ACCEPTANCE_FOLDER"])
-WAIT = 20
+WAIT = float(os.environ.get("ACCEPTANCE_WAIT", "20"))
 
 
 def until(condition, what):
