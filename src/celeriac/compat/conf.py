@@ -335,10 +335,13 @@ def _given(values: Mapping[str, Any], source: str) -> dict[str, sources.Given]:
 
 def _check(name: str, value: Any, source: str, spelt: str) -> sources.Given | None:
     """Check as Celery would: a text may stand for a number, and None mostly means that nothing is said."""
-    if name in ("broker_url", "result_backend") and not value:
-        return None
-    if name == "result_backend" and is_other(value):
-        return sources.Given(None, source, Copied.to(value))
+    if name in ("broker_url", "result_backend"):
+        if not value:
+            return None
+        if str(value).startswith("cache+memory"):
+            value = "memory://"
+        if name == "result_backend" and is_other(value):
+            return sources.Given(None, source, Copied.to(value))
     if name == "cache_backend":
         return sources.Given(value, source, "only result_backend='django-cache' reads it")
     try:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from celeriac.app import task as core
 from celeriac.app.options import KNOWN
 from celeriac.app.task import _OF_A_RETRY
 from celeriac.compat.celery._state import current_app
 from celeriac.engine.attempt import current_attempt
-from celeriac.errors import NotSupportedError
+from celeriac.errors import MaxRetriesExceededError, NotSupportedError, OperationalError
+from celeriac.model.states import RETRY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celeriac.app.application import Celeriac
+    from celeriac.engine.plan import Plan
 
 __all__ = ["Context", "Task"]
 
@@ -69,8 +73,8 @@ class Task(core.Task[..., Any]):
     """
 
     abstract = True
-    MaxRetriesExceededError = __import__("celeriac.errors", fromlist=["_"]).MaxRetriesExceededError
-    OperationalError = __import__("celeriac.errors", fromlist=["_"]).OperationalError
+    MaxRetriesExceededError = MaxRetriesExceededError
+    OperationalError = OperationalError
     Request: Any = "celery.worker.request:Request"
     Strategy: Any = "celery.worker.strategy:default"
     pydantic: bool = False
@@ -104,15 +108,23 @@ class Task(core.Task[..., Any]):
                     "hooks before_start, on_success, on_failure, on_retry and after_return, or the task signals"
                 )
         super().bind(app)
-        if self.pydantic:
-            self._validate()
-        else:
+        if not self.pydantic:
             self.parameters.rebuild = None  # Celery hands over what was decoded
         self.__bound__ = True
         self.on_bound(app)
 
-    def _validate(self) -> None:
-        """`pydantic=True`: models among the arguments are rebuilt by the engine; returned ones are dumped by it."""
+    def _make_plan(self) -> Plan:
+        """As the base class; Celery does not call `after_return` of an attempt that will be retried."""
+        plan = super()._make_plan()
+        if plan.hooks is None or plan.hooks.after_return is None:
+            return plan
+        hook = plan.hooks.after_return
+
+        def after_return(status: str, *more: Any) -> None:
+            if status != RETRY:
+                hook(status, *more)
+
+        return msgspec.structs.replace(plan, hooks=msgspec.structs.replace(plan.hooks, after_return=after_return))
 
     @property
     def app(self) -> Any:

@@ -155,7 +155,7 @@ def adjust_timestamp(ts: float, offset: int, here: Any = utcoffset) -> float:
 def get_exponential_backoff_interval(factor: float, retries: int, maximum: float, full_jitter: bool = False) -> float:
     """Seconds before the next retry."""
     countdown: float = min(maximum, factor * 2.0**retries)
-    wait_s: float = ENTROPY.uniform(0, countdown) if full_jitter else countdown
+    wait_s = float(ENTROPY.uniform(0, countdown)) if full_jitter else countdown
     return max(0.0, wait_s)
 
 
