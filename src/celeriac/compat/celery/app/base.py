@@ -508,7 +508,7 @@ class Celery(Celeriac):
 
     @property
     def EagerResult(self) -> Any:
-        from celeriac.app.result import EagerResult
+        from celeriac.compat.celery.result import EagerResult
 
         return EagerResult
 
