@@ -134,13 +134,13 @@ class Celeriac:
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
+        self._lock = threading.RLock()
         self.main = main or "celeriac"
         self.clock = clock
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.plans = _Plans(self.tasks, lambda: self.builtins)
         self.middleware = list(middleware)
         self._task_cls = task_cls
-        self._lock = threading.RLock()
         if broker is not None:
             settings["broker_url"] = broker
         if backend is not None:
@@ -726,7 +726,7 @@ class Celeriac:
                 parent.children = []
             if len(parent.children) < _MOST_CHILDREN:
                 parent.children.append([[task_id, None], None])
-        return Handle(task_id, self)
+        return self.AsyncResult(task_id)
 
     # -- workflows -----------------------------------------------------------------------------------------------
 

@@ -508,7 +508,7 @@ class Celery(Celeriac):
 
     @property
     def EagerResult(self) -> Any:
-        from celeriac.app.result import EagerResult
+        from celeriac.compat.celery.result import EagerResult
 
         return EagerResult
 
@@ -591,6 +591,13 @@ class Celery(Celeriac):
         from celeriac.compat.celery.loaders import get_loader_cls
 
         return get_loader_cls(self._loader_source)(app=self)
+
+    @once
+    def results(self) -> Any:  # type: ignore[override]
+        """The result store, which sends copies to the backend of another package where the settings name one."""
+        from celeriac.compat.copies import copied
+
+        return copied(self, super().results, self.conf.other_backend)
 
     @property
     def backend(self) -> Any:
