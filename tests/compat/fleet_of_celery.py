@@ -25,7 +25,9 @@ class Fleet:
         variables: More for the environment.
     """
 
-    def __init__(self, folder: Path, *, python: str = sys.executable, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, python: str = sys.executable, variables: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.python = python
         self.variables = {
@@ -60,7 +62,9 @@ class Fleet:
         start = "import celeriac; celeriac.install_as_celery()\n"
         return self._run([self.python, "-W", "error::DeprecationWarning:celeriac", "-c", start + text], timeout_s)
 
-    def worker(self, app: str, *options: str, ready: bool = True, timeout_s: float = PATIENCE_S, **more: Any) -> Program:
+    def worker(
+        self, app: str, *options: str, ready: bool = True, timeout_s: float = PATIENCE_S, **more: Any
+    ) -> Program:
         """Start `celeriac --as-celery -A app worker …`."""
         return self.start("--as-celery", "-A", app, "worker", *options, ready="ready" if ready else None, **more)
 

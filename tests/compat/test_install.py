@@ -102,7 +102,7 @@ def test_the_version_is_one_of_celery_5(as_celery: None) -> None:
 
 def test_a_module_that_is_not_there_says_what_to_do(as_celery: None) -> None:
     with pytest.raises(ImportError, match=r"celery\.contrib\.rdb is not available in celeriac: use the debugger"):
-        import celery.contrib.rdb  # noqa: F401
+        import celery.contrib.rdb
     with pytest.raises(ModuleNotFoundError):
         import celery.nothing_of_the_kind  # noqa: F401
 

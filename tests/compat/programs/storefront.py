@@ -44,7 +44,12 @@ app.config_from_object(Config)
 app.conf.update(result_extended=True, task_track_started=True)
 app.conf.beat_schedule = {
     "report": {"task": "storefront.add", "schedule": crontab(minute=0, hour="*/3"), "args": (1, 2)},
-    "often": {"task": "storefront.add", "schedule": timedelta(seconds=30), "args": (1, 2), "options": {"queue": "slow"}},
+    "often": {
+        "task": "storefront.add",
+        "schedule": timedelta(seconds=30),
+        "args": (1, 2),
+        "options": {"queue": "slow"},
+    },
 }
 
 

@@ -2,8 +2,9 @@
 
 import json
 import sys
+import time
 import uuid
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
 
 from celery import chain, chord, group, signature
@@ -32,6 +33,12 @@ def error(result, **options):
         return [type(exc).__name__, list(map(str, exc.args))]
 
 
+def wait(condition):
+    end = time.monotonic() + LONG
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 @case
 def names():
     return [app.main, storefront.add.name, storefront.xsum.name, storefront.mul.name, storefront.totals.name]
@@ -41,9 +48,16 @@ def names():
 def settings():
     conf = app.conf
     return [
-        conf.task_default_queue, conf["task_serializer"], conf.timezone, conf.result_extended,
-        conf.storefront_greeting, conf.worker_prefetch_multiplier, conf.get("nothing", "default"),
-        conf.task_always_eager, sorted(conf.beat_schedule), "task_serializer" in conf,
+        conf.task_default_queue,
+        conf["task_serializer"],
+        conf.timezone,
+        conf.result_extended,
+        conf.storefront_greeting,
+        conf.worker_prefetch_multiplier,
+        conf.get("nothing", "default"),
+        conf.task_always_eager,
+        sorted(conf.beat_schedule),
+        "task_serializer" in conf,
     ]
 
 
@@ -160,9 +174,7 @@ def sending():
 @case
 def own_state():
     result = storefront.ignoring.delay()
-    end = datetime.now() + timedelta(seconds=LONG)
-    while result.state in ("PENDING", "STARTED") and datetime.now() < end:
-        pass
+    wait(lambda: result.state not in ("PENDING", "STARTED"))
     return [result.state, result.info]
 
 
@@ -179,8 +191,13 @@ def soft_limit():
 @case
 def values():
     sent = {
-        "moment": datetime(2030, 1, 2, 3, 4, 5, tzinfo=timezone.utc), "day": date(2030, 1, 2), "price": Decimal("9.90"),
-        "id": uuid.UUID(int=5), "list": [1, 2.5, None, True], "text": "ümlaut", "bytes": b"\x00\xff",
+        "moment": datetime(2030, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+        "day": date(2030, 1, 2),
+        "price": Decimal("9.90"),
+        "id": uuid.UUID(int=5),
+        "list": [1, 2.5, None, True],
+        "text": "ümlaut",
+        "bytes": b"\x00\xff",
     }
     return storefront.types.delay(sent).get(timeout=LONG) == sent
 
@@ -214,7 +231,12 @@ def groups():
     result.save()
     again = GroupResult.restore(result.id)
     return [
-        values, result.successful(), result.completed_count(), result.ready(), len(again), again.get(timeout=LONG),
+        values,
+        result.successful(),
+        result.completed_count(),
+        result.ready(),
+        len(again),
+        again.get(timeout=LONG),
         isinstance(result, GroupResult),
     ]
 
@@ -248,9 +270,7 @@ def replaced():
 def callbacks():
     result = storefront.add.apply_async((1, 1), link=storefront.add.s(10))
     result.get(timeout=LONG)
-    end = datetime.now() + timedelta(seconds=LONG)
-    while not result.children and datetime.now() < end:
-        pass
+    wait(lambda: result.children)
     return result.children[0].get(timeout=LONG)
 
 
@@ -311,7 +331,7 @@ def inspected():
     registered = inspect.registered() or {}
     queues = inspect.active_queues() or {}
     return [
-        [reply for reply in ping.values()],
+        list(ping.values()),
         ["storefront.add" in [name.split(" ")[0] for name in names] for names in registered.values()],
         sorted({queue["name"] for each in queues.values() for queue in each}),
         app.control.inspect(destination=["nobody@nowhere"], timeout=0.3).ping(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from celeriac.app import task as core
+from celeriac.app.admission import as_wire
 from celeriac.app.options import KNOWN
 from celeriac.app.task import _OF_A_RETRY
 from celeriac.compat.celery._state import current_app
@@ -112,6 +113,14 @@ class Task(core.Task[..., Any]):
             self.parameters.rebuild = None  # Celery hands over what was decoded
         self.__bound__ = True
         self.on_bound(app)
+
+    def _signature_options(self) -> dict[str, Any]:
+        """As the base class, without reading the settings: signatures are made while modules are imported."""
+        if self._app.configured:  # type: ignore[attr-defined]
+            return super()._signature_options()
+        own = {name: getattr(self, name) for name in core._CALL_DEFAULTS}
+        own = {name: value for name, value in own.items() if value is not None}
+        return as_wire(own, own)
 
     def _make_plan(self) -> Plan:
         """As the base class; Celery does not call `after_return` of an attempt that will be retried."""
