@@ -597,7 +597,7 @@ class Celery(Celeriac):
         return get_loader_cls(self._loader_source)(app=self)
 
     @once
-    def results(self) -> Any:  # type: ignore[override]
+    def results(self) -> Any:
         """The result store, which sends copies to the backend of another package where the settings name one."""
         from celeriac.compat.copies import copied
 
