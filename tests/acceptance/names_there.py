@@ -12,11 +12,14 @@ def parts():
 
     app = Celery("parts", broker="memory://", backend="cache+memory://" if sys.argv[1] == "celery" else "memory://")
 
+    seen = []
+
     @app.task(bind=True)
     def task(self):
-        return self.request
+        seen.append(self.request)
 
-    request = task.apply().get()
+    task.apply()
+    request = seen[0]
     signatures = [task.s(), chain(task.s(), task.s()), group(task.s()), chord([task.s()], task.s())]
     signatures += [task.chunks([], 1), task.map([])]
     results = [AsyncResult("x", app=app), EagerResult("x", 1, "SUCCESS"), GroupResult("x", [], app=app)]

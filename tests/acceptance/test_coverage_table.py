@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import pytest
-from acceptance_sides import Environment, Who, interpreter
+from acceptance_sides import PUBLIC, Environment, Who, interpreter
 
 from celeriac.app.settings.celery_names import resolve
 from celeriac.cli.root import root
@@ -92,3 +92,9 @@ def test_every_note_says_something() -> None:
     tables += [coverage.COMMANDS, *coverage.OPTIONS.values(), coverage.POOLS, coverage.PACKAGES]
     for facts in tables:
         assert [name for name, fact in facts.items() if fact.verdict != "covered" and not fact.note] == []
+
+
+def test_packages_that_are_tried_are_in_the_table() -> None:
+    tried = {requirement.partition("==")[0] for requirement in PUBLIC}
+    assert tried <= set(_chosen(coverage.PACKAGES, ("covered", "differs")))
+    assert {name for name, fact in coverage.PACKAGES.items() if fact.verdict == "covered"} <= tried

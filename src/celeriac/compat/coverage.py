@@ -46,6 +46,11 @@ _SIGNING = "messages are not signed in this version: protect the broker by passw
 _MOVE = "see 'Move a fleet one worker at a time' in the documentation"
 _DEBUG = "use a debugger that attaches to a process, or py-spy"
 _STORES = "result stores are celeriac's own: redis://, sqlite:/// or memory://"
+_OTHER_STORES = "results stay with the broker: a backend that is built on it gets a copy of each"
+_TRACER = "celeriac runs tasks itself: use the signals task_prerun and task_postrun, or middleware"
+_EVENTS = "on Redis only"
+_BROKER = "the broker's keys are celeriac's own: use app.send_task, or kombu itself with a queue in task_celery_queues"
+_STAMPED = "revoke by id: the children of a result name them"
 _UNSENT = "nothing sends it: "
 
 SIGNALS: Final[Mapping[str, Fact]] = {
@@ -68,35 +73,52 @@ _RESULTS = _yes("AsyncResult EagerResult GroupResult ResultBase ResultSet")
 IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
     "celery": {
         **_CANVAS,
-        **_yes("Celery Task VERSION __version__ bugreport current_app current_task shared_task uuid version_info"),
+        **_yes(
+            "Celery SERIES Task VERSION VERSION_BANNER __version__ bugreport current_app current_task local "
+            "maybe_patch_concurrency shared_task uuid version_info"
+        ),
     },
-    "celery.app": _yes("Celery app_or_default default_app shared_task"),
+    "celery.app": _yes("Celery app_or_default bugreport default_app disable_trace enable_trace shared_task"),
     "celery.app.amqp": {**_yes("AMQP Queues"), **_no(_MESSAGES, "task_message")},
+    "celery.app.annotations": _yes("MapAnnotation"),
+    "celery.app.autoretry": _yes("add_autoretry_behaviour"),
+    "celery.app.backends": _yes("by_name by_url"),
     "celery.app.base": _yes("Celery"),
-    "celery.app.control": _yes("Control Inspect"),
+    "celery.app.control": _yes("Control Inspect flatten_reply"),
     "celery.app.defaults": {
-        **_yes("DEFAULT_TASK_LOG_FMT DEFAULT_PROCESS_LOG_FMT NAMESPACES"),
-        **_no("`celeriac settings` lists them", "Option flatten find"),
+        **_yes("NAMESPACES Option find"),
+        **_no("`celeriac settings` lists them", "flatten"),
+        **_no("lines of the log have a form of their own; see worker_log_json", "DEFAULT_TASK_LOG_FMT "
+              "DEFAULT_PROCESS_LOG_FMT"),
     },
     "celery.app.events": _yes("Events"),
     "celery.app.log": _yes("Logging TaskFormatter"),
     "celery.app.registry": _yes("TaskRegistry"),
-    "celery.app.routes": {**_yes("Router"), **_no("write routes as task_routes takes them", "MapRoute prepare")},
-    "celery.app.task": _yes("Context Task TaskType BaseTask"),
-    "celery.app.trace": _no(_INSIDE, "build_tracer trace_task TraceInfo"),
-    "celery.app.utils": {**_yes("Settings bugreport find_app"), **_no(_INSIDE, "appstr filter_hidden_settings")},
-    "celery.apps.worker": _no("start workers with `celeriac worker` or app.worker_main()", "Worker"),
+    "celery.app.routes": {**_yes("MapRoute expand_router_string"),
+                          **_no("write routes as task_routes takes them", "Router prepare")},
+    "celery.app.task": {**_yes("Context Task"), **_no("the class is called Task", "TaskType BaseTask")},
+    "celery.app.trace": {**_yes("reset_worker_optimizations setup_worker_optimizations"),
+                         **_no(_TRACER, "build_tracer trace_task TraceInfo task_has_custom")},
+    "celery.app.utils": _yes("Settings appstr bugreport filter_hidden_settings find_app sanitize_url"),
+    "celery.apps.worker": _but("a worker of celeriac's, with its processes", "Worker"),
     "celery.apps.beat": _no(_SCHEDULER, "Beat"),
-    "celery.backends.base": _no(_STORES, "Backend BaseBackend KeyValueStoreBackend DisabledBackend"),
+    "celery.backends.base": _but(_OTHER_STORES, "Backend BaseBackend BaseDictBackend DisabledBackend "
+                                 "KeyValueStoreBackend SyncBackendMixin get_current_task"),
     "celery.backends.redis": _no(_STORES, "RedisBackend SentinelBackend"),
     "celery.backends.database": _no(_STORES, "DatabaseBackend"),
-    "celery.beat": _no(_SCHEDULER, "Scheduler PersistentScheduler ScheduleEntry Service BeatLazyFunc SchedulingError"),
+    "celery.beat": {
+        **_but(f"can be derived from; {_SCHEDULER}", "PersistentScheduler ScheduleEntry Scheduler"),
+        **_yes("BeatLazyFunc DEFAULT_MAX_INTERVAL SchedulingError"),
+        **_no(_SCHEDULER, "Service"),
+    },
     "celery.bin": {},
-    "celery.bin.base": _no("write a command of your own with click", "CeleryCommand CeleryOption CeleryDaemonCommand"),
+    "celery.bin.base": {**_but("click's own, without Celery's defaults", "CeleryCommand CeleryOption"),
+                        **_no("write a command of your own with click", "CeleryDaemonCommand")},
     "celery.bin.celery": _yes("celery main"),
-    "celery.bootsteps": _no(_PARTS, "Blueprint Step StartStopStep ConsumerStep"),
+    "celery.bootsteps": _but(f"can be derived from; {_PARTS}", "Blueprint ConsumerStep StartStopStep Step"),
     "celery.canvas": {**_CANVAS, **_yes("StampingVisitor maybe_subtask subtask")},
-    "celery.concurrency": _no("use --pool threads, processes or solo", "get_implementation get_available_pool_names"),
+    "celery.concurrency": {**_yes("get_available_pool_names"),
+                           **_no("use --pool threads, processes or solo", "get_implementation")},
     "celery.contrib.abortable": _yes("AbortableAsyncResult AbortableTask"),
     "celery.contrib.django.task": _yes("DjangoTask"),
     "celery.contrib.migrate": _no(_MOVE, "migrate_tasks move move_by_taskmap move_direct republish"),
@@ -106,38 +128,42 @@ IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
         "use_celery_app_trap depends_on_current_app"
     ),
     "celery.contrib.rdb": _no(_DEBUG, "Rdb debugger set_trace"),
-    "celery.contrib.testing.app": _yes("TestApp setup_default_app"),
+    "celery.contrib.testing.app": _yes("TestApp Trap UnitLogging set_trap setup_default_app"),
     "celery.contrib.testing.manager": _no("wait for a condition with a deadline", "Manager ManagerMixin"),
     "celery.contrib.testing.mocks": _no("run an embedded worker: start_worker", "TaskMessage ContextMock"),
     "celery.contrib.testing.tasks": _yes("ping"),
-    "celery.contrib.testing.worker": {**_yes("start_worker"), **_no(_INSIDE, "TestWorkController")},
-    "celery.events": {**_yes("EventReceiver"), **_no(_INSIDE, "Event event_exchange get_exchange group_from"),
-                      **_no("Task.send_event sends events", "EventDispatcher")},
-    "celery.events.receiver": _yes("EventReceiver"),
+    "celery.contrib.testing.worker": _yes("TestWorkController setup_app_for_worker start_worker"),
+    "celery.events": {**_but(_EVENTS, "EventDispatcher EventReceiver"), **_yes("Event group_from"),
+                      **_no(_INSIDE, "event_exchange get_exchange")},
+    "celery.events.dispatcher": _but(_EVENTS, "EventDispatcher"),
+    "celery.events.receiver": _but(_EVENTS, "EventReceiver"),
     "celery.events.state": _yes("State Task Worker"),
     "celery.events.snapshot": _no("read events with app.events.Receiver", "Polaroid"),
-    "celery.exceptions": {
-        **_yes(
-            "AlreadyRegistered AlwaysEagerIgnored BackendError BackendGetMetaError BackendStoreError "
-            "CDeprecationWarning CPendingDeprecationWarning CeleryCommandException CeleryError CeleryWarning "
-            "ChordError DuplicateNodenameWarning DuplicateTaskNameWarning FixupWarning Ignore ImproperlyConfigured "
-            "IncompleteStream InvalidTaskError MaxRetriesExceededError NotConfigured NotRegistered OperationalError "
-            "QueueNotFound Reject Retry SecurityError SecurityWarning SoftTimeLimitExceeded TaskError TaskPredicate "
-            "TaskRevokedError Terminated TimeLimitExceeded TimeoutError WorkerLostError WorkerShutdown WorkerTerminate"
-        ),
-        **_yes("reraise"),
-    },
+    "celery.exceptions": _yes(
+        "AlreadyRegistered AlwaysEagerIgnored BackendError BackendGetMetaError BackendStoreError "
+        "CDeprecationWarning CPendingDeprecationWarning CeleryCommandException CeleryError CeleryWarning "
+        "ChordError DuplicateNodenameWarning DuplicateTaskNameWarning FixupWarning Ignore ImproperlyConfigured "
+        "IncompleteStream InvalidTaskError MaxRetriesExceededError NotConfigured NotRegistered OperationalError "
+        "QueueNotFound Reject Retry SecurityError SecurityWarning SoftTimeLimitExceeded TaskError TaskPredicate "
+        "TaskRevokedError Terminated TimeLimitExceeded TimeoutError WorkerLostError WorkerShutdown WorkerTerminate "
+        "reraise"
+    ),
     "celery.fixups.django": _yes("DjangoFixup fixup"),
-    "celery.loaders": {**_yes("get_loader_cls")},
+    "celery.loaders": _yes("get_loader_cls"),
     "celery.loaders.app": _yes("AppLoader"),
-    "celery.loaders.base": _yes("BaseLoader find_related_module"),
-    "celery.local": _yes("PromiseProxy Proxy"),
+    "celery.loaders.base": {**_yes("BaseLoader"), **_no("use app.autodiscover_tasks", "find_related_module")},
+    "celery.loaders.default": _yes("DEFAULT_CONFIG_MODULE Loader"),
+    "celery.local": _yes("PromiseProxy Proxy maybe_evaluate try_import"),
     "celery.platforms": {
-        **_yes("EX_FAILURE EX_OK EX_UNAVAILABLE EX_USAGE IS_WINDOWS IS_macOS SYSTEM signals"),
+        **_yes(
+            "EX_FAILURE EX_OK EX_UNAVAILABLE EX_USAGE IS_WINDOWS IS_macOS SYSTEM Signals isatty pyimplementation "
+            "set_mp_process_title set_process_title signal_name signals"
+        ),
         **_no("the service manager (systemd, a container) does that",
               "DaemonContext Pidfile create_pidlock detached maybe_drop_privileges"),
     },
-    "celery.result": {**_RESULTS, **_yes("allow_join_result denied_join_result result_from_tuple")},
+    "celery.result": {**_RESULTS, **_yes("allow_join_result assert_will_not_block denied_join_result "
+                                         "result_from_tuple")},
     "celery.schedules": {
         **_but(f"kept as a value; {_SCHEDULER}", "crontab schedule solar"),
         **_yes("BaseSchedule ParseException crontab_parser maybe_schedule schedstate"),
@@ -148,58 +174,110 @@ IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
         "ALL_STATES EXCEPTION_STATES FAILURE IGNORED PENDING PROPAGATE_STATES READY_STATES RECEIVED REJECTED RETRY "
         "REVOKED STARTED SUCCESS UNREADY_STATES precedence state"
     ),
-    "celery._state": _yes(
-        "app_or_default connect_on_app_finalize current_app current_task get_current_app get_current_task "
-        "set_default_app task_join_will_block"
-    ),
+    "celery._state": {
+        **_yes(
+            "app_or_default connect_on_app_finalize current_app current_task disable_trace enable_trace "
+            "get_current_app get_current_task get_current_worker_task set_default_app task_join_will_block"
+        ),
+        **_no(_INSIDE, "_task_stack _tls"),
+    },
     "celery.utils": _yes(
-        "cached_property chunks gen_task_name gen_unique_id import_from_cwd instantiate memoize nodename nodesplit "
-        "noop uuid worker_direct"
+        "LOG_LEVELS cached_property chunks gen_task_name gen_unique_id get_cls_by_name get_full_cls_name "
+        "import_from_cwd instantiate memoize nodename nodesplit noop uuid worker_direct"
     ),
-    "celery.utils.collections": {**_yes("AttributeDict"), **_no(_INSIDE, "LimitedSet ConfigurationView BufferMap")},
+    "celery.utils.abstract": _yes("CallableSignature CallableTask"),
+    "celery.utils.collections": {
+        **_yes(
+            "AttributeDict AttributeDictMixin ChainMap ConfigurationView DictAttribute LimitedSet OrderedDict "
+            "force_mapping lpmerge"
+        ),
+        **_no(_INSIDE, "BufferMap"),
+    },
+    "celery.utils.deprecated": _yes("Callable Property warn"),
     "celery.utils.dispatch": _yes("Signal"),
+    "celery.utils.dispatch.signal": _yes("Signal"),
     "celery.utils.functional": _yes(
-        "LRUCache chunks dictfilter first firstmethod fun_accepts_kwargs head_from_fun is_list lazy mattrgetter maybe "
-        "maybe_list memoize noop padlist regen uniq"
+        "LRUCache chunks dictfilter first firstmethod fun_accepts_kwargs fun_takes_argument head_from_fun is_list lazy "
+        "lookahead mattrgetter maybe maybe_evaluate maybe_list memoize mlazy noop padlist regen seq_concat_item "
+        "seq_concat_seq uniq"
     ),
-    "celery.utils.imports": _yes("find_module gen_task_name import_from_cwd instantiate qualname symbol_by_name"),
+    "celery.utils.graph": _yes("DependencyGraph"),
+    "celery.utils.imports": _yes(
+        "NotAPackage cwd_in_path find_module gen_task_name import_from_cwd instantiate load_extension_class_names "
+        "load_extension_classes qualname reload_from_cwd symbol_by_name"
+    ),
+    "celery.utils.iso8601": _yes("parse_iso8601"),
     "celery.utils.log": {
-        **_yes("ColorFormatter LOG_LEVELS base_logger get_logger get_task_logger mlevel task_logger"),
+        **_yes("ColorFormatter LOG_LEVELS base_logger get_logger get_multiprocessing_logger get_task_logger mlevel "
+               "task_logger"),
         **_no("what tasks print goes to the worker's own output", "LoggingProxy"),
     },
-    "celery.utils.nodenames": _yes("gethostname host_format node_format nodename nodesplit worker_direct"),
-    "celery.utils.serialization": _yes("jsonify strtobool"),
-    "celery.utils.text": _yes("abbr abbrtask dedent indent join pluralize pretty str_to_list truncate"),
-    "celery.utils.threads": _no("use threading", "LocalStack bgThread"),
-    "celery.utils.time": _yes(
-        "delta_resolution get_exponential_backoff_interval humanize_seconds is_naive localize make_aware "
-        "maybe_iso8601 maybe_make_aware maybe_timedelta rate remaining timezone to_utc utcoffset weekday"
+    "celery.utils.nodenames": _yes(
+        "anon_nodename default_nodename gethostname host_format node_format nodename nodesplit worker_direct"
     ),
-    "celery.worker": _no(_PARTS, "WorkController"),
+    "celery.utils.objects": _yes("Bunch FallbackContext getitem_property mro_lookup"),
+    "celery.utils.saferepr": _yes("reprstream saferepr"),
+    "celery.utils.serialization": {
+        **_yes(
+            "b64decode b64encode create_exception_cls get_pickleable_exception raise_with_context strtobool "
+            "subclass_exception"
+        ),
+        **_no("use kombu.utils.json.dumps", "jsonify"),
+    },
+    "celery.utils.text": _yes(
+        "abbr abbrtask dedent ensure_newlines ensure_sep fill_paragraphs indent join pluralize pretty simple_format "
+        "str_to_list truncate"
+    ),
+    "celery.utils.threads": _yes("Local LocalStack bgThread get_ident"),
+    "celery.utils.time": _yes(
+        "LocalTimezone adjust_timestamp delta_resolution ffwd get_exponential_backoff_interval humanize_seconds "
+        "is_naive localize make_aware maybe_iso8601 maybe_make_aware maybe_timedelta rate remaining timezone to_utc "
+        "utcoffset weekday"
+    ),
+    "celery.worker": _but("a worker of celeriac's, with its processes", "WorkController"),
     "celery.worker.autoscale": _no("processes are started once, and idle ones cost next to nothing", "Autoscaler"),
     "celery.worker.consumer": _no(_PARTS, "Consumer Gossip Mingle Heart Events Tasks Control Connection Agent"),
     "celery.worker.control": {**_yes("Panel control_command inspect_command"),
                               **_no("send it with app.control", "revoke")},
     "celery.worker.request": {**_yes("Request"), **_no(_INSIDE, "create_request_cls")},
-    "celery.worker.state": _but(
-        "of the process that asks, not of the whole worker", "active_requests reserved_requests revoked total_count"
-    ),
+    "celery.worker.state": {
+        **_but("of the process that asks, not of the whole worker", "active_requests reserved_requests revoked "
+               "scheduled_requests total_count"),
+        **_yes("SOFTWARE_INFO maybe_shutdown"),
+    },
     "celery.worker.strategy": _no(_INSIDE, "default"),
     "kombu": {
-        **_yes("Exchange Queue binding"),
-        **_but("kombu's own where it is installed; a broker of celeriac's is not reached with it",
-               "Connection Consumer Producer"),
+        **_yes("Exchange Queue binding disable_insecure_serializers enable_insecure_serializers uuid"),
+        **_no(_BROKER, "Connection Consumer Producer"),
     },
-    "kombu.common": _but("kombu's own where it is installed", "Broadcast"),
-    "kombu.serialization": _but("json and msgpack only: no other format is read by a worker", "register registry"),
-    "kombu.utils": _yes("cached_property uuid"),
-    "kombu.utils.json": _yes("dumps loads register_type"),
-    "kombu.utils.url": _yes("maybe_sanitize_url safequote"),
+    "kombu.common": {**_but("a queue as any other: each message goes to one worker", "Broadcast"),
+                     **_yes("maybe_declare uuid")},
+    "kombu.entity": _yes("Exchange Queue binding"),
+    "kombu.serialization": {
+        **_yes("dumps loads prepare_accept_content"),
+        **_but("messages are JSON or msgpack: no other format is read by a worker", "register registry unregister"),
+    },
     "kombu.exceptions": _yes(
-        "ContentDisallowed DecodeError EncodeError KombuError OperationalError SerializationError"
+        "ConnectionError ContentDisallowed DecodeError EncodeError KombuError LimitExceeded OperationalError "
+        "SerializationError SerializerNotInstalled"
     ),
-    "billiard": _but("billiard's own where it is installed, else multiprocessing", "current_process cpu_count Process"),
-    "billiard.exceptions": _yes("SoftTimeLimitExceeded TimeLimitExceeded WorkerLostError"),
+    "kombu.log": _yes("get_logger"),
+    "kombu.utils": _yes("cached_property symbol_by_name uuid"),
+    "kombu.utils.encoding": _yes(
+        "bytes_to_str default_encode default_encoding ensure_bytes from_utf8 safe_repr safe_str str_to_bytes"
+    ),
+    "kombu.utils.functional": _yes("LRUCache dictfilter is_list lazy maybe_evaluate maybe_list memoize"),
+    "kombu.utils.imports": _yes("symbol_by_name"),
+    "kombu.utils.json": _yes("JSONEncoder dumps loads register_type"),
+    "kombu.utils.objects": _yes("cached_property"),
+    "kombu.utils.url": _yes("maybe_sanitize_url safequote sanitize_url"),
+    "kombu.utils.uuid": _yes("uuid"),
+    "billiard": _but("multiprocessing's, where billiard is not installed", "Pool Process Queue cpu_count "
+                     "current_process"),
+    "billiard.einfo": _yes("ExceptionInfo"),
+    "billiard.exceptions": _yes("SoftTimeLimitExceeded Terminated TimeLimitExceeded WorkerLostError"),
+    "billiard.process": _but("multiprocessing's, where billiard is not installed", "Process current_process"),
+    "vine": _yes("promise transform"),
 }  # fmt: skip
 """Public modules and what an application imports from them. What is not here is not there."""
 
@@ -216,7 +294,8 @@ TASK_OPTIONS: Final[Mapping[str, Fact]] = {
         "time_limit track_started trail typing"
     ),
     **_but(_EXCHANGES, "exchange"),
-    **_no(_INSIDE, "Request Strategy filter"),
+    **_yes("filter"),
+    **_no(_INSIDE, "Request Strategy"),
     **_no(_STORES, "backend"),
 }
 """What `@app.task(...)` and the body of a Task class may set."""
@@ -239,13 +318,16 @@ MEMBERS: Final[Mapping[str, Mapping[str, Fact]]] = {
         **_but(_CONNECTION, "connection connection_for_read connection_for_write connection_or_acquire pool "
                "broker_connection default_connection"),
         **_but("it tells and stores what result stores do; it is no class to build on", "backend"),
-        **_no(_MESSAGES, "producer_or_acquire producer_pool default_producer"),
-        **_no(_PARTS, "steps WorkController Worker"),
+        **_but(
+            "a producer that apply_async takes and does not need; it publishes nothing by itself",
+            "producer_or_acquire producer_pool default_producer",
+        ),
+        **_but("a worker of celeriac's, with its processes", "WorkController Worker"),
+        **_no(_PARTS, "steps"),
         **_no("add an option to a program of your own", "user_options"),
         **_no(_SCHEDULER, "Beat"),
         **_no(_SIGNING, "setup_security"),
-        **_no("use -Q", "select_queues"),
-        **_yes("loader subclass_with_self uses_utc_timezone"),
+        **_yes("loader select_queues subclass_with_self uses_utc_timezone"),
     },
     "task": {
         **_yes(
@@ -254,8 +336,9 @@ MEMBERS: Final[Mapping[str, Mapping[str, Fact]]] = {
             "signature signature_from_request starmap subtask subtask_from_request update_state app "
             "delay_on_commit apply_async_on_commit MaxRetriesExceededError add_trail"
         ),
-        **_no("override before_start and after_return, or __call__", "add_around annotate bind from_config"),
-        **_no(_INSIDE, "push_request pop_request request_stack start_strategy"),
+        **_yes("bind pop_request push_request request_stack"),
+        **_no("override before_start and after_return, or __call__", "add_around annotate from_config"),
+        **_no(_INSIDE, "start_strategy"),
     },
     "request": {
         **_yes(
@@ -283,11 +366,12 @@ MEMBERS: Final[Mapping[str, Mapping[str, Fact]]] = {
         **_yes(
             "args as_list as_tuple build_graph children collect completed_count date_done delete discard exists failed "
             "forget get get_leaf graph id ignored info iter_native iterdeps join join_native kwargs maybe_reraise "
-            "maybe_throw name parent queue ready restore result results retries revoke revoke_by_stamped_headers "
+            "maybe_throw name parent queue ready restore result results retries revoke "
             "save state status successful task_id then throw traceback update wait waiting worker add clear remove "
             "supports_native_join"
         ),
         **_but("it tells and stores what result stores do", "backend"),
+        **_no(_STAMPED, "revoke_by_stamped_headers"),
     },
     "signature": {
         **_yes(
@@ -301,11 +385,11 @@ MEMBERS: Final[Mapping[str, Mapping[str, Fact]]] = {
     "control": {
         **_yes(
             "add_consumer broadcast cancel_consumer disable_events discard_all enable_events inspect ping pool_grow "
-            "pool_restart pool_shrink purge rate_limit revoke revoke_by_stamped_headers shutdown terminate time_limit"
+            "pool_restart pool_shrink purge rate_limit revoke shutdown terminate time_limit heartbeat"
         ),
         **_but("idle processes cost next to nothing: change their number with pool_grow and pool_shrink", "autoscale"),
         **_no("elections are held by nobody", "election"),
-        **_no("events tell that a worker is there", "heartbeat"),
+        **_no(_STAMPED, "revoke_by_stamped_headers"),
         **_no(_INSIDE, "Mailbox mailbox"),
     },
     "inspect": {
@@ -313,11 +397,12 @@ MEMBERS: Final[Mapping[str, Mapping[str, Fact]]] = {
             "active active_queues clock conf ping query_task registered registered_tasks report reserved revoked "
             "scheduled stats hello"
         ),
-        **_no(_DEBUG, "memdump memsample objgraph"),
+        **_yes("memsample"),
+        **_no(_DEBUG, "memdump objgraph"),
     },
     "amqp": {**_yes("queues router routes default_queue"), **_no(_MESSAGES, "Producer Consumer TaskConsumer "
              "create_task_message send_task_message as_task_v2 as_task_v1 producer_pool")},
-    "events": {**_yes("Receiver State"), **_no("Task.send_event sends events", "Dispatcher default_dispatcher")},
+    "events": {**_yes("State"), **_but(_EVENTS, "Receiver"), **_but(_EVENTS, "Dispatcher default_dispatcher")},
 }  # fmt: skip
 """Attributes, methods and arguments, by what they belong to."""
 
@@ -359,7 +444,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Fact]]] = {
         **_but("written when the worker is ready", "--pidfile"),
     },
     "beat": {},
-    "events": {**_yes("-d --dump -l --loglevel"),
+    "events": {**_yes("-d --dump"),
                **_no("read events with app.events.Receiver", "-c --camera -F --frequency -r --maxrate"),
                **_no(_MANAGED, "--detach --pidfile --uid --gid --umask --executable -f --logfile")},
     "inspect": _yes("-t --timeout -d --destination -j --json"),
@@ -367,7 +452,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Fact]]] = {
     "status": _yes("-t --timeout -d --destination -j --json"),
     "call": {**_yes("-a --args -k --kwargs --eta --countdown --expires --serializer --queue"),
              **_but(_EXCHANGES, "--exchange --routing-key")},
-    "result": {**_yes("--traceback"), **_but("it has no effect: results are read by id", "-t --task")},
+    "result": {**_yes("--traceback"), **_no("results are read by their id alone; -t is how long to wait", "-t --task")},
     "purge": _yes("-f --force -Q --queues -X --exclude-queues"),
     "shell": {**_yes("-I --ipython -B --bpython --python -T --without-tasks"), **_no(_GREEN, "--eventlet --gevent")},
     "multi": {},
@@ -389,15 +474,22 @@ ORDERS: Final[Mapping[str, Fact]] = {
     if name not in ("broadcast", "inspect", "Mailbox", "mailbox")
 }
 
-_UNTRIED = "not tried"
-
 PACKAGES: Final[Mapping[str, Fact]] = {
-    "celery": Fact("differs", "uninstall it where only celeriac is to run: both are called `celery`"),
+    **_yes(
+        "celery-heimdall celery-once celery-progress celery-pubsub celery-singleton django-celery-email django-guid "
+        "django-health-check django-post-office flask-celeryext"
+    ),
+    **_but("results stay with the broker, which wakes who waits; the database gets a copy of each",
+           "django-celery-results"),
+    **_but(f"models, admin and \"run selected tasks\" work; {_SCHEDULER}", "django-celery-beat"),
+    **_but("uninstall it where only celeriac is to run: both are called `celery`", "celery"),
     "flower": COMMANDS["flower"],
-    "librabbitmq": Fact("missing", "RabbitMQ is not built yet in this version"),
-    "eventlet": Fact("missing", _GREEN),
-    "gevent": Fact("differs", _GREEN),
-}
+    **_but(_GREEN, "eventlet gevent"),
+    **_no(f"it replaces parts of Celery's worker; {_PARTS}", "celery-batches celery-dispatcher"),
+    **_no(_SCHEDULER, "celery-redbeat sqlalchemy-celery-beat celery-sqlalchemy-scheduler"),
+    **_no("RabbitMQ is not built yet in this version", "librabbitmq"),
+    **_no("it starts containers of Celery; celery.contrib.pytest has fixtures", "pytest-celery"),
+}  # fmt: skip
 """Distributions that add something to Celery, by their normalized names."""
 
 

@@ -83,6 +83,7 @@ class EagerResult(result.EagerResult[Any], metaclass=_Like):
     """
 
     _stands_for = result.EagerResult
+    name: Any = None
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class EagerResult(result.EagerResult[Any], metaclass=_Like):
         app: Any = None,
     ) -> None:
         super().__init__(id or "", _plain(app), ret_value, state, traceback)
-        self.name = name  # type: ignore[misc]  # what the base class reads from a store
+        self.name = name
 
 
 class ResultSet(group_result.ResultSet, metaclass=_Like):

@@ -80,7 +80,7 @@ def calling():
         "who": who,
         "link": [add.apply_async((2, 2), link=add.s(16)).get(timeout=WAIT)],
         "priority": add.apply_async((5, 5), priority=3).get(timeout=WAIT),
-        "ignored": add.apply_async((5, 5), ignore_result=True).get(),
+        "ignored": add.apply_async((5, 5), ignore_result=True).get(timeout=WAIT),
         "direct": add(5, 6),
         "eager": [add.apply((5, 7)).get(), failing.raising.apply(("x",)).state],
         "kwargs": add.delay(x=1, y=2).get(timeout=WAIT),
