@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar
 
 import msgspec
 
@@ -13,10 +13,11 @@ from celeriac.app.admission import admission_of, as_wire, check_limits
 from celeriac.app.annotations import annotate
 from celeriac.app.options import CallOptions, check_options
 from celeriac.app.settings.kinds import RateLimit
-from celeriac.canvas import Signature, signatures
+from celeriac.canvas import Signature, chunks, signatures, xmap, xstarmap
 from celeriac.codec import Parameters
 from celeriac.engine.attempt import Attempt, current_attempt
 from celeriac.engine.casualties import TaskFacts
+from celeriac.engine.continuation import Continue
 from celeriac.engine.plan import Hooks, Plan
 from celeriac.errors import ConfigError, MaxRetriesExceededError, Retry
 from celeriac.model import EMPTY_EMBED, Headers
@@ -236,15 +237,32 @@ class Task(Generic[P, R]):
         return Signature(self.name, args, kwargs, self._signature_options(), immutable=True, app=self._app)
 
     def signature(
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> Signature:
-        """A signature with options."""
-        immutable = bool(options.pop("immutable", False))
-        check_options(options, self.name)
-        options = as_wire({**self._signature_options(), **options}, {})
-        return Signature(self.name, args, kwargs, options, immutable=immutable, app=self._app)
+        """A signature with options, which may be keywords, or `immutable=True`."""
+        given = {**(options or {}), **more}
+        immutable = bool(given.pop("immutable", False))
+        check_options(given, self.name)
+        given = as_wire({**self._signature_options(), **given}, {})
+        return Signature(self.name, args, kwargs, given, immutable=immutable, app=self._app)
 
     subtask = signature
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """One message that calls the task with each element in turn."""
+        return xmap(self.s(), it, app=self._app)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """As `map`, where each element is a list of positional arguments."""
+        return xstarmap(self.s(), it, app=self._app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """Calls with the argument lists of `it`, `n` in one message."""
+        return chunks(self.s(), it, n, app=self._app)
 
     # -- inside a running task -----------------------------------------------------------------------------------
 
@@ -326,6 +344,36 @@ class Task(Generic[P, R]):
         if throw:
             raise asked
         return asked
+
+    def replace(self, sig: Signature) -> NoReturn:
+        """Run `sig` in place of this task: `raise self.replace(other.s(x))`.
+
+        What it returns becomes this task's result, under this task's id; what follows this task follows it, and it is
+        a member of this task's chord. A group stands for the list of its results.
+
+        Raises:
+            Continue: Always; nothing of this task comes after it.
+            ConfigError: `sig` is part of a chord already, or an empty chain.
+            DecodeError: It is no signature.
+            EncodeError: An argument has no wire form; the message names it.
+        """
+        attempt = self.request
+        raise Continue(self._app._replacement(attempt, sig), f"is replaced by {sig['task']}")
+
+    def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
+        """Make `sig` another member of the chord that this task is a member of; its body waits for it, too.
+
+        Args:
+            sig: The member; its result comes behind those of the header.
+            lazy: Do not send it; the caller does.
+
+        Returns:
+            The handle on it; the signature itself where `lazy`.
+
+        Raises:
+            ValueError: This task is not a member of a chord.
+        """
+        return self._app._add_to_chord(self.request, sig, lazy)
 
     def _changes(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What options of a retry change in its message, as `Submitter.again` takes it."""

@@ -18,7 +18,7 @@ from celeriac.codec.compression import compress, decompress, mime_of
 from celeriac.codec.dates import epoch_from_iso
 from celeriac.codec.limits import ID_SYNTAX, Limits, is_id
 from celeriac.codec.results import ResultMeta
-from celeriac.codec.values import NoFormError, is_plain, to_plain
+from celeriac.codec.values import NoFormError, Plain, is_plain, to_plain
 from celeriac.errors import CodecError, ConfigError, ContentDisallowed, DecodeError, EncodeError
 from celeriac.model import EMPTY_EMBED, Embed, Headers
 
@@ -259,14 +259,13 @@ class Codec:
                 args, kwargs, embed = revived
                 if type(kwargs) is not dict:
                     raise DecodeError("kwargs is not a dict but a marked value")
+            elif type(embed) is dict and embed.get("chain") and type(embed["chain"]) is list:
+                return Call(args, kwargs, _embed({**embed, "chain": None}, Plain(embed["chain"])))
         if not embed:
             if embed is not None and type(embed) is not dict:
                 raise DecodeError(f"embed is not a dict but {values.type_name(type(embed))}")
             return Call(args, kwargs, EMPTY_EMBED)
-        try:
-            return Call(args, kwargs, msgspec.convert(embed, Embed))
-        except msgspec.ValidationError as exc:
-            raise DecodeError(f"embed is malformed: {exc}") from exc
+        return Call(args, kwargs, _embed(embed))
 
     # -- headers ------------------------------------------------------------------------------------------------------
 
@@ -450,6 +449,56 @@ class Codec:
             )
         return raw
 
+    def encode_member(self, task_id: str, state: str, value: Any) -> bytes:
+        """Encode what a chord keeps of a member, in Celery's form: `[1, id, state, result]`.
+
+        Args:
+            task_id: The member's.
+            state: Its final state.
+            value: What it returned; in an exception state, what `encode_exception` made.
+
+        Raises:
+            EncodeError: The value has no form, or it is too large.
+        """
+        as_json = self._result_type == JSON
+        encode: Callable[[Any], bytes] = _encode_json if as_json else _encode_msgpack
+        try:
+            if not is_plain(value, self._room - 1):
+                value = to_plain(value, self._room - 1, markers=as_json)
+            raw = encode((1, task_id, state, value))
+        except NoFormError as exc:
+            raise EncodeError(f"the result{exc.path} of task {task_id} {exc.found}, {exc.why}") from exc.__cause__
+        except (ValueError, TypeError, OverflowError, RecursionError) as exc:
+            raise EncodeError(f"the result of task {task_id} cannot be encoded: {exc}") from exc
+        if len(raw) > self._limits.result:
+            raise EncodeError(f"the result of task {task_id} takes {len(raw):,} bytes; {self._limits.result:,} is most")
+        return raw
+
+    def decode_member(self, raw: bytes) -> tuple[str, str, Any]:
+        """Decode what `encode_member`, or a worker of Celery's, wrote: (id, state, value).
+
+        Raises:
+            DecodeError: It is malformed.
+        """
+        nesting = self._limits.nesting
+        value = _parse_json(raw, nesting) if raw[:1] == b"[" else _parse_msgpack(raw, nesting)
+        if raw[:1] == b"[" and values.may_hold_markers(raw):
+            value = values.revive(value)
+        if type(value) is not list or len(value) != 4 or type(value[1]) is not str or type(value[2]) is not str:
+            raise DecodeError(f"a member of a chord is not [1, id, state, result] but {value!r:.80}")
+        return value[1], value[2], value[3]
+
+    def decode_embed(self, headers: Headers, raw: bytes) -> Embed:
+        """What follows a task, of a body whose arguments cannot be read; empty where that cannot be read either."""
+        try:
+            if headers.compression is not None:
+                raw = decompress(raw, headers.compression, limit=self._limits.decompressed, ratio=self._limits.ratio)
+            parse = _parse_json if headers.content_type == JSON else _parse_msgpack
+            value = parse(raw, self._limits.nesting)
+            return msgspec.convert(value[2], Embed)
+        except (CodecError, msgspec.ValidationError, TypeError, LookupError):
+            return EMPTY_EMBED
+
     def _plain_meta(self, meta: ResultMeta, task: str | None, markers: bool) -> dict[str, Any]:
         plain: dict[str, Any] = msgspec.structs.asdict(meta)
         for field, name in (("result", "the result"), ("args", "args"), ("kwargs", "kwargs"), ("stamps", "stamps")):
@@ -528,11 +577,24 @@ def _content_type(name: str, setting: str) -> str:
     raise ConfigError(f"{setting}: {name!r} is unknown; " + (f"did you mean {near[0]!r}?" if near else "use 'json'"))
 
 
+def _embed(found: dict[str, Any], chain: Plain | None = None) -> Embed:
+    try:
+        embed = msgspec.convert(found, Embed)
+    except msgspec.ValidationError as exc:
+        raise DecodeError(f"embed is malformed: {exc}") from exc
+    if chain is None:
+        return embed
+    for step in chain:
+        if type(step) is not dict:
+            raise DecodeError(f"embed is malformed: a step of the chain is {values.type_name(type(step))}, not a dict")
+    return msgspec.structs.replace(embed, chain=chain)
+
+
 def _is_plain(embed: Embed, room: int) -> bool:
     return (
         is_plain(embed.callbacks, room - 1)
         and is_plain(embed.errbacks, room - 1)
-        and is_plain(embed.chain, room - 1)
+        and (type(embed.chain) is Plain or is_plain(embed.chain, room - 1))
         and is_plain(embed.chord, room - 1)
     )
 

@@ -9,24 +9,28 @@ local function lives(id)
   return false
 end
 
--- Whether a message that may have been here before is to be taken in.
+-- Whether a message that may have been here before is to be taken in; and whether at once, whenever it is due. One that
+-- was revoked before it came, and that others wait for, is taken in to be handed out.
 local function is_new(id)
   if lives(id) then return false end
+  local order = ordered(id)
   if R ~= '' then
     local meta = redis.call('GET', R .. id)
-    if meta and FINAL[state_of(meta)] then return false end
+    local state = meta and state_of(meta)
+    if state and FINAL[state] and not (state == 'REVOKED' and order and order[7]) then return false end
   end
-  local order = ordered(id)
-  if order then
+  if order and not order[7] then
     revoked(id, order)
     return false
   end
-  return true
+  return true, order ~= nil
 end
 
+-- As is_new, and takes it in.
 local function admit(base, id, blob, fresh)
-  if fresh ~= '1' and not is_new(id) then return false end
-  return redis.call('HSETNX', base .. ':m', id, blob) == 1
+  local is_added, at_once = true, false
+  if fresh ~= '1' then is_added, at_once = is_new(id) end
+  return is_added and redis.call('HSETNX', base .. ':m', id, blob) == 1, at_once
 end
 
 -- Puts a message that `m` holds behind its like, or among the delayed ones.
