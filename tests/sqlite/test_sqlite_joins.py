@@ -25,13 +25,17 @@ async def main():
     broker = SqliteBroker(sys.argv[1])
     consumer = await broker.open_consumer(["q"], incarnation=new_incarnation(), lease_s=3600)
     release = Outgoing(id="release", task="t", queue="releases", headers=b"{}", body=b"")
+    left = int(sys.argv[2])
     while taken := await consumer.claim(limit=7, wait_s=0.5):
+        left -= 1
+        if not left:
+            print("holding", flush=True)
+            await asyncio.Event().wait()
         answers = await consumer.settle([
             Done(delivery=each, workflow=Workflow(arrivals=(
                 Arrival(join="j", member=each.id, position=int(each.body), payload=each.body, release=release),)))
             for each in taken])
         assert set(answers) == {Settled.OK}
-        print(len(taken), flush=True)
     await consumer.close()
     broker.close()
 asyncio.run(main())
@@ -49,17 +53,18 @@ def arrival(position, join="j"):
 async def test_members_of_killed_workers_arrive_once(broker, store, url, run_python):
     store.open_joins([Join(id="j", size=600)])
     broker.publish([outgoing(body=b"%d" % position) for position in range(600)])
-    workers = [run_python(WORKER, url) for _ in range(3)]
-    for _ in range(5):
-        assert await asyncio.to_thread(workers[0].stdout.readline)
-    workers[0].send_signal(signal.SIGKILL)
-    workers[0].wait()
-    for worker in workers[1:]:
+    killed = run_python(WORKER, url, 6)
+    assert await asyncio.to_thread(killed.stdout.readline) == "holding\n"
+    others = [run_python(WORKER, url, 0) for _ in range(2)]
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    for worker in others:
         await asyncio.to_thread(worker.communicate, None, 60)
-    while await broker.reap(limit=10) or broker.depth(["q"])["q"].ready:
-        last = run_python(WORKER, url)
-        await asyncio.to_thread(last.communicate, None, 60)
-        assert last.returncode == 0
+        assert worker.returncode == 0
+    assert not broker.peek("releases"), "some of them are still held"
+    assert await broker.reap(limit=10) == 7
+    last = run_python(WORKER, url, 0)
+    await asyncio.to_thread(last.communicate, None, 60)
     assert list(store.members("j")) == [b"%d" % position for position in range(600)]
     assert [each.id for each in broker.peek()] == ["release"]
 
@@ -111,9 +116,9 @@ def test_what_is_over_is_dropped_in_pieces(store, monkeypatch):
         store._change(
             "arrive",
             lambda link, name=name: link.execute(
-                "INSERT INTO member (join_number, place, payload) SELECT number, value, x'' FROM workflow_join, "
-                "json_each('[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19]') WHERE workflow_join.id = ?",
-                (name,),
+                "INSERT INTO member (join_number, position, member, payload) SELECT number, value, '', x'' "
+                "FROM workflow_join, json_each(?) WHERE workflow_join.id = ?",
+                (str([*range(20)]), name),
             ),
         )
     assert store.expire(limit=2) == 2

@@ -84,8 +84,8 @@ class Gathering:
     """What the model knows of a join. `size` is None while nobody has opened it."""
 
     size: int | None = None
-    members: dict[tuple[int, int | str], bytes] = field(default_factory=dict)
-    """Payloads by position, then those without one in order of arrival."""
+    members: dict[tuple[int | None, str], bytes] = field(default_factory=dict)
+    """Payloads by position and member, in order of arrival."""
     extensions: set[str] = field(default_factory=set)
     is_released: bool = False
     is_closed: bool = False
@@ -97,15 +97,14 @@ class Gathering:
     def arrive(self, arrival: Arrival) -> None:
         """Keep it, unless something stands in its place."""
         if not self.is_closed:
-            place = arrival.member if arrival.position is None else arrival.position
-            self.members.setdefault((0 if isinstance(place, int) else 1, place), arrival.payload)
+            self.members.setdefault((arrival.position, arrival.member), arrival.payload)
 
     def payloads(self) -> list[bytes] | None:
         """What the store must show."""
         if self.is_closed:
             return None
-        placed = sorted(key for key in self.members if key[0] == 0)
-        others = [key for key in self.members if key[0] == 1]
+        placed = sorted(key for key in self.members if key[0] is not None)
+        others = [key for key in self.members if key[0] is None]
         return [self.members[key] for key in [*placed, *others]]
 
 
