@@ -6,7 +6,6 @@ command line adds the prefetch multiplier and leaves out gossip, mingle and hear
 
 import os
 import time
-
 from collections.abc import Callable
 from typing import Any
 

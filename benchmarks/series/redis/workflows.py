@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import CELERY, Series
-from benchmarks.rivals import RIVALS
 from benchmarks.series.redis.contest import OURS, against
-from benchmarks.series.workflows import SIZES, WORDS, calls, worked
+from benchmarks.series.workflows import WORDS, calls, worked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
