@@ -25,6 +25,9 @@ _YEAR_9999 = 253_402_300_799.0
 
 _FRAMES = 1000
 
+OURS = "celeriac."
+"""Begins the names of tasks that only this package's workers have."""
+
 
 class Submitter:
     """Builds messages. It knows the codec and who we are, nothing of queues or tasks."""
@@ -140,6 +143,7 @@ class Submitter:
             not_before=not_before,
             expires_at=expires_at,
             fresh=is_fresh,
+            native=task.startswith(OURS),
             limit=limit,
             unique=unique,
         )
@@ -226,6 +230,10 @@ class Submitter:
             not_before=not_before,
             expires_at=None if head.expires is None else epoch_from_iso(head.expires),
         )
+
+    def after(self, seconds: float | None) -> float | None:
+        """Epoch seconds of a moment that far from now; None stays None."""
+        return None if seconds is None else self._clock.time() + seconds
 
     def epoch(self, moment: datetime | timedelta | float | str, what: str) -> float:
         """Epoch seconds of a moment: a number or timedelta counts from now, a naive datetime is UTC.
