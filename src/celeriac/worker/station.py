@@ -46,9 +46,6 @@ STUCK_S: Final = 1.0
 """What has waited that long behind running tasks is given back to others."""
 WATCH_S: Final = 0.2
 """How often a busy station looks after what waits, and for orders to terminate."""
-HAND_OVER_S: Final = 1e-4
-"""How long an idle process's loop stands still after it has handed over one task: a runner that wakes up meanwhile
-finds the interpreter free instead of asking for it. Without this, a task started 0.2 ms later."""
 CLEANUP_S: Final = 1.0
 """What cancelled async tasks get to clean up at a shutdown."""
 SETTLE_S: Final = 5.0
@@ -460,7 +457,8 @@ class Station:
 
     # -- work ----------------------------------------------------------------------------------------------------
 
-    def _accept(self, lease: Lease, deliveries: Sequence[Delivery], stamp: int) -> None:
+    def _accept(self, lease: Lease, deliveries: Sequence[Delivery], stamp: int) -> bool:
+        """Whether an idle process was given one task for a runner's thread."""
         now = self._clock.monotonic()
         begin = self._executor.begin
         put = self._desk.ready.put
@@ -495,8 +493,7 @@ class Station:
         if ended or stopping:
             self._on_done()
         self._busy.set()
-        if was_idle and len(deliveries) == 1 and not async_count:
-            SYSTEM_CLOCK.pause(HAND_OVER_S)  # of real time: it is about threads, not about what is due
+        return was_idle and len(deliveries) == 1 and not async_count
 
     def _admit(self, job: Job) -> None:
         """Its turn has come, under a rate limit."""

@@ -49,6 +49,7 @@ _MOST_BYTES: Final = 4 << 20
 """Of one claim, so that a script stays short; one message more than that still comes."""
 _MOST_SETTLED: Final = 250
 """Of one script: with a result each, they keep the server from everybody else for about 2 ms."""
+_FEW: Final = 8
 _FOREIGN: Final = FOREIGN[0]
 _INVALIDATED: Final = b"__redis__:invalidate"
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -72,12 +73,21 @@ class _Lane:
         self.lost: list[int] = []
         """Tags of claims whose replies were lost."""
         self.turn = 0
-        self.due_s: float | None = None
-        """When something becomes due, in seconds from the last look."""
+        self.is_drained = False
+        """Whether the last claim left nothing behind: whatever has come since has rung."""
+        self.due_at: float | None = None
+        """When something becomes due, on the loop's clock."""
         self.is_tracked = False
         """Whether the server tells the news line when what this connection has looked at changes."""
         self.is_stale = False
         """Its tracking was redirected to a news line that is gone: to be opened anew before the next wait."""
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether the next claim need not look before it waits: nobody learns anything from that, and it is a third of
+        what the server does for a task that comes alone.
+        """
+        return self.is_drained and not self.lost and (self._track is None or self.is_tracked)
 
     async def _connected(self, line: Line) -> None:
         assert self._track is not None
@@ -184,9 +194,11 @@ class RedisConsumer:
         # On one server a claim that is called off settles that by itself, without a task of its own: two steps of the
         # event loop less between a message and its start.
         is_single = len(self._lanes) == 1
-        found = await (self._look(limit) if is_single else self._called_off_safely(self._look(limit)))
-        if found or wait_s <= 0:
-            return found
+        if not (is_single and wait_s > 0 and self._lanes[0].may_wait) or self._untold:
+            looked = await (self._look(limit) if is_single else self._called_off_safely(self._look(limit)))
+            if looked or wait_s <= 0:
+                return looked
+        found: list[Delivery] = []
         deadline = self._loop.time() + wait_s
         while not found and not self._is_interrupted and not self._is_closed:
             left_s = deadline - self._loop.time()
@@ -201,7 +213,7 @@ class RedisConsumer:
         if isinstance(replies[-1], Exception):  # the server refused: nothing was taken
             return
         try:
-            self._untold = [*await self._read(lane, keys, replies[-1]), *self._untold]
+            self._untold = [*await self._read(lane, keys, replies[-1], 0), *self._untold]
         except BrokerError as exc:
             _log.debug("what a claim took that was called off is asked for by the next: %s", exc)
             return
@@ -250,7 +262,7 @@ class RedisConsumer:
                     except (ReplyLostError, asyncio.CancelledError):
                         lane.lost.append(tag)
                         raise
-                    found += await self._read(lane, keys, reply)
+                    found += await self._read(lane, keys, reply, limit - len(found))
                 except BrokerError:
                     if found:  # of other nodes of a cluster: the next look meets the error again, with empty hands
                         break
@@ -294,9 +306,10 @@ class RedisConsumer:
     async def _wait(self, limit: int, left_s: float) -> list[Delivery]:
         """Wait in all lanes until one has something, or something may have become due."""
         pause_s = min(left_s, _LOOK_AGAIN_S * ENTROPY.uniform(0.8, 1.0))
+        now = self._loop.time()
         for lane in self._lanes:
-            if lane.due_s is not None:
-                pause_s = min(pause_s, lane.due_s + 0.001)
+            if lane.due_at is not None:
+                pause_s = min(pause_s, lane.due_at - now + 0.001)
         pause_s = max(pause_s, 0.001)
         self._waiting = True
         try:
@@ -371,9 +384,9 @@ class RedisConsumer:
         except (ReplyLostError, asyncio.CancelledError):
             lane.lost.append(tag)
             raise
-        return await self._read(lane, keys, reply)
+        return await self._read(lane, keys, reply, limit)
 
-    async def _read(self, lane: _Lane, keys: list[str], reply: list[Any]) -> list[Delivery]:
+    async def _read(self, lane: _Lane, keys: list[str], reply: list[Any], limit: int) -> list[Delivery]:
         if not reply[0]:
             raise LeaseLostError(
                 f"incarnation {self._incarnation} was reaped, abandoned or closed and can claim nothing; "
@@ -382,10 +395,11 @@ class RedisConsumer:
         if lane.lost:
             lane.lost.pop(0)
         due_ms = reply[1]
-        lane.due_s = None if due_ms < 0 else due_ms / 1000.0
+        lane.due_at = None if due_ms < 0 else self._loop.time() + due_ms / 1000.0
         if reply[2] > self._stamp:
             self._stamp = reply[2]
-        if len(reply) == 3:
+        lane.is_drained = len(reply) == 3
+        if lane.is_drained:
             return []
         base = lane.space.base("")
         start = len(base) - 1
@@ -414,6 +428,9 @@ class RedisConsumer:
                         enqueued_at=stored.enqueued_at,
                     )
                 )
+        # A script stops early at a number of bytes, which so few messages do not reach unless they are large.
+        few = len(found) + len(foreign) < min(limit, _FEW)
+        lane.is_drained = few and sum([len(each.body) for each in found]) < _MOST_BYTES // 2 and not foreign
         try:
             if foreign:
                 found += await self._import(lane, names, foreign)
