@@ -288,7 +288,12 @@ class Celeriac:
 
     def lowering(self, submitter: Submitter) -> Lowering:
         """Makes messages of signatures, built by `submitter`."""
-        return Lowering(submitter, self._route, join_expires_s=self._join_expires_s)
+        return Lowering(
+            submitter,
+            self._route,
+            join_expires_s=self._join_expires_s,
+            says_size=bool(self.settings.task_celery_queues),
+        )
 
     def links(self, submitter: Submitter, writer: ResultWriter) -> Links:
         """What follows a task, with messages built by `submitter` and results made by `writer`."""

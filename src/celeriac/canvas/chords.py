@@ -13,7 +13,7 @@ from celeriac.canvas.lowering import Origin, Place, derived_id
 from celeriac.codec import decode_exception, encode_exception
 from celeriac.engine import report
 from celeriac.errors import ChordError, CodecError, ConfigError, TaskRevokedError
-from celeriac.model import Arrival, Embed
+from celeriac.model import Arrival, Embed, Join
 from celeriac.model.states import FAILURE, PROPAGATE_STATES, REVOKED, SUCCESS
 
 if TYPE_CHECKING:
@@ -107,6 +107,10 @@ class Chords:
             stamps=origin.stamps,
             stamped_headers=origin.stamped_headers,
         )
+        expires_at = self._submitter.after(self._expires_s)
+        size = body.get("chord_size")
+        if type(size) is int:  # of a client of Celery before 5.1, which opens no join
+            draft.joins.append(Join(id=join, size=size, expires_at=expires_at))
         draft.arrivals.append(
             Arrival(
                 join=join,
@@ -114,7 +118,7 @@ class Chords:
                 position=position,
                 payload=self._codec.encode_member(member, *ending),
                 release=release,
-                expires_at=self._submitter.after(self._expires_s),
+                expires_at=expires_at,
             )
         )
 

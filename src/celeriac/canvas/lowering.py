@@ -107,6 +107,7 @@ class Lowering:
         route: Callable[[dict[str, Any], str, Sequence[Any], Mapping[str, Any]], Mapping[str, Any]],
         *,
         join_expires_s: float | None,
+        says_size: bool,
     ) -> None:
         """Wire it.
 
@@ -114,10 +115,12 @@ class Lowering:
             submitter: Builds messages.
             route: `(options, name, args, kwargs)` to at least `queue`.
             join_expires_s: How long a chord may take; None: for ever.
+            says_size: A chord's body says how many members there are, for workers of Celery before 5.1.
         """
         self._submitter = submitter
         self._route = route
         self._join_expires_s = join_expires_s
+        self._says_size = says_size
 
     def lower(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
         """Add what is published for one signature.
@@ -210,6 +213,8 @@ class Lowering:
         if not size:
             return self.lower(body, Place(slot=f"{place.slot}:body", given=([],)), origin, into)
         first = len(into.messages)
+        if self._says_size:
+            body["chord_size"] = size
         given = (*place.given, *(form.get("args") or ()))
         children: list[Any] = []
         position = 0

@@ -15,6 +15,7 @@ from celeriac.clock import SYSTEM_CLOCK
 from celeriac.engine.attempt import Attempt
 from celeriac.engine.settle import Settler
 from celeriac.errors import LeaseLostError
+from celeriac.interfaces import Keeper
 from celeriac.model import Release, new_incarnation
 from celeriac.probe import Probe
 from celeriac.worker.backoff import Backoff
@@ -358,7 +359,9 @@ class Station:
                 await self._pause(delay_s)
         else:
             return False
-        self._lease = Lease(consumer)
+        lease = self._lease = Lease(consumer)
+        if isinstance(consumer, Keeper):
+            consumer.keep_for(lambda delivery, stamp: self._kept(lease, delivery, stamp), when=self._may_keep)
         self._lease.halted = self._stop.is_set()
         self.slot.incarnation = incarnation
         self.slot.lease_until = self._lease_end(before)
@@ -494,6 +497,19 @@ class Station:
             self._on_done()
         self._busy.set()
         return was_idle and len(deliveries) == 1 and not async_count
+
+    def _may_keep(self) -> bool:
+        return (
+            self._desk.ready.qsize() == 0
+            and self._capacity.allowance is None
+            and not self._stop.is_set()
+            and not self._async.running
+            and all(runner.epoch == 0 for runner in self.runners)
+        )
+
+    def _kept(self, lease: Lease, delivery: Delivery, stamp: int) -> None:
+        if not lease.lost:
+            self._accept(lease, (delivery,), stamp)
 
     def _admit(self, job: Job) -> None:
         """Its turn has come, under a rate limit."""

@@ -41,7 +41,11 @@ _script: Final = partial(load, f"{__package__}.lua")
 _CLAIM: Final = _script("claim")
 _SETTLE: Final = _script("settle")
 _SETTLE_WORKFLOW: Final = _script("settle_workflow")
+"""The same with what follows. Apart, so that tasks that nothing follows do not pay for those that something does."""
 _IMPORT: Final = _script("import")
+_PASS_ON: Final = _script("pass_on")
+_KEPT: Final = 2
+_ELSEWHERE: Final = 3
 
 _LOOK_AGAIN_S: Final = 2.5
 """A claim that waits looks this often though nothing woke it: a wake-up is a hint and may be lost. With the grace of a
@@ -73,6 +77,8 @@ class _Lane:
         self.queues = queues
         self._track = track
         self.line = Line(deployment, space.prefix, on_connect=self._connected if track is not None else None)
+        self.asked_for: int | None = None
+        """The one of them that the newest claim asks for."""
         self.lost: list[int] = []
         """Tags of claims whose replies were lost."""
         self.turn = 0
@@ -143,6 +149,8 @@ class RedisConsumer:
         self._stamp = 0
         self._untold: list[Delivery] = []
         """Taken for a claim that had already got enough from other queues of a cluster."""
+        self._take: Callable[[Delivery, int], None] | None = None
+        self._may_take: Callable[[], bool] = lambda: False
         self._waiting = False
         self._called: asyncio.Event | None = None
         self._is_interrupted = False
@@ -289,7 +297,7 @@ class RedisConsumer:
             for queue_lists in zip(*(self._layout.foreign_lists(queue) for queue in queues), strict=True):
                 keys += queue_lists  # first the lists of all queues that are served first
                 numbers += range(1, count + 1)
-        lost = lane.lost[0] if lane.lost else ""
+        lane.asked_for = lane.lost[0] if lane.lost else None
         return (
             self._tag,
             keys,
@@ -298,7 +306,7 @@ class RedisConsumer:
                 self._incarnation,
                 limit,
                 self._tag,
-                lost,
+                "" if lane.asked_for is None else lane.asked_for,
                 _MOST_BYTES,
                 count,
                 lane.turn & 1,
@@ -395,8 +403,9 @@ class RedisConsumer:
                 f"incarnation {self._incarnation} was reaped, abandoned or closed and can claim nothing; "
                 "open another consumer"
             )
-        if lane.lost:
-            lane.lost.pop(0)
+        if lane.asked_for is not None:
+            lane.lost.remove(lane.asked_for)
+            lane.asked_for = None
         due_ms = reply[1]
         lane.due_at = None if due_ms < 0 else self._loop.time() + due_ms / 1000.0
         stamp = reply[2]
@@ -482,9 +491,15 @@ class RedisConsumer:
 
     # -- settling ---------------------------------------------------------------------------------------------------
 
+    def keep_for(self, take: Callable[[Delivery, int], None], /, *, when: Callable[[], bool]) -> None:
+        self._take, self._may_take = take, when
+
     async def settle(self, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
         if self._is_closed:
             return [Settled.LEASE_LOST] * len(outcomes)
+        if len(outcomes) == 1 and (answer := await self._pass_on(outcomes[0])) is not None:
+            self._probe.signal("settled", 1)
+            return (answer,)
         records: list[tuple[str, Any]] = []
         for outcome in outcomes:
             kind = type(outcome)
@@ -499,6 +514,57 @@ class RedisConsumer:
         answers = await self._settle(records)
         self._probe.signal("settled", len(answers))
         return answers
+
+    async def _pass_on(self, done: Outcome) -> Settled | None:
+        """Settle it and take what follows, if that may be; None: nothing was done."""
+        take = self._take
+        if take is None or type(done) is not Done or self._layout.is_cluster:
+            return None
+        if len(done.successors) != 1 or done.workflow is not None:
+            return None
+        delivery = done.delivery
+        (following,) = done.successors
+        lane = self._lanes[0]
+        if (
+            following.queue != delivery.queue
+            or following.queue not in lane.queues
+            or following.not_before is not None
+            or following.limit is not None
+            or following.unique is not None
+            or not self._may_take()
+            or self._is_for_celery(following)
+        ):
+            return None
+        self._tag += 1
+        tag, stamp, now = self._tag, self._stamp, self._clock.time()
+        result: tuple[Any, ...] = ("-", "-", "")
+        if done.result is not None:
+            until = done.result.expires_at
+            result = (done.result.state, "-" if until is None else f"{ceil(until)}000", done.result.payload)
+        fresh = "1" if following.fresh else "0"
+        what = (*result, following.id, fresh, pack(following, now), tag)
+        args = (*lane.space.head(), self._incarnation, delivery.id, delivery.tag, *what)
+        try:
+            answer = await self._desk(lane.space).run(_PASS_ON, (lane.space.base(delivery.queue),), args, "settle in")
+        except (BrokerError, asyncio.CancelledError):
+            lane.lost.append(tag)  # the next claim asks whether it was carried out
+            raise
+        if answer == _ELSEWHERE:
+            return None
+        if answer == _KEPT:
+            kept = Delivery(
+                tag=tag,
+                id=following.id,
+                queue=following.queue,
+                headers=following.headers,
+                body=following.body,
+                priority=following.priority,
+                deliveries=1,
+                enqueued_at=now,
+            )
+            # When the settlement is done with: the task's runner will want the interpreter for itself.
+            self._loop.call_soon(take, kept, stamp)
+        return Settled.OK if answer else Settled.LEASE_LOST
 
     async def _settle(self, records: list[tuple[str, Any]]) -> list[Settled]:
         answers: list[Settled] = []
