@@ -39,4 +39,3 @@ class Tasks:
 @pytest.fixture
 def tasks(celeriac_app: Celeriac) -> Tasks:
     return Tasks(celeriac_app)
-

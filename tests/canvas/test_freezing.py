@@ -136,9 +136,7 @@ def test_options_go_where_they_belong(s: Any, tasks: Any) -> None:
     link, errback = tasks.echo.s("cb"), tasks.echo.s("eb")
     whole = (s(1) | s(2) | s(3)).set(queue="q", task_id="last", link=[link], link_error=[errback])
     whole.freeze()
-    assert [
-        {key: one.options.get(key) for key in ("queue", "link", "link_error")} for one in whole.tasks
-    ] == [
+    assert [{key: one.options.get(key) for key in ("queue", "link", "link_error")} for one in whole.tasks] == [
         {"queue": "q", "link": None, "link_error": [errback]},
         {"queue": None, "link": None, "link_error": [errback]},
         {"queue": None, "link": [link], "link_error": [errback]},
