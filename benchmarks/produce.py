@@ -5,7 +5,8 @@ due time of tomorrow; `latency` sends one at a time, waits until it runs, and pa
 and waits for its result before it sends the next. The time of the first call, with the connection it opens, is inside.
 
 `chord`, `chain` and `group` run a few workflows of COUNT tasks, one after the other, behind a small one that opens the
-connections; each is built first, then sent, then its result is waited for and checked.
+connections; each is built first, then sent, then its result is waited for and checked. `wide` and `layered` run one
+flow of COUNT tasks and those around them.
 
 A producer whose `one` is a coroutine has `open` and `close` as well, and is driven on one event loop.
 """
@@ -34,7 +35,16 @@ _RECORD = Path(os.environ.get(VARIABLE, ""))
 _REPEATED = {"chord": 3, "chain": 5, "group": 1}
 """How many workflows of each form one process runs; a group is large."""
 
-_RESULTS: dict[str, Callable[[range], Any]] = {"chord": sum, "chain": lambda numbers: numbers.stop, "group": list}
+_FLOWS = ("wide", "layered")
+"""Flows are run once, without a small one before."""
+
+_RESULTS: dict[str, Callable[[range], Any]] = {
+    "chord": sum,
+    "chain": lambda numbers: numbers.stop,
+    "group": list,
+    "wide": sum,
+    "layered": lambda numbers: sum(range(numbers.start + 99, numbers.stop + 1, 99)),
+}
 """What comes out where the tasks have these numbers."""
 
 
@@ -45,6 +55,8 @@ def produce(producer: Any, mode: str, count: int) -> dict[str, Any]:
     if mode in _REPEATED:
         _workflow(producer, mode, max(2, count // 100))
         return {"runs": [_workflow(producer, mode, count) for _ in range(_REPEATED[mode])]}
+    if mode in _FLOWS:
+        return {"runs": [_workflow(producer, mode, count)]}
     if mode == "wait":
         done = _ran()
         return {"seconds_each": [_timed(producer.wait, number) for number in range(done, done + count)]}
@@ -97,7 +109,7 @@ def _workflow(producer: Any, form: str, count: int) -> dict[str, Any]:
     end = time.monotonic()
     if found != (expected := _RESULTS[form](numbers)):
         raise ValueError(f"the {form} of {count} gave {str(found)[:200]}, not {str(expected)[:200]}")
-    return {"begin": begin, "sent": sent, "end": end, "last": numbers.stop - (form != "chord")}
+    return {"begin": begin, "sent": sent, "end": end, "last": numbers.stop - (form in ("chain", "group"))}
 
 
 def _one_at_a_time(call: Callable[[int], object], count: int) -> list[tuple[float, float]]:

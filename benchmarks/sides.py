@@ -99,7 +99,7 @@ class Ours(Side):
     """celeriac with its default settings."""
 
     name = "celeriac"
-    module: ClassVar[str] = "benchmarks.apps.celeriac_app"
+    module = "benchmarks.apps.celeriac_app"
 
     def __init__(self, record: Record, logs: Path, url: str, environment: Mapping[str, str]) -> None:
         self.url = url

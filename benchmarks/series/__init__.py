@@ -8,6 +8,7 @@ from benchmarks.series.deep import DEEP
 from benchmarks.series.delayed import DELAYED
 from benchmarks.series.drain import DRAIN
 from benchmarks.series.enqueue import ENQUEUE, ENQUEUE_MANY
+from benchmarks.series.flows import FLOWS
 from benchmarks.series.idle import IDLE
 from benchmarks.series.latency import LATENCY
 from benchmarks.series.naps import NAPS
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from benchmarks.figure import Series
 
 SERIES: Mapping[Engine, tuple[Series, ...]] = {
-    "sqlite": (DRAIN, ENQUEUE, ENQUEUE_MANY, LATENCY, NAPS, IDLE, START, DELAYED, DEEP, *WORKFLOWS),
+    "sqlite": (DRAIN, ENQUEUE, ENQUEUE_MANY, LATENCY, NAPS, IDLE, START, DELAYED, DEEP, *WORKFLOWS, *FLOWS),
     "redis": (
         drain.DRAIN, drain.IGNORED, drain.ASYNC, enqueue.DELAY, enqueue.DELAY_MANY, latency.LATENCY,
-        latency.ROUND_TRIP, naps.NAPS, deep.DEEP, *workflows.WORKFLOWS,
+        latency.ROUND_TRIP, naps.NAPS, deep.DEEP, *workflows.WORKFLOWS, *FLOWS,
     ),
 }  # fmt: skip
