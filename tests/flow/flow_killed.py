@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 from celeriac import Celeriac, Flow, Step
@@ -36,6 +37,23 @@ def sheet(photos: list[str]) -> str:
 @app.task
 def join(parts: list[Any]) -> str:
     return "+".join(map(str, parts))
+
+
+@app.task(time_limit=0.3)
+def stuck() -> str:
+    SYSTEM_CLOCK.pause(60.0)
+    return "never"
+
+
+@app.task(max_deliveries=2)
+def deadly() -> str:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "never"
+
+
+@app.flow
+def mortal(flow: Flow) -> Step[str]:
+    return flow.step(join, [flow.step(stuck).default("late"), flow.step(deadly).default("dead")])
 
 
 @app.flow

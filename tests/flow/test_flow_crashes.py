@@ -105,6 +105,21 @@ def test_every_run_ends_as_it_should(urls: tuple[str, str | None], fleet: Fleet)
         app.close()
 
 
+def test_steps_whose_process_is_killed(urls: tuple[str, str | None], fleet: Fleet) -> None:
+    """The supervisor tells those who wait for them: it knows no flow, and has what is in their messages."""
+    import flow_killed
+
+    app = _pointed(flow_killed, urls)
+    try:
+        fleet.start()
+        run = flow_killed.mortal.start()
+        assert run.get(PATIENCE_S) == "late+dead", fleet.logs()
+        assert "TimeLimitExceeded" in str(run.steps["stuck"].error)
+        assert "WorkerLostError" in str(run.steps["deadly"].error)
+    finally:
+        app.close()
+
+
 def _pointed(module: Any, urls: tuple[str, str | None]) -> Any:
     """The module's application, on these URLs; it has not been used before in this process, or is made anew."""
     from celeriac.app.settings import Conf

@@ -12,7 +12,7 @@ from celeriac.flow.starting import begin_message, starting
 from celeriac.model import new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from celeriac.flow.builder import Flow
     from celeriac.flow.graph import Graph
@@ -65,17 +65,20 @@ class FlowDefinition(Generic[P, R]):
             FlowError: Raised as by `graph`, before anything is stored or sent; so are its other errors.
             BrokerError: See `interfaces.Broker.publish`.
         """
-        return self.start_as(new_task_id(), *args, **kwargs)
+        return self._start(new_task_id(), args, kwargs, fresh=True)
 
     def start_as(self, run_id: str, /, *args: P.args, **kwargs: P.kwargs) -> FlowRun[R]:
         """As `start`, under an id of the caller's own; a run that has this id already is left as it is."""
+        return self._start(run_id, args, kwargs, fresh=False)
+
+    def _start(self, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, fresh: bool) -> FlowRun[R]:
         host = self._host
         host.check_ready(self.name)
         store = host.store()
-        graph = self.graph(*args, **kwargs)
+        graph = build(self.name, host, self.function, args, kwargs)
         queue = self._queue or host.queue
         begin = begin_message(host.ending, queue, run_id, 0)
-        if not store.load(RUN, [run_id]):
+        if fresh or not store.load(RUN, [run_id]):
             made = starting(host, host.ending, run_id, graph, queue=queue, call=_call(args, kwargs))
             for first in range(0, len(made.records), _ROUND_TRIP):
                 # the run's own record is the first: written last, it says that all the others are there
@@ -89,7 +92,9 @@ class FlowDefinition(Generic[P, R]):
 
     async def astart(self, *args: P.args, **kwargs: P.kwargs) -> FlowRun[R]:
         """As `start`, without blocking the event loop."""
-        return await self.astart_as(new_task_id(), *args, **kwargs)
+        import asyncio
+
+        return await asyncio.to_thread(self.start, *args, **kwargs)
 
     async def astart_as(self, run_id: str, /, *args: P.args, **kwargs: P.kwargs) -> FlowRun[R]:
         """As `start_as`, without blocking the event loop."""

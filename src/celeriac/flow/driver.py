@@ -104,7 +104,7 @@ class Driver:
         for step in part:
             node = nodes[step]
             if not node.inputs:
-                self._go(queue, run, step, generation, node, [], 0, draft, cancelled=cancelled, record=record)
+                self._go(self._what(queue, run, step, generation, node), node, [], 0, draft, cancelled, record)
                 continue
             if node.of is not None:
                 continue  # it waits for a failure, and what was kept has not failed
@@ -131,7 +131,8 @@ class Driver:
             self._end(queue, run, generation, node, arrived, draft, cancelled=cancelled)
             draft.closed.append(join)
         else:
-            more = self._go(queue, run, step, generation, node, arrived, first, draft, cancelled=cancelled)
+            what = self._what(queue, run, step, generation, node)
+            more = self._go(what, node, arrived, first, draft, cancelled)
             if node.inputs and not more:
                 draft.closed.append(join)
         raise Continue(draft.sequel(), f"took step {node.name!r} of run {run} up")
@@ -220,14 +221,15 @@ class Driver:
                 raise FlowError(f"flow {node.task!r} is within {_DEEPEST} others: does it contain itself?")
             graph = flow.graph(*args, **kwargs)
             parent = self._parent(run, step, generation, element, node)
-            starting_now = starting(self._host, self._ending, child, graph, queue=queue, parent=parent, depth=depth)
+            made = starting(self._host, self._ending, child, graph, queue=queue, parent=parent, depth=depth)
         except BrokerError:
             raise
         except Exception as exc:  # whatever the user's function raises is how the step ends
             self._step_ended(what, node, FAILURE, encode_exception(exc), draft)
             raise Continue(draft.sequel(), f"could not start run {child}: {exc}") from exc
-        draft.records.extend(starting_now.records)
-        draft.joins.append(starting_now.join)
+        if not self._host.store().load(RUN, [child]):  # else it began already, with the graph that was built then
+            draft.records.extend(reversed(made.records))  # the run's own last: it says that all others are there
+        draft.joins.append(made.join)
         draft.messages.append(begin_message(self._ending, queue, child, 0))
         raise Continue(draft.sequel(), f"started run {child} of flow {node.task!r}")
 
@@ -260,15 +262,11 @@ class Driver:
 
     def _go(
         self,
-        queue: str,
-        run: str,
-        step: int,
-        generation: int,
+        what: Ended,
         node: Node,
         arrived: Sequence[Arrived],
         first: int,
         draft: Draft,
-        *,
         cancelled: bool,
         record: RunRecord | None = None,
     ) -> bool:
@@ -276,46 +274,39 @@ class Driver:
         try:
             verdict = NotRun(CANCELLED) if cancelled and first == 0 else judge(node, arrived)
             if isinstance(verdict, NotRun):
-                error, origin = verdict.error, verdict.step
-                self._ended_here(queue, run, step, generation, node, verdict.state, error, draft, origin)
+                self._ended_here(what, node, verdict.state, verdict.error, draft, verdict.step)
                 return False
             if node.each:
                 over = check_over(node, verdict.args[0], self._host.max_steps)
                 if not over:
-                    self._ended_here(queue, run, step, generation, node, SUCCESS, [], draft)
+                    self._ended_here(what, node, SUCCESS, [], draft)
                     return False
-                ready = Ready(verdict.args[1:], verdict.kwargs)
-                return self._each(
-                    queue, run, step, generation, node, over, ready, first, draft, record, cancelled=cancelled
-                )
-            what = self._what(queue, run, step, generation, node)
+                rest = Ready(verdict.args[1:], verdict.kwargs)
+                return self._each(what, node, over, rest, first, draft, cancelled, record)
             draft.messages.append(self._call(what, node, verdict.args, verdict.kwargs))
             return False
         except BrokerError:
             raise
         except Exception as exc:  # its arguments have no wire form, say
-            self._ended_here(queue, run, step, generation, node, FAILURE, encode_exception(exc), draft)
+            self._ended_here(what, node, FAILURE, encode_exception(exc), draft)
             return False
 
     def _each(
         self,
-        queue: str,
-        run: str,
-        step: int,
-        generation: int,
+        what: Ended,
         node: Node,
         over: Sequence[Any],
         rest: Ready,
         first: int,
         draft: Draft,
-        record: RunRecord | None,
-        *,
         cancelled: bool,
+        record: RunRecord | None,
     ) -> bool:
         """Send a slice of a step's elements; those that an earlier generation has done arrive at once."""
+        run, step, generation = what.run, what.step, what.generation
         each_id = ids.each_id(run, step, generation)
         if first == 0:
-            kept = self._kept_elements(run, step, generation, node, len(over), record)
+            kept = self._kept_elements(what, node, len(over), record)
             each = EachRecord(count=len(over), kept=kept)
             draft.joins.append(self._ending.join(ids.join_id(run, step, generation, "each"), len(over)))
             draft.records.append(self._record(EACH, each_id, each))
@@ -323,7 +314,6 @@ class Driver:
         else:
             raw = self._host.store().load(EACH, [each_id])
             each = decode(self._codec, raw[each_id], EachRecord)
-        what = self._what(queue, run, step, generation, node)
         last = min(first + SLICE, len(over))
         done = {one: ids.task_id(run, step, each.kept[one], one) for one in range(first, last) if one in each.kept}
         stored = self._host.store().get(list(done.values())) if done else {}
@@ -345,14 +335,13 @@ class Driver:
                 except Exception as exc:  # it has no wire form, say
                     self._step_ended(one, node, FAILURE, encode_exception(exc), draft)
         if last < len(over):
-            draft.messages.append(self._message(queue, run, START, step, generation, last))
+            draft.messages.append(self._message(what.queue, run, START, step, generation, last))
             return True
         return False
 
-    def _kept_elements(
-        self, run: str, step: int, generation: int, node: Node, count: int, record: RunRecord | None
-    ) -> dict[int, int]:
+    def _kept_elements(self, what: Ended, node: Node, count: int, record: RunRecord | None) -> dict[int, int]:
         """Of a step that runs again over what it ran over before: the elements that succeeded, and when."""
+        run, step, generation = what.run, what.step, what.generation
         if generation == 0:
             return {}
         store = self._host.store()
@@ -398,21 +387,10 @@ class Driver:
         }
         return self._host.message(node.task, args, kwargs, options)
 
-    def _ended_here(
-        self,
-        queue: str,
-        run: str,
-        step: int,
-        generation: int,
-        node: Node,
-        state: str,
-        value: Any,
-        draft: Draft,
-        origin: str = "",
-    ) -> None:
+    def _ended_here(self, what: Ended, node: Node, state: str, value: Any, draft: Draft, origin: str = "") -> None:
         """A step has ended without a task of its own that could say so: store it, and hand it on."""
-        what = self._what(queue, run, step, generation, node)
-        draft.results.append(self._told(ids.task_id(run, step, generation), node, state, value, origin))
+        task_id = ids.task_id(what.run, what.step, what.generation)
+        draft.results.append(self._told(task_id, node, state, value, origin))
         self._ending.ended(what, Arrived(state, value, origin or node.name), draft)
 
     def _step_ended(self, what: Ended, node: Node, state: str, value: Any, draft: Draft) -> None:
