@@ -2,6 +2,8 @@
 called, or the result of what it has called itself. Both sides import this file; it imports neither.
 """
 
+# ruff: noqa: E501 - an expression is read best on one line
+
 from itertools import product
 
 KINDS = ("task", "chain", "group", "chain-group", "chord", "twice", "boom", "linked", "immutable")
