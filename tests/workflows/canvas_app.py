@@ -130,8 +130,9 @@ def errback(self, task_id):
 def on_error(request, exc, traceback):
     """An error callback of the form that Celery's documentation shows."""
     write({
-        "event": "start", "task": "on_error", "id": None, "root": getattr(request, "root_id", None), "parent": request.id, "group": None,
-        "args": [type(exc).__name__, str(exc)], "kwargs": {}, "stamps": {}, "node": "", "pid": os.getpid(),
+        "event": "start", "task": "on_error", "id": None, "root": getattr(request, "root_id", None),
+        "parent": request.id, "group": None, "args": [type(exc).__name__, str(exc)], "kwargs": {}, "stamps": {},
+        "node": "", "pid": os.getpid(), "at": time.monotonic(),
     })  # fmt: skip
 
 
@@ -193,6 +194,42 @@ def gated(self, x, gate):
             raise TimeoutError(gate)
         time.sleep(0.005)
     return x
+
+
+# -- members that come to a bad end; for our workers ---------------------------------------------------------------
+
+
+@app.task(name="canvas.suicide", bind=True)
+def suicide(self):
+    """Take the process along."""
+    witness(self, [])
+    os.kill(os.getpid(), 9)
+
+
+@app.task(name="canvas.unwritable", bind=True)
+def unwritable(self):
+    """Return what no serialiser knows."""
+    witness(self, [])
+    return object()
+
+
+@app.task(name="canvas.rejected", bind=True)
+def rejected(self):
+    witness(self, [])
+    raise _exception("Reject")("not this one", requeue=False)
+
+
+@app.task(name="canvas.ignored", bind=True)
+def ignored(self):
+    witness(self, [])
+    raise _exception("Ignore")
+
+
+def _exception(name):
+    return getattr(importlib.import_module(f"{_canvas.__name__}.exceptions"), name)
+
+
+# -- what the tests build signatures with --------------------------------------------------------------------------
 
 
 def linked(sig, *callbacks):

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,3 +27,11 @@ def make_canvas(tmp_path: Path) -> Iterator[Callable[..., OurCanvas]]:
     """Makes our side: the arguments of OurCanvas behind the folder."""
     with ExitStack() as made:
         yield lambda url, **options: made.enter_context(closing(OurCanvas(tmp_path, url, **options)))
+
+
+@pytest.fixture
+def luck() -> random.Random:
+    """Chance that can be had again: the seed is printed, and FAULTS_SEED sets it."""
+    seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"FAULTS_SEED={seed}")
+    return random.Random(seed)

@@ -1,0 +1,112 @@
+"""Workflows whose steps run on Celery's workers and on ours by turns, called by Celery's client and by ours."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflows"))
+
+import canvas_observed
+from canvas_better import BETTER
+from canvas_fleet import OurCanvas, differences
+from canvas_table import TABLE
+from record_canvas import EXPECTED, HERE
+
+from servers import CelerySide, RedisServer
+from servers.celery_env import CeleryEnvironment
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+CELERYS = json.loads(EXPECTED.read_text())["TABLE"]
+QUEUES = ("ours", "theirs")
+
+_CLIENT = """
+import canvas_app, canvas_observed, canvas_table, itertools, os
+def send(names, queues):
+    global sent
+    table = {name: canvas_table.TABLE[name] for name in names}
+    change = queues and (lambda sig: canvas_app.spread(sig, itertools.cycle(queues)))
+    sent = canvas_observed.send(canvas_app, table, change)
+def left():
+    return canvas_observed.is_over(sent)
+def report():
+    return canvas_observed.report(sent, os.environ["INTEROP_LEDGER"])
+"""
+
+
+class Mixed:
+    """Celery's worker serves `theirs`, ours serves `ours`, and both serve `celery`."""
+
+    def __init__(self, environment: CeleryEnvironment, server: RedisServer, folder: Path, stack: ExitStack) -> None:
+        self.server = server
+        self.celery = stack.enter_context(CelerySide(environment, server.url, folder, app="canvas_app", path=HERE))
+        ledger = Path(self.celery.variables["INTEROP_LEDGER"])
+        self.ours = stack.enter_context(
+            closing(OurCanvas(folder, server.url, ledger=ledger, task_celery_queues=["theirs", "celery"]))
+        )
+        worker = self.celery.worker(
+            "-c", "2", "-Q", "theirs,celery", "--without-mingle", "--without-gossip", name="theirs", ready=False
+        )
+        self.ours.worker("-Q", "ours,celery")
+        self.shell = self.celery.shell()
+        self.shell.run(_CLIENT)
+        worker.wait_for_log(" ready.")
+
+    def is_busy(self) -> bool:
+        redis: Any = self.server.cli()
+        return bool(redis.hlen("unacked") or any(map(redis.llen, (*QUEUES, "celery"))) or self.ours.depths())
+
+    def outcomes(self, client: str, names: list[str], queues: tuple[str, ...] = ()) -> dict[str, Any]:
+        """What a client gets, and what ran, when the tasks go to these queues by turns."""
+        if client == "celery":
+            self.shell("send(names, queues)", names=names, queues=queues, timeout_s=60)
+            sent: Any = {}
+        else:
+            change = (lambda sig: self.ours.module.spread(sig, itertools.cycle(queues))) if queues else None
+            sent = canvas_observed.send(self.ours.module, {name: TABLE[name] for name in names}, change)
+        try:
+            canvas_observed.wait_idle(self.is_busy, sent, 40)
+        except TimeoutError as exc:
+            raise AssertionError(f"{exc} {self.ours.depths()}\n{self.ours.logs()}") from None
+        if client == "celery":
+            return dict(self.shell("report()", timeout_s=60))
+        return canvas_observed.report(sent, self.ours.ledger)
+
+
+@pytest.fixture(scope="module")
+def mixed(celery_env: CeleryEnvironment, redis_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
+    with ExitStack() as stack:
+        server = stack.enter_context(RedisServer(binary=redis_kind))
+        yield Mixed(celery_env, server, tmp_path_factory.mktemp("mixed"), stack)
+
+
+@pytest.fixture(scope="module")
+def names(celery_env: CeleryEnvironment, mixed: Mixed) -> list[str]:
+    """What is to be tried: all that is well with this Celery among its own."""
+    well = [name for name in TABLE if name not in BETTER["TABLE"] and "-given" not in str(CELERYS[name])]
+    if celery_env.age == "newest":
+        return well
+    alone = mixed.outcomes("celery", well, ("theirs",))
+    return [name for name in well if _shown(alone[name]) == _shown(CELERYS[name])]
+
+
+def _shown(outcome: dict[str, Any]) -> dict[str, Any]:
+    return {part: outcome.get(part) for part in ("call", "get", "runs")}
+
+
+@pytest.mark.parametrize("first", QUEUES)
+@pytest.mark.parametrize("client", ["celery", "celeriac"])
+def test_steps_by_turns(mixed: Mixed, names: list[str], client: str, first: str) -> None:
+    queues = (first, *(one for one in QUEUES if one != first))
+    found = mixed.outcomes(client, names, queues)
+    wrong = {name: differences(_shown(found[name]), _shown(CELERYS[name])) for name in names}
+    wrong = {name: text for name, text in wrong.items() if text}
+    assert not wrong, f"{len(wrong)} of {len(names)}\n" + "\n".join(f"{name}\n{wrong[name]}" for name in wrong)
