@@ -28,7 +28,7 @@ def judge(app: Celeriac, cause: Any, *, deliveries: int = 1, store: bool = True,
         facts={"work": TaskFacts(name="work", **facts)},
         codec=app.codec,
         writer=app.result_writer("node"),
-        continuation=app.links(app.submitter),
+        continuation=app.own_links,
         store_results=store,
         node="node",
     )
@@ -88,7 +88,7 @@ def test_a_message_that_cannot_be_read_is_buried(app: Celeriac, cause: Any) -> N
         facts={},
         codec=app.codec,
         writer=app.result_writer("node"),
-        continuation=app.links(app.submitter),
+        continuation=app.own_links,
         store_results=True,
         node="node",
     )

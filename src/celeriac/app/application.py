@@ -23,7 +23,23 @@ from celeriac.app.result import EagerResult, no_results
 from celeriac.app.routing import Router
 from celeriac.app.settings import Conf
 from celeriac.app.task import AsyncTask, Task, make_task
-from celeriac.canvas import Links, Signature, signatures
+from celeriac.canvas import (
+    Chords,
+    Draft,
+    Links,
+    Lowering,
+    Origin,
+    Place,
+    Sending,
+    Signature,
+    derived_id,
+    ending_in,
+    has_join,
+    linked,
+    options_of,
+    signatures,
+    with_options,
+)
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.codec import Codec, Limits, ResultMeta, decode_exception, encode_exception
 from celeriac.engine.attempt import current_attempt
@@ -41,8 +57,10 @@ if TYPE_CHECKING:
 
     from celeriac.app.sent import SentEvents
     from celeriac.app.settings import Settings
+    from celeriac.canvas import Expander
     from celeriac.clock import Clock
     from celeriac.engine.attempt import Attempt
+    from celeriac.engine.continuation import Sequel
     from celeriac.engine.middleware import Middleware
     from celeriac.engine.plan import Plan
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
@@ -62,12 +80,14 @@ _MOST_CHILDREN = 1000
 class _Plans(dict[str, "Plan"]):
     """Plans by task name, made at first use: settings are final by then."""
 
-    def __init__(self, tasks: dict[str, Task[Any, Any]]) -> None:
+    def __init__(self, tasks: dict[str, Task[Any, Any]], builtins: Callable[[], Mapping[str, Task[Any, Any]]]) -> None:
         super().__init__()
         self._tasks = tasks
+        self._builtins = builtins
 
     def __missing__(self, name: str) -> Plan:
-        plan = self[name] = self._tasks[name].plan
+        task = self._tasks.get(name) or self._builtins()[name]
+        plan = self[name] = task.plan
         return plan
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -112,7 +132,7 @@ class Celeriac:
         self.main = main or "celeriac"
         self.clock = clock
         self.tasks: dict[str, Task[Any, Any]] = {}
-        self.plans = _Plans(self.tasks)
+        self.plans = _Plans(self.tasks, lambda: self.builtins)
         self.middleware = list(middleware)
         self._task_cls = task_cls
         self._lock = threading.RLock()
@@ -123,6 +143,8 @@ class Celeriac:
         if include:
             settings["include"] = tuple(include)
         self.conf = Conf(**settings)
+        self.expanders: dict[str, Expander] = {}
+        """By task name, callbacks that are carried out in the settlement of the task they follow."""
         self._autodiscover: list[tuple[tuple[str, ...], str | None]] = []
 
     def __repr__(self) -> str:
@@ -255,9 +277,47 @@ class Celeriac:
     def _inherits_priority(self) -> bool:
         return self.settings.task_inherit_parent_priority
 
-    def links(self, submitter: Submitter) -> Links:
-        """What follows a task, with messages built by `submitter`."""
-        return Links(submitter, self._route, errback=self._errback)
+    @once
+    def builtins(self) -> dict[str, Task[Any, Any]]:
+        """The tasks that every worker has beside the application's own."""
+        from celeriac.app.builtins import make_builtins
+
+        return make_builtins(self)
+
+    def lowering(self, submitter: Submitter) -> Lowering:
+        """Makes messages of signatures, built by `submitter`."""
+        return Lowering(submitter, self._route, join_expires_s=self._join_expires_s)
+
+    def links(self, submitter: Submitter, writer: ResultWriter) -> Links:
+        """What follows a task, with messages built by `submitter` and results made by `writer`."""
+        conf = self.settings
+        lowering = self.lowering(submitter)
+        chords = Chords(
+            codec=self.codec,
+            submitter=submitter,
+            lowering=lowering,
+            writer=writer,
+            stores_results=self.results is not None,
+            expires_s=self._join_expires_s,
+            propagates=conf.task_chord_propagates,
+        )
+        return Links(
+            lowering,
+            chords,
+            errback=self._errback,
+            expanders=self.expanders,
+            inherits_priority=self._inherits_priority,
+        )
+
+    @once
+    def own_links(self) -> Links:
+        """What follows a task, for what this process sends."""
+        return self.links(self.submitter, self.result_writer(None))
+
+    @property
+    def _join_expires_s(self) -> float | None:
+        conf = self.settings
+        return _first(conf.result_chord_expires, conf.result_expires) or None
 
     def _errback(self, name: str) -> Task[Any, Any] | None:
         """A task that is called as an error callback where the failure happened: Celery's rule, by its parameters."""
@@ -267,6 +327,7 @@ class Celeriac:
     def _route(
         self, options: Mapping[str, Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Mapping[str, Any]:
+        name = _routed_as(name, kwargs)
         task = self.tasks.get(name)
         if task is not None:
             options = {**task.call_defaults, **options}
@@ -289,13 +350,14 @@ class Celeriac:
     def executor(self, node: str, *, results: ResultStore | None, fused: bool, eager: bool = False) -> Executor:
         """The engine that runs this application's tasks on `node`; an eager one has no broker behind it."""
         submitter = Submitter(self.codec, self.clock, node)
+        writer = self.result_writer(node)
         return Executor(
             plans=self.plans,
             codec=self.codec,
             clock=self.clock,
-            writer=self.result_writer(node),
+            writer=writer,
             submitter=submitter,
-            continuation=self.links(submitter),
+            continuation=self.links(submitter, writer),
             results=results,
             fused=fused,
             node=node,
@@ -467,7 +529,7 @@ class Celeriac:
         return Handle(task_id, self)
 
     def _task(self, name: str) -> Task[Any, Any]:
-        task = self.tasks.get(name)
+        task = self.tasks.get(name) or self.builtins.get(name)
         if task is None:
             raise NotRegistered(f"task {name!r} cannot run here: this application knows {sorted(self.tasks)}")
         return task
@@ -555,8 +617,85 @@ class Celeriac:
             if parent.children is None:
                 parent.children = []
             if len(parent.children) < _MOST_CHILDREN:
-                parent.children.append(task_id)
+                parent.children.append([[task_id, None], None])
         return Handle(task_id, self)
+
+    # -- workflows -----------------------------------------------------------------------------------------------
+
+    def _lower(self, form: dict[str, Any]) -> Sending:
+        """What is to be published for a workflow; everything that can be wrong with it is found here.
+
+        Raises:
+            ConfigError: It has a chord, and results are disabled.
+            EncodeError: An argument has no wire form; the message names it.
+        """
+        if self.results is None and has_join(form):
+            raise ConfigError(
+                f"workflow {form['task']} has a chord (or a group that something follows), which needs a result store, "
+                "and result_backend is disabled: set backend=… to a URL"
+            )
+        parent = current_attempt.get()
+        origin = Origin()
+        if parent is not None:
+            head = parent.message_headers
+            priority = parent.delivery_info["priority"] if self._inherits_priority else None
+            origin = msgspec.structs.replace(Origin.of(head, priority=priority), id=None)
+        sending = Sending()
+        child = self.lowering(self.submitter).lower(form, Place(), origin, sending)
+        if parent is not None and parent.plan.trail:
+            if parent.children is None:
+                parent.children = []
+            if child is not None and len(parent.children) < _MOST_CHILDREN:
+                parent.children.append(child)
+        return sending
+
+    def _replacement(self, attempt: Attempt, signature: dict[str, Any]) -> Sequel:
+        """What is carried out in place of a running task: a workflow that ends in a task of its id."""
+        if options_of(signature).get("chord") is not None:
+            raise ConfigError(f"task {attempt.name!r}: what replaces it must not be part of another chord")
+        form = linked(ending_in(signature, attempt.id), attempt.callbacks, attempt.errbacks)
+        head = attempt.message_headers
+        place = Place(
+            slot=f"replaced:{head.replaced_task_nesting}",
+            chain=attempt.chain or [],
+            chord=attempt.chord,
+            group=head.group,
+            index=head.group_index,
+        )
+        form = with_options(form, replaced_task_nesting=head.replaced_task_nesting + 1)
+        draft = Draft()
+        self.lowering(self.submitter).lower(form, place, Origin.of(head), draft)
+        return draft.sequel()
+
+    def _add_to_chord(self, attempt: Attempt, signature: Signature, lazy: bool) -> Any:
+        head = attempt.message_headers
+        if attempt.chord is None or head.group is None:
+            raise ValueError(
+                f"task {attempt.name}[{attempt.id}] is not a member of a chord; nothing can be added to it"
+            )
+        # the same id when this task runs again after its worker was lost
+        added = derived_id(attempt.id, f"added:{len(attempt.children or ())}:{signature['task']}")
+        member = signature.clone(
+            task_id=signature.id or added, group_id=head.group, chord=attempt.chord, root_id=attempt.root_id
+        )
+        self._result_store().extend_join(head.group, str(member.id))
+        return member if lazy else member.apply_async()
+
+    def _send_workflow(self, form: dict[str, Any]) -> None:
+        """Publish a workflow whose ids are fixed: all that is known of it, at once."""
+        sending = self._lower(form)
+        if sending.joins:
+            self._result_store().open_joins(sending.joins)
+        for start in range(0, len(sending.messages), _ROUND_TRIP):
+            self._publisher.publish(sending.messages[start : start + _ROUND_TRIP])
+
+    async def _asend_workflow(self, form: dict[str, Any]) -> None:
+        """As `_send_workflow`, without blocking the event loop."""
+        sending = self._lower(form)
+        if sending.joins:
+            await self._result_store().aopen_joins(sending.joins)
+        for start in range(0, len(sending.messages), _ROUND_TRIP):
+            await self._publisher.apublish(sending.messages[start : start + _ROUND_TRIP])
 
     def _message(
         self,
@@ -569,7 +708,7 @@ class Celeriac:
         parent = current_attempt.get()
         if parent is not None and self._inherits_priority and options.get("priority") is None:
             options = {**options, "priority": parent.delivery_info["priority"]}
-        where = self.router.route(options, name, args, kwargs, task)
+        where = self.router.route(options, _routed_as(name, kwargs), args, kwargs, task)
         if len(where) == 1:  # the hot path: neither caller nor route says more than the queue
             return self.submitter.build(
                 name,
@@ -755,6 +894,15 @@ class _BoundDecorator:
     @overload
     def __call__(self, function: Callable[Concatenate[S, P], R], /) -> Task[P, R]: ...
     def __call__(self, function: Any, /) -> Any: ...
+
+
+def _routed_as(name: str, kwargs: Mapping[str, Any]) -> str:
+    """Whose routes hold: a map is routed as the task it calls."""
+    if name in ("celery.map", "celery.starmap"):
+        inner = kwargs.get("task")
+        if isinstance(inner, dict) and isinstance(inner.get("task"), str):
+            return str(inner["task"])
+    return name
 
 
 def _arguments(call: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:

@@ -42,6 +42,7 @@ class Control:
             results=app.results,
             fused=app.fused,
             revoked=app.result_writer(None).cancelled,
+            codec=app.codec,
             terminate=terminate,
             signal=signal,
         )

@@ -10,9 +10,11 @@ import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from celeriac.app.builtins import MEMBERS
 from celeriac.engine.attempt import Attempt
 from celeriac.model import Bury, Delivery, Done, Later
 from celeriac.model.states import FAILURE, IGNORED, REJECTED
+from celeriac.storage.workflows import WorkflowTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,16 +35,21 @@ def run_eagerly(executor: Executor, message: Outgoing) -> tuple[Ending, list[Sto
     results: list[StoredResult] = []
     first: Ending | None = None
     waiting: list[Outgoing] = [message]
-    while waiting:
-        ending, successors = _run_to_end(executor, waiting.pop(0), results)
-        first = first or ending
-        waiting.extend(successors)
+    joins = WorkflowTable()
+    token = MEMBERS.set(joins.members)
+    try:
+        while waiting:
+            ending, successors = _run_to_end(executor, waiting.pop(0), results, joins)
+            first = first or ending
+            waiting.extend(successors)
+    finally:
+        MEMBERS.reset(token)
     assert first is not None
     return first, results
 
 
 def _run_to_end(
-    executor: Executor, message: Outgoing, results: list[StoredResult]
+    executor: Executor, message: Outgoing, results: list[StoredResult], joins: WorkflowTable
 ) -> tuple[Ending, Sequence[Outgoing]]:
     while True:
         delivery = Delivery(
@@ -70,7 +77,12 @@ def _run_to_end(
                 results.append(outcome.result)
             if ending is None:
                 ending = (FAILURE, outcome.reason, None) if isinstance(outcome, Bury) else (IGNORED, None, None)
-            return ending, outcome.successors
+            workflow = outcome.workflow
+            if workflow is None:
+                return ending, outcome.successors
+            results.extend(workflow.results)
+            joins.open(workflow.joins)
+            return ending, [*outcome.successors, *joins.settle(workflow.arrivals)]
         return (REJECTED, None, None), ()
 
 

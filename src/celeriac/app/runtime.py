@@ -220,11 +220,12 @@ def oversee(manifest: Manifest) -> Oversight:
 
 
 def _casualties(app: Celeriac, facts: Mapping[str, TaskFacts], node: str) -> Casualties:
+    writer = app.result_writer(node)
     return Casualties(
         facts=facts,
         codec=app.codec,
-        writer=app.result_writer(node),
-        continuation=app.links(app.submitter),
+        writer=writer,
+        continuation=app.links(app.submitter, writer),
         store_results=app.results is not None,
         node=node,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from celeriac.canvas import Signature, signatures
 from celeriac.codec import Parameters
 from celeriac.engine.attempt import Attempt, current_attempt
 from celeriac.engine.casualties import TaskFacts
+from celeriac.engine.continuation import Continue
 from celeriac.engine.plan import Hooks, Plan
 from celeriac.errors import ConfigError, MaxRetriesExceededError, Retry
 from celeriac.model import EMPTY_EMBED, Headers
@@ -326,6 +327,36 @@ class Task(Generic[P, R]):
         if throw:
             raise asked
         return asked
+
+    def replace(self, sig: Signature) -> NoReturn:
+        """Run `sig` in place of this task: `raise self.replace(other.s(x))`.
+
+        What it returns becomes this task's result, under this task's id; what follows this task follows it, and it is
+        a member of this task's chord. A group stands for the list of its results.
+
+        Raises:
+            Continue: Always; nothing of this task comes after it.
+            ConfigError: `sig` is part of a chord already, or an empty chain.
+            DecodeError: It is no signature.
+            EncodeError: An argument has no wire form; the message names it.
+        """
+        attempt = self.request
+        raise Continue(self._app._replacement(attempt, sig), f"is replaced by {sig['task']}")
+
+    def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
+        """Make `sig` another member of the chord that this task is a member of; its body waits for it, too.
+
+        Args:
+            sig: The member; its result comes behind those of the header.
+            lazy: Do not send it; the caller does.
+
+        Returns:
+            The handle on it; the signature itself where `lazy`.
+
+        Raises:
+            ValueError: This task is not a member of a chord.
+        """
+        return self._app._add_to_chord(self.request, sig, lazy)
 
     def _changes(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What options of a retry change in its message, as `Submitter.again` takes it."""

@@ -1,136 +1,155 @@
-"""What follows a task: success callbacks, error callbacks, and the next step of a chain.
-
-Ids of successors are a function of the id of the task they follow, so a task that is run again after its worker was
-lost publishes the same messages, and the broker drops the doubles.
-"""
+"""What follows a task: success callbacks, error callbacks, the next step of a chain, the chord it belongs to."""
 
 from __future__ import annotations
 
-import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from celeriac.canvas.signature import signatures
+from celeriac.canvas.chords import RELEASE
+from celeriac.canvas.draft import Draft
+from celeriac.canvas.lowering import Origin, Place
+from celeriac.codec import encode_exception
 from celeriac.engine import report
-from celeriac.model import EMPTY_EMBED, Embed
+from celeriac.engine.attempt import Attempt
+from celeriac.engine.continuation import NOTHING
+from celeriac.errors import Reject, TaskRevokedError
+from celeriac.model import Headers
+from celeriac.model.states import FAILURE, REVOKED, SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from celeriac.engine.attempt import Attempt
-    from celeriac.engine.submit import Submitter
-    from celeriac.model import Outgoing
+    from celeriac.canvas.chords import Chords
+    from celeriac.canvas.forms import Form
+    from celeriac.canvas.lowering import Lowering
+    from celeriac.engine.continuation import Sequel
 
-_NAMESPACE = uuid.UUID("5b3c7c0e-6f43-5c0a-9a0b-0f4c0c7d1f5e")
-_HEADER_OPTIONS = ("group_index", "ignore_result", "reply_to", "retries", "shadow", "stamps", "stamped_headers")
+
+class Expander(Protocol):
+    """A callback that is carried out in the settlement of the task it follows, not sent as a message."""
+
+    def succeeded(self, attempt: Attempt, form: Form, value: Any, draft: Draft, /) -> None:
+        """As a `link`."""
+
+    def failed(self, attempt: Attempt, form: Form, exc: BaseException, draft: Draft, /) -> None:
+        """As a `link_error`."""
 
 
 class Links:
-    """The engine's `Continuation` for links and chains."""
+    """The engine's `Continuation`."""
 
     def __init__(
         self,
-        submitter: Submitter,
-        route: Callable[[dict[str, Any], str, Sequence[Any], Mapping[str, Any]], Mapping[str, Any]],
+        lowering: Lowering,
+        chords: Chords,
         *,
         errback: Callable[[str], Callable[..., Any] | None],
+        expanders: Mapping[str, Expander],
+        inherits_priority: bool,
     ) -> None:
         """Wire it.
 
         Args:
-            submitter: Builds messages.
-            route: `(options, name, args, kwargs)` to at least `queue`.
+            lowering: Makes messages of signatures.
+            chords: Lets members arrive.
             errback: The task of a name, where it takes `(request, exc, traceback)` as an error callback.
+            expanders: By task name, callbacks that are not sent.
+            inherits_priority: What follows a task has its priority, where it says none itself.
         """
-        self._submitter = submitter
-        self._route = route
+        self._lowering = lowering
+        self._chords = chords
         self._errback = errback
+        self._expanders = expanders
+        self._inherits_priority = inherits_priority
 
-    def after_success(self, attempt: Attempt, value: Any) -> Sequence[Outgoing]:
-        if attempt.chord:  # of a Celery client: ours have none to send
-            report.log.error(
-                "%s[%s] belongs to a chord, and chords are not counted in this version: its body %s will not be "
-                "called. Leave queues with chords to Celery's workers",
-                attempt.name,
-                attempt.id,
-                attempt.chord.get("task"),
-            )
-        successors = [
-            self._outgoing(attempt, signature, [value], f"callback:{place}")
-            for place, signature in enumerate(attempt.callbacks or ())
-        ]
+    def after_success(self, attempt: Attempt, value: Any) -> Sequel:
+        draft = Draft()
+        origin = self._origin(attempt)
+        for number, form in enumerate(attempt.callbacks or ()):
+            expander = self._expanders.get(form["task"])
+            if expander is not None:
+                expander.succeeded(attempt, form, value, draft)
+            else:
+                place = Place(slot=f"callback:{number}", given=(value,))
+                draft.children.append(self._lowering.lower(form, place, origin, draft))
         if attempt.chain:
             *rest, following = attempt.chain
-            successors.append(self._outgoing(attempt, following, [value], f"chain:{len(rest)}", chain=rest))
-        return successors
+            place = Place(slot=f"chain:{len(rest)}", given=(value,), chain=rest)
+            draft.children.append(self._lowering.lower(following, place, origin, draft))
+        self._chords.arrive(attempt, SUCCESS, value, draft)
+        return draft.sequel()
 
-    def after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequence[Outgoing]:
-        successors = []
-        for place, signature in enumerate(attempt.errbacks or ()):
-            errback = self._errback(signature["task"])
-            if errback is None:
-                successors.append(self._outgoing(attempt, signature, [attempt.id], f"errback:{place}"))
+    def after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequel:
+        draft = Draft()
+        for number, form in enumerate(attempt.errbacks or ()):
+            expander = self._expanders.get(form["task"])
+            if expander is not None:
+                expander.failed(attempt, form, exc, draft)
             else:
-                self._call(errback, signature, attempt, exc, traceback)
-        return successors
+                self._call_back(form, attempt, exc, traceback, f"errback:{number}", draft, self._origin(attempt))
+        if attempt.name == RELEASE:
+            draft.closed.append(str(attempt.args[0]) if attempt.args else "")
+            self._chords.fail_body(attempt, exc, draft, self.calling_back(attempt))
+            return draft.sequel()
+        self._unrun(attempt, exc, traceback, draft)
+        return draft.sequel()
 
-    def _call(
+    def after_nothing(self, attempt: Attempt, exc: BaseException) -> Sequel:
+        if not (attempt.chain or attempt.chord):
+            return NOTHING
+        draft = Draft()
+        why = f"rejected: {exc.reason}" if isinstance(exc, Reject) else "ignored"
+        self._unrun(attempt, TaskRevokedError(why, task_id=attempt.id), None, draft)
+        return draft.sequel()
+
+    def _unrun(self, attempt: Attempt, exc: BaseException, traceback: str | None, draft: Draft) -> None:
+        for form in reversed(attempt.chain or ()):
+            self._chords.fail(attempt, form, exc, traceback, draft)
+        state = REVOKED if isinstance(exc, TaskRevokedError) else FAILURE
+        self._chords.arrive(attempt, state, encode_exception(exc), draft)
+
+    def release(self, attempt: Attempt, join: str, members: Sequence[bytes]) -> Sequel:
+        """What follows when the members of a join have all arrived; `attempt` is the release task's."""
+        draft = Draft()
+        self._chords.release(attempt, join, members, draft, self.calling_back(attempt))
+        return draft.sequel()
+
+    def calling_back(self, attempt: Attempt) -> Callable[[Form, Form, BaseException, Draft], None]:
+        """How error callbacks of a task that never ran are called or sent: `(errback, task, exc, draft)`."""
+
+        def call_back(errback: Form, owner: Form, exc: BaseException, draft: Draft) -> None:
+            options = owner.get("options") or {}
+            task_id = options.get("task_id") or attempt.id
+            request = Attempt(None, Headers(task=owner["task"], id=task_id), attempt.plan, attempt.hostname)
+            origin = Origin(id=attempt.id, root_id=attempt.root_id, parent_id=task_id)
+            self._call_back(errback, request, exc, None, f"errback:{len(draft.messages)}", draft, origin)
+
+        return call_back
+
+    def _origin(self, attempt: Attempt) -> Origin:
+        delivery = attempt.delivery
+        priority = delivery.priority if self._inherits_priority and delivery is not None else None
+        return Origin.of(attempt.message_headers, priority=priority)
+
+    def _call_back(
         self,
-        errback: Callable[..., Any],
-        signature: Mapping[str, Any],
+        form: Form,
         attempt: Attempt,
         exc: BaseException,
         traceback: str | None,
-    ) -> None:
-        """Call an error callback here and now, as Celery's workers do: request and exception have no wire form."""
-        given = () if signature.get("immutable") else (attempt, exc, traceback)
-        try:
-            errback(*given, *(signature.get("args") or ()), **(signature.get("kwargs") or {}))
-        except Exception:
-            report.log.exception("%s[%s]: its error callback %s raised", attempt.name, attempt.id, signature["task"])
-
-    def _outgoing(
-        self,
-        attempt: Attempt,
-        signature: Mapping[str, Any],
-        given: list[Any],
         slot: str,
-        chain: list[dict[str, Any]] | None = None,
-    ) -> Outgoing:
-        options: dict[str, Any] = dict(signature.get("options") or {})
-        args = list(signature.get("args") or ())
-        if not signature.get("immutable"):
-            args = given + args
-        kwargs = signature.get("kwargs") or {}
-        name = signature["task"]
-        embed = EMPTY_EMBED
-        links, errors, chord = options.get("link"), options.get("link_error"), options.get("chord")
-        if links or errors or chain or chord:
-            embed = Embed(
-                callbacks=signatures("link", links),
-                errbacks=signatures("link_error", errors),
-                chain=chain or None,
-                chord=chord,
-            )
-        where = self._route(options, name, args, kwargs)
-        hard, soft = options.get("time_limit"), options.get("soft_time_limit")
-        more: dict[str, Any] = {key: options.get(key) for key in _HEADER_OPTIONS}
-        return self._submitter.build(
-            name,
-            args,
-            kwargs,
-            queue=where["queue"],
-            parent=attempt,
-            task_id=options.get("task_id") or str(uuid.uuid5(_NAMESPACE, f"{attempt.id}:{slot}")),
-            priority=where.get("priority"),
-            countdown=options.get("countdown"),
-            eta=options.get("eta"),
-            expires=options.get("expires"),
-            embed=embed,
-            serializer=options.get("serializer"),
-            compression=options.get("compression"),
-            limit=where.get("admission"),  # never unique: to drop it would lose what follows it
-            group=options.get("group_id"),
-            headers=options.get("headers"),
-            timelimit=None if hard is None and soft is None else (hard, soft),
-            **more,
-        )
+        draft: Draft,
+        origin: Origin,
+    ) -> None:
+        """Send an error callback, or call it here and now, as Celery's workers do with one that takes the error.
+
+        Request and exception have no wire form.
+        """
+        errback = self._errback(form["task"])
+        if errback is None:
+            draft.children.append(self._lowering.lower(form, Place(slot=slot, given=(attempt.id,)), origin, draft))
+            return
+        given = () if form.get("immutable") else (attempt, exc, traceback)
+        try:
+            errback(*given, *(form.get("args") or ()), **(form.get("kwargs") or {}))
+        except Exception:
+            report.log.exception("%s[%s]: its error callback %s raised", attempt.name, attempt.id, form["task"])

@@ -450,6 +450,56 @@ class Codec:
             )
         return raw
 
+    def encode_member(self, task_id: str, state: str, value: Any) -> bytes:
+        """Encode what a chord keeps of a member, in Celery's form: `[1, id, state, result]`.
+
+        Args:
+            task_id: The member's.
+            state: Its final state.
+            value: What it returned; in an exception state, what `encode_exception` made.
+
+        Raises:
+            EncodeError: The value has no form, or it is too large.
+        """
+        as_json = self._result_type == JSON
+        encode: Callable[[Any], bytes] = _encode_json if as_json else _encode_msgpack
+        try:
+            if not is_plain(value, self._room - 1):
+                value = to_plain(value, self._room - 1, markers=as_json)
+            raw = encode((1, task_id, state, value))
+        except NoFormError as exc:
+            raise EncodeError(f"the result{exc.path} of task {task_id} {exc.found}, {exc.why}") from exc.__cause__
+        except (ValueError, TypeError, OverflowError, RecursionError) as exc:
+            raise EncodeError(f"the result of task {task_id} cannot be encoded: {exc}") from exc
+        if len(raw) > self._limits.result:
+            raise EncodeError(f"the result of task {task_id} takes {len(raw):,} bytes; {self._limits.result:,} is most")
+        return raw
+
+    def decode_member(self, raw: bytes) -> tuple[str, str, Any]:
+        """Decode what `encode_member`, or a worker of Celery's, wrote: (id, state, value).
+
+        Raises:
+            DecodeError: It is malformed.
+        """
+        nesting = self._limits.nesting
+        value = _parse_json(raw, nesting) if raw[:1] == b"[" else _parse_msgpack(raw, nesting)
+        if raw[:1] == b"[" and values.may_hold_markers(raw):
+            value = values.revive(value)
+        if type(value) is not list or len(value) != 4 or type(value[1]) is not str or type(value[2]) is not str:
+            raise DecodeError(f"a member of a chord is not [1, id, state, result] but {value!r:.80}")
+        return value[1], value[2], value[3]
+
+    def decode_embed(self, headers: Headers, raw: bytes) -> Embed:
+        """What follows a task, of a body whose arguments cannot be read; empty where that cannot be read either."""
+        try:
+            if headers.compression is not None:
+                raw = decompress(raw, headers.compression, limit=self._limits.decompressed, ratio=self._limits.ratio)
+            parse = _parse_json if headers.content_type == JSON else _parse_msgpack
+            value = parse(raw, self._limits.nesting)
+            return msgspec.convert(value[2], Embed)
+        except (CodecError, msgspec.ValidationError, TypeError, LookupError):
+            return EMPTY_EMBED
+
     def _plain_meta(self, meta: ResultMeta, task: str | None, markers: bool) -> dict[str, Any]:
         plain: dict[str, Any] = msgspec.structs.asdict(meta)
         for field, name in (("result", "the result"), ("args", "args"), ("kwargs", "kwargs"), ("stamps", "stamps")):

@@ -11,16 +11,18 @@ import msgspec
 
 from celeriac.engine import report
 from celeriac.engine.attempt import Attempt
+from celeriac.engine.continuation import NOTHING
 from celeriac.engine.plan import Plan
 from celeriac.errors import CodecError, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from celeriac.model import Bury, Done, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from celeriac.codec import Codec
-    from celeriac.engine.outcomes import Continuation, ResultWriter
-    from celeriac.model import Delivery, Outcome, Outgoing, StoredResult
+    from celeriac.engine.continuation import Continuation, Sequel
+    from celeriac.engine.outcomes import ResultWriter
+    from celeriac.model import Delivery, Outcome, StoredResult
 
 
 class TaskFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +89,7 @@ class Casualties:
         node: str,
     ) -> None:
         self._facts = facts
-        self._codec = codec
+        self.codec = codec
         self._writer = writer
         self._continuation = continuation
         self._store_results = store_results
@@ -100,8 +102,8 @@ class Casualties:
     def judge(self, delivery: Delivery, cause: Cause) -> Outcome:
         """The outcome of a delivery that was running when its process ended. Never raises."""
         try:
-            headers = self._codec.decode_headers(delivery.headers)
-            call = self._codec.decode_body(headers, delivery.body)
+            headers = self.codec.decode_headers(delivery.headers)
+            call = self.codec.decode_body(headers, delivery.body)
         except CodecError as exc:
             return Bury(delivery=delivery, reason=f"unreadable, and its worker was lost ({cause}): {exc}")
         facts = self._facts.get(headers.task) or TaskFacts(name=headers.task)
@@ -120,7 +122,8 @@ class Casualties:
             result = None
             if self._store_results and not attempt.ignore_result:
                 result = self._writer.revoked(attempt, revoked)
-            return Done(delivery=delivery, result=result, successors=self._after_failure(attempt, revoked))
+            sequel = self._after_failure(attempt, revoked)
+            return Done(delivery=delivery, result=result, successors=sequel.messages, workflow=sequel.workflow)
         if isinstance(cause, HardLimit):
             late = TimeLimitExceeded(cause.limit_s, task_id=attempt.id)
             text = f"TimeLimitExceeded: ran past its hard time limit of {cause.limit_s:g} s; its process was killed\n"
@@ -134,6 +137,7 @@ class Casualties:
                 detail=text,
                 result=failed.result,
                 successors=failed.successors,
+                workflow=failed.workflow,
             )
         lost = WorkerLostError(f"worker process {cause.pid} was lost while the task ran: {cause}", task_id=attempt.id)
         text = f"WorkerLostError: {lost}\n"
@@ -144,9 +148,15 @@ class Casualties:
             reason = f"its worker process was lost {delivery.deliveries} times, last by {cause}"
             report.buried(attempt.id, attempt.name, reason)
             detail = f"{text}node {self._node}, process {cause.pid}, {cause}, delivery {delivery.deliveries}\n"
-            successors = self._after_failure(attempt, lost)
-            result = self._failure(attempt, lost, text, successors)
-            return Bury(delivery=delivery, reason=reason, detail=detail, result=result, successors=successors)
+            sequel = self._after_failure(attempt, lost)
+            return Bury(
+                delivery=delivery,
+                reason=reason,
+                detail=detail,
+                result=self._failure(attempt, lost, text, sequel),
+                successors=sequel.messages,
+                workflow=sequel.workflow,
+            )
         report.log.error(
             "%s[%s] lost its worker process %d: %s; it will run again (delivery %d of %d)",
             attempt.name,
@@ -160,26 +170,24 @@ class Casualties:
 
     def _fail(self, attempt: Attempt, exc: BaseException, text: str) -> Done:
         assert attempt.delivery is not None
-        successors = self._after_failure(attempt, exc)
-        result = self._failure(attempt, exc, text, successors)
-        return Done(delivery=attempt.delivery, result=result, successors=successors)
+        sequel = self._after_failure(attempt, exc)
+        result = self._failure(attempt, exc, text, sequel)
+        return Done(delivery=attempt.delivery, result=result, successors=sequel.messages, workflow=sequel.workflow)
 
-    def _failure(
-        self, attempt: Attempt, exc: BaseException, text: str, successors: Sequence[Outgoing]
-    ) -> StoredResult | None:
+    def _failure(self, attempt: Attempt, exc: BaseException, text: str, sequel: Sequel) -> StoredResult | None:
         if not self._store_results or (attempt.ignore_result and not attempt.plan.store_errors_even_if_ignored):
             return None
-        return self._writer.failure(attempt, exc, text, successors)
+        return self._writer.failure(attempt, exc, text, sequel.children)
 
-    def _after_failure(self, attempt: Attempt, exc: BaseException) -> tuple[Outgoing, ...]:
+    def _after_failure(self, attempt: Attempt, exc: BaseException) -> Sequel:
         embed = attempt.embed
         if embed is None or not (embed.errbacks or embed.chain or embed.chord):
-            return ()
+            return NOTHING
         try:
-            return tuple(self._continuation.after_failure(attempt, exc))
+            return self._continuation.after_failure(attempt, exc)
         except Exception:
             report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
-            return ()
+            return NOTHING
 
 
 def _never() -> None:

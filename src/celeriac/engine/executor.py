@@ -19,6 +19,7 @@ from celeriac.clock import ENTROPY
 from celeriac.codec import decode_exception, epoch_from_iso
 from celeriac.engine import report, signals
 from celeriac.engine.attempt import Attempt, current_attempt
+from celeriac.engine.continuation import NOTHING, Continue
 from celeriac.engine.outcomes import ErrorInfo
 from celeriac.engine.plan import Plan
 from celeriac.errors import (
@@ -46,8 +47,9 @@ if TYPE_CHECKING:
 
     from celeriac.clock import Clock
     from celeriac.codec import Codec
+    from celeriac.engine.continuation import Continuation, Sequel
     from celeriac.engine.middleware import Middleware
-    from celeriac.engine.outcomes import Continuation, ResultWriter
+    from celeriac.engine.outcomes import ResultWriter
     from celeriac.engine.submit import Submitter
     from celeriac.interfaces import ResultStore
     from celeriac.model import Cancellation, Delivery, Outcome, StoredResult
@@ -191,7 +193,22 @@ class Executor:
         if signals.task_unknown.receivers:
             signals.task_unknown.send(self._node, message=delivery, exc=exc, name=headers.task, id=headers.id)
         attempt = Attempt(delivery, headers, _UNKNOWN, self._node)
-        return Bury(delivery=delivery, reason=str(exc), result=self._failure_result(attempt, exc, None))
+        return self._never_run(attempt, exc, str(exc))
+
+    def _never_run(self, attempt: Attempt, exc: CodecError | NotRegistered, reason: str) -> Outcome:
+        """Bury what cannot run, and tell who waits for it, as far as the body says who."""
+        delivery = attempt.delivery
+        assert delivery is not None
+        if attempt.embed is None:
+            attempt.embed = self._codec.decode_embed(attempt.message_headers, delivery.body)
+        sequel = self._after_failure(attempt, exc)
+        return Bury(
+            delivery=delivery,
+            reason=reason,
+            result=self._failure_result(attempt, exc, None, sequel.children),
+            successors=sequel.messages,
+            workflow=sequel.workflow,
+        )
 
     def _decode(self, attempt: Attempt) -> None:
         delivery = attempt.delivery
@@ -207,7 +224,7 @@ class Executor:
         report.buried(attempt.id, attempt.name, reason)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
-        return Bury(delivery=delivery, reason=reason, result=self._failure_result(attempt, exc, None))
+        return self._never_run(attempt, exc, reason)
 
     def _redelivered(self, attempt: Attempt) -> Outcome | None:
         """Why a task that has been handed out before does not run again; None: it does.
@@ -239,10 +256,15 @@ class Executor:
             )
             lost = WorkerLostError(reason, task_id=attempt.id)
             report.buried(attempt.id, attempt.name, reason)
-            successors = self._after_failure(attempt, lost)
-            result = self._failure_result(attempt, lost, None, successors)
+            sequel = self._after_failure(attempt, lost)
             self._announce_failure(attempt, lost, ErrorInfo(lost, reason))
-            return Bury(delivery=delivery, reason=reason, result=result, successors=successors)
+            return Bury(
+                delivery=delivery,
+                reason=reason,
+                result=self._failure_result(attempt, lost, None, sequel.children),
+                successors=sequel.messages,
+                workflow=sequel.workflow,
+            )
         return None
 
     # -- run -----------------------------------------------------------------------------------------------------
@@ -356,12 +378,18 @@ class Executor:
         assert delivery is not None
         meta = self._codec.decode_result(stored.payload)
         if stored.state == SUCCESS:
-            return Done(delivery=delivery, successors=tuple(self._continuation.after_success(attempt, meta.result)))
-        successors = self._after_failure(attempt, decode_exception(meta.result, task_id=attempt.id))
+            sequel = self._continuation.after_success(attempt, meta.result)
+            return Done(delivery=delivery, successors=sequel.messages, workflow=sequel.workflow)
+        sequel = self._after_failure(attempt, decode_exception(meta.result, task_id=attempt.id))
         if stored.state == FAILURE and not attempt.plan.acks_on_failure:
-            reason = "failed, and acks_on_failure is off"
-            return Bury(delivery=delivery, reason=reason, detail=meta.traceback, successors=successors)
-        return Done(delivery=delivery, successors=successors)
+            return Bury(
+                delivery=delivery,
+                reason="failed, and acks_on_failure is off",
+                detail=meta.traceback,
+                successors=sequel.messages,
+                workflow=sequel.workflow,
+            )
+        return Done(delivery=delivery, successors=sequel.messages, workflow=sequel.workflow)
 
     # -- classify ------------------------------------------------------------------------------------------------
 
@@ -370,12 +398,12 @@ class Executor:
         embed = attempt.embed
         runtime_s = self._monotonic() - attempt.started_at
         try:
-            successors: Sequence[Outgoing] = ()
+            sequel = NOTHING
             if embed is not None and (embed.callbacks or embed.chain or embed.chord):
-                successors = self._continuation.after_success(attempt, value)
+                sequel = self._continuation.after_success(attempt, value)
             result = None
             if self._results is not None and not attempt.ignore_result:
-                result = self._writer.success(attempt, value, successors)
+                result = self._writer.success(attempt, value, sequel.children)
         except EncodeError as exc:
             return self._failed(attempt, exc, None)
         except Exception as exc:
@@ -393,7 +421,10 @@ class Executor:
             self._postrun(attempt, value, SUCCESS)
         if attempt.is_eager:
             attempt.ending = (SUCCESS, value, None)
-        return Done(delivery=attempt.delivery, result=result, successors=tuple(successors))  # type: ignore[arg-type]
+        if sequel is NOTHING:
+            return Done(delivery=attempt.delivery, result=result)  # type: ignore[arg-type]
+        assert attempt.delivery is not None
+        return Done(delivery=attempt.delivery, result=result, successors=sequel.messages, workflow=sequel.workflow)
 
     def _raised(self, attempt: Attempt, exc: BaseException) -> Outcome:
         try:
@@ -425,10 +456,13 @@ class Executor:
             raise exc
         if isinstance(exc, Retry):
             return self._retry(attempt, exc)
+        if isinstance(exc, Continue):
+            return self._continued(attempt, exc)
         if isinstance(exc, Ignore):
             report.ignored(attempt)
             self._after(attempt, IGNORED, None, None)
-            return Done(delivery=delivery)
+            sequel = self._after_nothing(attempt, exc)
+            return Done(delivery=delivery, successors=sequel.messages, workflow=sequel.workflow)
         if isinstance(exc, Snooze):
             report.snoozed(attempt, exc.delay_s)
             self._after(attempt, RETRY_STATE, exc, None)
@@ -449,7 +483,14 @@ class Executor:
                 return Later(delivery=delivery, message=message)
             if attempt.is_eager:
                 attempt.ending = (REJECTED, None, None)
-            return Bury(delivery=delivery, reason=f"rejected by the task: {exc.reason}", detail=_format(exc))
+            sequel = self._after_nothing(attempt, exc)
+            return Bury(
+                delivery=delivery,
+                reason=f"rejected by the task: {exc.reason}",
+                detail=_format(exc),
+                successors=sequel.messages,
+                workflow=sequel.workflow,
+            )
         policy = attempt.plan.retry
         # what does not fit the signature or has no wire form will not next time either
         if policy is not None and attempt.began and policy.wants(exc) and not isinstance(exc, _FINAL):
@@ -458,6 +499,17 @@ class Executor:
                 delay_s = policy.delay_before(retries + 1, ENTROPY)
                 return self._again(attempt, exc, delay_s, attempt.plan.retry_changes)
         return self._failed(attempt, exc, _format(exc))
+
+    def _continued(self, attempt: Attempt, exc: Continue) -> Outcome:
+        delivery = attempt.delivery
+        assert delivery is not None
+        report.replaced(attempt, exc.why)
+        self._after(attempt, IGNORED, None, None)
+        sequel = exc.sequel
+        if len(sequel.messages) == 1 and sequel.messages[0].id == attempt.id:
+            assert sequel.workflow is None, "what takes a task's place is alone"
+            return Later(delivery=delivery, message=sequel.messages[0])
+        return Done(delivery=delivery, successors=sequel.messages, workflow=sequel.workflow)
 
     def _retry(self, attempt: Attempt, asked: Retry) -> Outcome:
         when = asked.when
@@ -520,8 +572,8 @@ class Executor:
         text = traceback or f"{report.describe(exc)}\n"
         started_at = attempt.started_at
         report.failed(attempt, exc, text, self._monotonic() - started_at if started_at else 0.0, expected=expected)
-        successors = self._after_failure(attempt, exc, text)
-        result = self._failure_result(attempt, exc, text, successors)
+        sequel = self._after_failure(attempt, exc, text)
+        result = self._failure_result(attempt, exc, text, sequel.children)
         info = ErrorInfo(exc, text)
         self._announce_failure(attempt, exc, info)
         hooks = plan.hooks
@@ -532,8 +584,15 @@ class Executor:
             attempt.ending = (FAILURE, exc, text)
         if not plan.acks_on_failure:
             reason = f"failed, and acks_on_failure is off: {report.describe(exc)}"
-            return Bury(delivery=delivery, reason=reason, detail=text, result=result, successors=successors)
-        return Done(delivery=delivery, result=result, successors=successors)
+            return Bury(
+                delivery=delivery,
+                reason=reason,
+                detail=text,
+                result=result,
+                successors=sequel.messages,
+                workflow=sequel.workflow,
+            )
+        return Done(delivery=delivery, result=result, successors=sequel.messages, workflow=sequel.workflow)
 
     def _announce_failure(self, attempt: Attempt, exc: BaseException, info: ErrorInfo) -> None:
         if signals.task_failure.receivers:
@@ -547,24 +606,29 @@ class Executor:
                 einfo=info,
             )
 
-    def _after_failure(
-        self, attempt: Attempt, exc: BaseException, traceback: str | None = None
-    ) -> tuple[Outgoing, ...]:
+    def _after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequel:
         embed = attempt.embed
         if embed is None or not (embed.errbacks or embed.chain or embed.chord):
-            return ()
+            return NOTHING
         try:
-            return tuple(self._continuation.after_failure(attempt, exc, traceback))
+            return self._continuation.after_failure(attempt, exc, traceback)
         except Exception:
             report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
-            return ()
+            return NOTHING
+
+    def _after_nothing(self, attempt: Attempt, exc: BaseException) -> Sequel:
+        try:
+            return NOTHING if attempt.embed is None else self._continuation.after_nothing(attempt, exc)
+        except Exception:
+            report.log.exception("%s[%s]: who waits for it could not be told", attempt.name, attempt.id)
+            return NOTHING
 
     def _failure_result(
-        self, attempt: Attempt, exc: BaseException, traceback: str | None, successors: Sequence[Outgoing] = ()
+        self, attempt: Attempt, exc: BaseException, traceback: str | None, children: Sequence[Any] = ()
     ) -> StoredResult | None:
         if self._results is None or (attempt.ignore_result and not attempt.plan.store_errors_even_if_ignored):
             return None
-        return self._writer.failure(attempt, exc, traceback, successors)
+        return self._writer.failure(attempt, exc, traceback, children)
 
     def revoked(self, delivery: Delivery, cancellation: Cancellation, *, terminated: bool) -> Outcome:
         """The outcome of a delivery whose task was cancelled before it started, or stopped while it ran."""
@@ -603,11 +667,11 @@ class Executor:
                 report.log.warning(
                     "%s[%s]: nobody is told, its body is unreadable: %s", attempt.name, attempt.id, error
                 )
-        successors = self._after_failure(attempt, exc)
+        sequel = self._after_failure(attempt, exc)
         self._after(attempt, REVOKED, exc, None)
         if attempt.is_eager:
             attempt.ending = (REVOKED, exc, None)
-        return Done(delivery=delivery, result=result, successors=successors)
+        return Done(delivery=delivery, result=result, successors=sequel.messages, workflow=sequel.workflow)
 
     # -- report --------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,17 +17,6 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.codec import Codec
     from celeriac.engine.attempt import Attempt
-    from celeriac.model import Outgoing
-
-
-class Continuation(Protocol):
-    """What follows a task: links, chains, chords. The engine is handed one and never looks inside."""
-
-    def after_success(self, attempt: Attempt, value: Any) -> Sequence[Outgoing]:
-        """Messages to publish with the success of `attempt`; their ids are a function of its id and message."""
-
-    def after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequence[Outgoing]:
-        """Messages to publish with its final failure; error callbacks that are called, not sent, are called here."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
@@ -66,20 +55,38 @@ class ResultWriter:
         self._failure_expires_s = failure_expires_s
         self._extended = extended
 
-    def success(self, attempt: Attempt, value: Any, successors: Sequence[Outgoing]) -> StoredResult:
+    def success(self, attempt: Attempt, value: Any, children: Sequence[Any]) -> StoredResult:
         """Raises EncodeError where `value` has no wire form."""
-        return self.write(attempt, SUCCESS, value, None, successors)
+        return self.write(attempt, SUCCESS, value, None, children)
 
     def failure(
-        self, attempt: Attempt, exc: BaseException, traceback: str | None, successors: Sequence[Outgoing] = ()
+        self, attempt: Attempt, exc: BaseException, traceback: str | None, children: Sequence[Any] = ()
     ) -> StoredResult:
-        return self.write(attempt, FAILURE, encode_exception(exc), traceback, successors)
+        return self.write(attempt, FAILURE, encode_exception(exc), traceback, children)
 
     def retry(self, attempt: Attempt, exc: BaseException, traceback: str | None) -> StoredResult:
         return self.write(attempt, RETRY, encode_exception(exc), traceback)
 
-    def revoked(self, attempt: Attempt, exc: BaseException, successors: Sequence[Outgoing] = ()) -> StoredResult:
-        return self.write(attempt, REVOKED, encode_exception(exc), None, successors)
+    def revoked(self, attempt: Attempt, exc: BaseException, children: Sequence[Any] = ()) -> StoredResult:
+        return self.write(attempt, REVOKED, encode_exception(exc), None, children)
+
+    def unrun(self, task_id: str, state: str, exc: BaseException, traceback: str | None) -> StoredResult:
+        """The result of a task that will not run, because of another: FAILURE or REVOKED with that one's exception."""
+        now = self._clock.time()
+        meta = ResultMeta(
+            task_id=task_id,
+            status=state,
+            result=encode_exception(exc),
+            traceback=traceback,
+            date_done=iso_from_epoch(now),
+        )
+        expires_s = self._failure_expires_s if state == FAILURE else self._expires_s
+        return StoredResult(
+            id=task_id,
+            state=state,
+            payload=self._codec.encode_result(meta),
+            expires_at=None if expires_s is None else now + expires_s,
+        )
 
     def cancelled(self, task_id: str) -> StoredResult:
         """The REVOKED result of a task that was cancelled before any attempt."""
@@ -94,15 +101,13 @@ class ResultWriter:
         )
 
     def write(
-        self, attempt: Attempt, state: str, value: Any, traceback: str | None, successors: Sequence[Outgoing] = ()
+        self, attempt: Attempt, state: str, value: Any, traceback: str | None, children: Sequence[Any] = ()
     ) -> StoredResult:
-        """A result in any state. `value` is what Celery's meta calls `result`."""
+        """A result in any state. `value` is what Celery's meta calls `result`, `children` are result tuples."""
         now = self._clock.time()
         headers = attempt.message_headers
         sent = attempt.children
-        children = [] if sent is None else [[[child, None], None] for child in sent]
-        if successors:
-            children.extend([[successor.id, None], None] for successor in successors)
+        children = [*(sent or ()), *children]
         final = state in (SUCCESS, FAILURE, REVOKED)
         if self._extended and attempt.delivery is not None:
             meta = ResultMeta(

@@ -71,6 +71,20 @@ def ignored(attempt: Attempt) -> None:
     log.info("%s[%s] ignored", attempt.task_name, attempt.id, extra=_fields(attempt, "ignored"))
 
 
+def replaced(attempt: Attempt, why: str) -> None:
+    log.info("%s[%s] %s", attempt.task_name, attempt.id, why, extra=_fields(attempt, "replaced"))
+
+
+def chord_failed(attempt: Attempt, body: str, body_id: str | None, exc: BaseException) -> None:
+    log.error(
+        "%s[%s] will not run: %s",
+        body,
+        body_id or "?",
+        describe(exc),
+        extra=_fields(attempt, "chord failed", body=body, body_id=body_id, exception=describe(exc)),
+    )
+
+
 def rejected(attempt: Attempt, reason: object, *, requeue: bool) -> None:
     how = "gave itself back" if requeue else "rejected its message"
     log.warning(

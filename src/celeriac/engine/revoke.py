@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from celeriac.errors import CodecError
 from celeriac.model import Cancellation, Cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from celeriac.codec import Codec
     from celeriac.interfaces import Broker, ResultStore
-    from celeriac.model import StoredResult
+    from celeriac.model import Peeked, StoredResult
 
 
 def revoke(
@@ -20,6 +22,7 @@ def revoke(
     results: ResultStore | None,
     fused: bool,
     revoked: Callable[[str], StoredResult],
+    codec: Codec,
     terminate: bool = False,
     signal: str = "SIGTERM",
 ) -> dict[str, Cancelled]:
@@ -31,6 +34,7 @@ def revoke(
         results: None where results are off.
         fused: The broker stores the result itself where it drops a message later.
         revoked: Makes the result of an id.
+        codec: Reads who waits for a message's task.
         terminate: Also stop those that run.
         signal: For `terminate`.
 
@@ -39,11 +43,31 @@ def revoke(
     """
     written = {} if results is None else {one: revoked(one) for one in ids}
     kept = written if fused else {}
+    # of one that nobody knows, or that is out of sight in a worker's hands, nobody can say who waits for it
+    alone = {
+        peeked.id
+        for peeked in broker.peek(ids=ids, limit=len(ids))
+        if peeked.state != "held" and not _is_awaited(peeked, codec)
+    }
     answers = broker.cancel(
-        [Cancellation(id=one, terminate=terminate, signal=signal, result=kept.get(one)) for one in ids]
+        [
+            Cancellation(id=one, terminate=terminate, signal=signal, result=kept.get(one), hand_out=one not in alone)
+            for one in ids
+        ]
     )
     held = {peeked.id for peeked in broker.peek(ids=ids, state="held", limit=len(ids))}
     # a worker that holds one writes its result itself, for it may be running to a success
     if results is not None and (free := [result for one, result in written.items() if one not in held]):
         results.put(free)
     return dict(zip(ids, answers, strict=True))
+
+
+def _is_awaited(message: Peeked, codec: Codec) -> bool:
+    """Whether others wait for a message's task: a chord, the rest of a chain, an error callback. A worker must settle
+    it then, which tells them.
+    """
+    try:
+        embed = codec.decode_embed(codec.decode_headers(message.headers), message.body)
+    except CodecError:
+        return False
+    return bool(embed.errbacks or embed.chain or embed.chord)

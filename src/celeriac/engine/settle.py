@@ -1,4 +1,5 @@
-"""Settling with a result store that is not the broker: results first, then successors, then the acknowledgement.
+"""Settling with a result store that is not the broker: results first, then joins, then successors, then the
+acknowledgement.
 
 Where broker and result store are one engine, the adapter does all three in one transaction and this file only passes
 on. Otherwise the order makes a crash between two steps harmless: the result is written once (a final state stays),
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celeriac.interfaces import Broker, Consumer, ResultStore
-    from celeriac.model import Outcome, Outgoing, Settled, StoredResult
+    from celeriac.model import Outcome, Outgoing, Settled, StoredResult, Workflow
 
 
 class Settler:
@@ -34,6 +35,7 @@ class Settler:
             return await consumer.settle(outcomes)
         results: list[StoredResult] = []
         successors: list[Outgoing] = []
+        workflows: list[Workflow] = []
         bare: list[Outcome] = []
         for outcome in outcomes:
             if isinstance(outcome, Release):
@@ -43,11 +45,36 @@ class Settler:
                 results.append(outcome.result)
             if isinstance(outcome, (Done, Bury)):
                 successors.extend(outcome.successors)
-                bare.append(msgspec.structs.replace(outcome, result=None, successors=()))
+                if outcome.workflow is not None:
+                    results.extend(outcome.workflow.results)
+                    workflows.append(outcome.workflow)
+                bare.append(msgspec.structs.replace(outcome, result=None, successors=(), workflow=None))
             else:
                 bare.append(msgspec.structs.replace(outcome, result=None))
-        if results and self._results is not None:
-            await self._results.aput(results)
+        store = self._results
+        if results and store is not None:
+            await store.aput(results)
+        if workflows and store is not None:
+            successors += await self._enter(workflows, store)
         if successors:
             await self._broker.apublish(successors)
-        return await consumer.settle(bare)
+        settled = await consumer.settle(bare)
+        if workflows and store is not None and (closed := [join for each in workflows for join in each.closed]):
+            # last: until then a redelivered release finds its members
+            await store.aclose_joins(closed)
+        return settled
+
+    async def _enter(self, workflows: Sequence[Workflow], store: ResultStore) -> list[Outgoing]:
+        """Write records, open joins and let members arrive; the releases of joins that are complete."""
+        if records := [record for each in workflows for record in each.records]:
+            await store.asave(records)
+        if joins := [join for each in workflows for join in each.joins]:
+            await store.aopen_joins(joins)
+        arrivals = [arrival for each in workflows for arrival in each.arrivals]
+        if not arrivals:
+            return []
+        answers = await store.aarrive(arrivals)
+        released = {
+            one.release.id: one.release for one, is_complete in zip(arrivals, answers, strict=True) if is_complete
+        }
+        return list(released.values())

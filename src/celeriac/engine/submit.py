@@ -227,6 +227,10 @@ class Submitter:
             expires_at=None if head.expires is None else epoch_from_iso(head.expires),
         )
 
+    def after(self, seconds: float | None) -> float | None:
+        """Epoch seconds of a moment that far from now; None stays None."""
+        return None if seconds is None else self._clock.time() + seconds
+
     def epoch(self, moment: datetime | timedelta | float | str, what: str) -> float:
         """Epoch seconds of a moment: a number or timedelta counts from now, a naive datetime is UTC.
 

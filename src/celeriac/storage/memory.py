@@ -4,8 +4,8 @@ A space is found by URL: every adapter opened with `memory://name` sees the same
 with one URL settle in one step, as an engine with transactions does. A space lives as long as an adapter that opened
 it.
 
-What is stored: `results`, one `StoredResult` per task id; and whatever the broker and control adapters keep in parts of
-their own (`MemorySpace.part`), so that this room need not know them.
+What is stored: `results`, one `StoredResult` per task id; `workflows`, joins and records; and whatever the broker and
+control adapters keep in parts of their own (`MemorySpace.part`), so that this room need not know them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from celeriac.errors import ConfigError
-from celeriac.model.states import READY_STATES, may_follow
+from celeriac.model.states import READY_STATES, REVOKED, may_follow
+from celeriac.storage.workflows import WorkflowTable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -111,6 +112,10 @@ class ResultTable:
         row = self._rows.get(task_id)
         return row is not None and row.state in READY_STATES and not _is_over(row, now)
 
+    def is_revoked(self, task_id: TaskId) -> bool:
+        row = self._rows.get(task_id)
+        return row is not None and row.state == REVOKED
+
     def forget(self, ids: Iterable[TaskId]) -> None:
         for task_id in ids:
             self._rows.pop(task_id, None)
@@ -145,13 +150,14 @@ def _is_over(row: StoredResult, now: float) -> bool:
 
 
 class MemorySpace:
-    """What the adapters of one URL share. Whoever touches `results` or a part holds `lock`, and never for I/O."""
+    """What the adapters of one URL share. Whoever touches any of it holds `lock`, and never for I/O."""
 
-    __slots__ = ("__weakref__", "_parts", "lock", "results")
+    __slots__ = ("__weakref__", "_parts", "lock", "results", "workflows")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.results = ResultTable()
+        self.workflows = WorkflowTable()
         self._parts: dict[type[Any], Any] = {}
 
     def part(self, kind: type[PartT]) -> PartT:

@@ -275,6 +275,7 @@ class Control:
             results=links.results,
             fused=links.fused,
             revoked=worker.casualties.cancelled,
+            codec=worker.casualties.codec,
             terminate=terminate,
             signal=signal,
         )

@@ -116,7 +116,6 @@ _SERVERS = "workers connect again for ever; producers within task_publish_timeou
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
 _REDIS_CLIENT = "connections are bounded by task_publish_timeout, kept alive, and made as they are needed"
 _SQL = "it is for SQL result stores, which are not built yet in this version"
-_CANVAS = "workflows are not built yet in this version"
 
 _UNSAFE = "a message could then run any code on the worker; it is not offered"
 _SERIALIZERS = Choice(
@@ -250,8 +249,9 @@ class Settings:
     task_repr_maxlevels = _is(
         Whole(1), 3, "How deep arguments are shown in listings.", later="arguments are shown whole, when somebody looks"
     )
-    task_allow_error_cb_on_chord_header = _is(
-        Flag(), False, "A chord's error callback also goes to its header.", later=_CANVAS
+    task_allow_error_cb_on_chord_header = _is(Flag(), False, "A chord's error callback also goes to its header.")
+    task_chord_propagates = _is(
+        Flag(), True, "A failed member fails a chord; false: its body is called with the error's data in its place."
     )
 
     # tasks: messages
@@ -313,13 +313,13 @@ class Settings:
     )
     result_expires = _is(Seconds(), 86400.0, "Age at which results are deleted; None or 0: never.")
     result_failure_expires = _is(Seconds(), None, "The same for failures; None: as `result_expires`.")
-    result_chord_expires = _is(Seconds(), None, "The same for chord counters.", later=_CANVAS)
+    result_chord_expires = _is(Seconds(), None, "The same for what chords keep; None: as `result_expires`.")
     result_extended = _is(Flag(), False, "Store name, arguments, worker and queue with a result.")
     result_serializer = _is(
         Choice("json", hints=dict.fromkeys(("pickle", "yaml"), _UNSAFE)), "json", "How results are written."
     )
     result_compression = _is(_COMPRESSIONS, None, "How results are compressed.", later="results are stored plain")
-    result_chord_join_timeout = _is(Seconds(), 3.0, "To read a chord's member results.", later=_CANVAS)
+    result_chord_join_timeout = _is(Seconds(), 3.0, "To read a chord's member results.", later="they are read at once")
     result_exchange = _is(Text(), "celeryresults", "Exchange of results sent over AMQP.", later=_AMQP)
     result_exchange_type = _is(_EXCHANGE_TYPES, "direct", "Its type.", later=_AMQP)
     result_persistent = _is(Flag(), None, "Whether those results are written to disk.", later=_AMQP)

@@ -91,7 +91,9 @@ class MemoryConsumer:
 
     async def settle(self, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
         with self._space.lock:
-            answers = self._queues.settle(self._holder, outcomes, self._clock.time(), self._space.results)
+            answers = self._queues.settle(
+                self._holder, outcomes, self._clock.time(), self._space.results, self._space.workflows
+            )
         self._probe.signal("settled", len(answers))
         return answers
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from celeriac.model import Outcome, TaskId
     from celeriac.storage.memory import ResultTable, Waiter
+    from celeriac.storage.workflows import WorkflowTable
 
 PRIORITIES = 10
 MARK_KEPT_S = 86_400.0
@@ -117,7 +118,9 @@ class Queues:
         added = 0
         for message in messages:
             task_id = message.id
-            if task_id in entries or task_id in dead or results.is_final(task_id, now):
+            if task_id in entries or task_id in dead:
+                continue
+            if results.is_final(task_id, now) and not self._is_awaited(task_id, results):
                 continue
             unique = message.unique
             if unique is not None and dropped is not None:
@@ -131,6 +134,11 @@ class Queues:
             added += 1
         self.wake(queues)
         return added
+
+    def _is_awaited(self, task_id: TaskId, results: ResultTable) -> bool:
+        """Whether it was revoked before it was published, and others wait for it: a worker tells them."""
+        order = self.marks.get(task_id)
+        return order is not None and order[0].hand_out and results.is_revoked(task_id)
 
     def _insert(self, message: Outgoing, now: float, enqueued_at: float) -> None:
         self._count = order = self._count + 1
@@ -299,7 +307,14 @@ class Queues:
             due = self.agenda[0][0] if due is None else min(due, self.agenda[0][0])
         return due
 
-    def settle(self, holder: Holder, outcomes: Iterable[Outcome], now: float, results: ResultTable) -> list[Settled]:
+    def settle(
+        self,
+        holder: Holder,
+        outcomes: Iterable[Outcome],
+        now: float,
+        results: ResultTable,
+        workflows: WorkflowTable,
+    ) -> list[Settled]:
         """Apply each outcome whose delivery `holder` still holds."""
         answers: list[Settled] = []
         held, entries = holder.held, self.entries
@@ -327,8 +342,17 @@ class Queues:
                 self._unlock(message)
                 if isinstance(outcome, Bury):
                     self._bury(outcome, entry, message, now)
+                workflow = outcome.workflow
+                if workflow is not None:
+                    for result in workflow.results:
+                        results.write(result, now)
+                    workflows.save(workflow.records)
+                    workflows.open(workflow.joins)
                 if outcome.successors:
                     self.publish(outcome.successors, now, results)
+                if workflow is not None:
+                    self.publish(workflows.settle(workflow.arrivals), now, results)
+                    workflows.close(workflow.closed, now)
             if outcome.result is not None:
                 results.write(outcome.result, now)
         self.wake(queues)
@@ -411,7 +435,10 @@ class Queues:
         for cancellation in cancellations:
             task_id = cancellation.id
             entry = self.entries.get(task_id)
-            if entry is not None and entry.holder is None:
+            if entry is not None and entry.holder is None and cancellation.hand_out:
+                self._hurry(entry, now)
+                answers.append(Cancelled.MARKED)
+            elif entry is not None and entry.holder is None:
                 self._remove(entry, now)
                 answers.append(Cancelled.REMOVED)
                 if cancellation.result is not None:
@@ -421,11 +448,24 @@ class Queues:
             earlier = self.marks.pop(task_id, None)
             if earlier is not None and earlier[0].terminate and not cancellation.terminate:
                 cancellation = earlier[0]  # an order to stop it is not taken back by one not to start it
+            elif earlier is not None and earlier[0].hand_out and not cancellation.hand_out:
+                cancellation = msgspec.structs.replace(cancellation, hand_out=True)
             # marked even when it is gone: its producer may publish it again after an unknown outcome
             self.marks[task_id] = (cancellation, now + MARK_KEPT_S)
         if answers:
             self.stamp += 1
         return answers
+
+    def _hurry(self, entry: Entry, now: float) -> None:
+        """Make a delayed message ready now."""
+        message = entry.message
+        if entry.due is None or message is None:
+            return
+        entry.message = None  # its place among the delayed ones is empty
+        following = self.entries[message.id] = Entry(message, entry.order, entry.enqueued_at)
+        following.deliveries = entry.deliveries
+        self._make_ready(following, message, now)
+        self.wake({message.queue})
 
     def _remove(self, entry: Entry, now: float) -> None:
         assert entry.message is not None, "removed once"

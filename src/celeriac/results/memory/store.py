@@ -9,10 +9,14 @@ from celeriac.clock import SYSTEM_CLOCK
 from celeriac.storage.memory import LoopWaiter, ThreadWaiter, open_space
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from celeriac.clock import Clock
-    from celeriac.model import StoredResult, TaskId
+    from celeriac.model import Arrival, Join, Record, StoredResult, TaskId
+
+
+_PIECE = 500
+"""Ids of which `gather` looks at once."""
 
 
 class MemoryResultStore:
@@ -31,6 +35,7 @@ class MemoryResultStore:
         self._url = url
         self._space = open_space(url)
         self._results = self._space.results
+        self._workflows = self._space.workflows
         self._clock = clock
 
     @property
@@ -90,13 +95,73 @@ class MemoryResultStore:
             self._results.unlisten(ids, waiter)
             return self._results.read_final(ids, self._clock.time())
 
+    def gather(self, ids: Sequence[TaskId], /, *, timeout_s: float) -> Iterator[StoredResult]:
+        until = SYSTEM_CLOCK.monotonic() + timeout_s
+        for start in range(0, len(ids), _PIECE):
+            piece = ids[start : start + _PIECE]
+            final = self._final(piece)
+            for task_id in piece:
+                while (result := final.get(task_id)) is None:
+                    left_s = until - SYSTEM_CLOCK.monotonic()
+                    if not self.wait((task_id,), timeout_s=max(0.0, left_s)) and left_s <= 0:
+                        return
+                    final = self._final(piece)
+                yield result
+
+    def _final(self, ids: Collection[TaskId]) -> Mapping[TaskId, StoredResult]:
+        with self._space.lock:
+            return self._results.read_final(ids, self._clock.time())
+
+    def open_joins(self, joins: Sequence[Join], /) -> None:
+        with self._space.lock:
+            self._workflows.open(joins)
+
+    async def aopen_joins(self, joins: Sequence[Join], /) -> None:
+        self.open_joins(joins)
+
+    def arrive(self, arrivals: Sequence[Arrival], /) -> Sequence[bool]:
+        with self._space.lock:
+            return [self._workflows.arrive(arrival) for arrival in arrivals]
+
+    async def aarrive(self, arrivals: Sequence[Arrival], /) -> Sequence[bool]:
+        return self.arrive(arrivals)
+
+    def extend_join(self, join: str, member: str, /) -> None:
+        with self._space.lock:
+            self._workflows.extend(join, member)
+
+    def members(self, join: str, /) -> Sequence[bytes] | None:
+        with self._space.lock:
+            return self._workflows.members(join)
+
+    async def aclose_joins(self, ids: Sequence[str], /) -> None:
+        with self._space.lock:
+            self._workflows.close(ids, self._clock.time())
+
+    def save(self, records: Sequence[Record], /) -> None:
+        with self._space.lock:
+            self._workflows.save(records)
+
+    async def asave(self, records: Sequence[Record], /) -> None:
+        self.save(records)
+
+    def load(self, kind: str, ids: Collection[str], /) -> Mapping[str, bytes]:
+        with self._space.lock:
+            return self._workflows.load(kind, ids, self._clock.time())
+
+    def discard(self, kind: str, ids: Sequence[str], /) -> None:
+        with self._space.lock:
+            self._workflows.discard(kind, ids)
+
     def forget(self, ids: Sequence[TaskId], /) -> None:
         with self._space.lock:
             self._results.forget(ids)
 
     def expire(self, /, *, limit: int) -> int:
+        now = self._clock.time()
         with self._space.lock:
-            return self._results.expire(limit, self._clock.time())
+            expired = self._results.expire(limit, now)
+            return expired + self._workflows.expire(limit - expired, now)
 
     def close(self) -> None:
         """Nothing is open; results stay for as long as an adapter of this URL lives."""

@@ -1,0 +1,228 @@
+"""Chords: how a member arrives at its join, how the body is called, and what becomes of what will not run.
+
+The join and its counting are the engines' (`model.workflow`); the one message that a complete join publishes is a task
+of ours, `celeriac.release`, which carries the body's signature and calls it with the members' results.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from celeriac.canvas.forms import as_list, body_of, id_of, ids_in, kind_of, options_of, parts, steps, tails
+from celeriac.canvas.lowering import Origin, Place, derived_id
+from celeriac.codec import decode_exception, encode_exception
+from celeriac.engine import report
+from celeriac.errors import ChordError, CodecError, ConfigError, TaskRevokedError
+from celeriac.model import Arrival, Embed
+from celeriac.model.states import FAILURE, PROPAGATE_STATES, REVOKED, SUCCESS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from celeriac.canvas.draft import Draft
+    from celeriac.canvas.forms import Form
+    from celeriac.canvas.lowering import Lowering
+    from celeriac.codec import Codec
+    from celeriac.engine.attempt import Attempt
+    from celeriac.engine.outcomes import ResultWriter
+    from celeriac.engine.submit import Submitter
+
+RELEASE: Final = "celeriac.release"
+
+
+class Chords:
+    """Lets members arrive, and calls bodies."""
+
+    def __init__(
+        self,
+        *,
+        codec: Codec,
+        submitter: Submitter,
+        lowering: Lowering,
+        writer: ResultWriter,
+        stores_results: bool,
+        expires_s: float | None,
+        propagates: bool,
+    ) -> None:
+        """Wire it.
+
+        Args:
+            codec: Encodes what joins keep.
+            submitter: Builds release messages.
+            lowering: Makes messages of bodies.
+            writer: Makes the results of what will not run.
+            stores_results: False where results are off.
+            expires_s: How long a join is kept after an arrival; None: for ever.
+            propagates: A failed member fails the body; False calls the body with what the failures left in its place.
+        """
+        self._codec = codec
+        self._submitter = submitter
+        self._lowering = lowering
+        self._writer = writer
+        self._stores_results = stores_results
+        self._expires_s = expires_s
+        self._propagates = propagates
+
+    def arrive(self, attempt: Attempt, state: str, value: Any, draft: Draft) -> None:
+        """Let a task that has ended arrive at the chord it is a member of, if it is one."""
+        headers = attempt.message_headers
+        if attempt.chord is None or headers.group is None:
+            return
+        delivery = attempt.delivery
+        assert delivery is not None
+        self._arrive(
+            attempt.chord,
+            headers.group,
+            attempt.id,
+            headers.group_index,
+            (state, value),
+            queue=delivery.queue,
+            origin=Origin.of(headers, priority=delivery.priority),
+            draft=draft,
+        )
+
+    def _arrive(
+        self,
+        body: Form,
+        join: str,
+        member: str,
+        position: int | None,
+        ending: tuple[str, Any],
+        *,
+        queue: str,
+        origin: Origin,
+        draft: Draft,
+    ) -> None:
+        release = self._submitter.build(
+            RELEASE,
+            [join],
+            {},
+            queue=queue,  # whoever served the last member serves it
+            task_id=derived_id(join, "release"),
+            priority=origin.priority,
+            embed=Embed(chord=body),
+            root_id=origin.root_id,
+            parent_id=origin.parent_id,
+            ignore_result=True,
+            stamps=origin.stamps,
+            stamped_headers=origin.stamped_headers,
+        )
+        draft.arrivals.append(
+            Arrival(
+                join=join,
+                member=member,
+                position=position,
+                payload=self._codec.encode_member(member, *ending),
+                release=release,
+                expires_at=self._submitter.after(self._expires_s),
+            )
+        )
+
+    def release(
+        self,
+        attempt: Attempt,
+        join: str,
+        members: Sequence[bytes],
+        draft: Draft,
+        call_back: Callable[[Form, Form, BaseException, Draft], None],
+    ) -> None:
+        """Call the body of a join whose members have all arrived, or fail it.
+
+        Args:
+            attempt: Of the release task; its embed has the body.
+            join: Its id.
+            members: What arrived, in order.
+            draft: What is to happen goes there.
+            call_back: `(errback, body, exc, draft)`: calls or sends one error callback.
+        """
+        draft.closed.append(join)
+        body = attempt.chord
+        if body is None:
+            raise ConfigError(f"{RELEASE}[{attempt.id}] carries no body")
+        try:
+            values = []
+            for member in members:
+                task_id, state, value = self._codec.decode_member(member)
+                if self._propagates and (state in PROPAGATE_STATES or state != SUCCESS):
+                    raise ChordError(f"Dependency {task_id} raised {decode_exception(value, task_id=task_id)!r}")
+                values.append(value)
+            headers = attempt.message_headers
+            origin = Origin(
+                id=join,
+                root_id=headers.root_id,
+                parent_id=headers.parent_id,  # the member that was the last
+                stamps=headers.stamps,
+                stamped_headers=headers.stamped_headers,
+            )
+            sent = len(draft.messages), len(draft.joins)
+            try:
+                self._lowering.lower(body, Place(slot="body", given=(values,)), origin, draft)
+            except Exception as exc:
+                del draft.messages[sent[0] :], draft.joins[sent[1] :]
+                raise ChordError(f"the body of chord {join} cannot be called: {exc}") from exc
+        except (ChordError, CodecError) as exc:
+            error = exc if isinstance(exc, ChordError) else ChordError(f"a member of chord {join} is unreadable: {exc}")
+            self.fail_body(attempt, error, draft, call_back)
+
+    def fail_body(
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        draft: Draft,
+        call_back: Callable[[Form, Form, BaseException, Draft], None],
+    ) -> None:
+        """The error path of a chord: its body, and what follows it, has failed."""
+        body = attempt.chord
+        if body is None:
+            return
+        report.chord_failed(attempt, body["task"], id_of(body), error)
+        for owner, errback in _errbacks(body):
+            call_back(errback, owner, error, draft)
+        rest = options_of(body).get("chain") or []
+        for form in (body, *reversed(rest)):
+            self.fail(attempt, form, error, None, draft)
+
+    def fail(self, attempt: Attempt, form: Form, error: BaseException, traceback: str | None, draft: Draft) -> None:
+        """Tell who waits for a part of a workflow that it will not run: its results, and the chord it belongs to."""
+        state = REVOKED if isinstance(error, TaskRevokedError) else FAILURE
+        if self._stores_results:
+            draft.results += [self._writer.unrun(task_id, state, error, traceback) for task_id in ids_in(form)]
+        headers, delivery = attempt.message_headers, attempt.delivery
+        assert delivery is not None
+        for number, tail in enumerate(tails(form)):
+            options = options_of(tail)
+            body, group = options.get("chord"), options.get("group_id")
+            if body is None or group is None:
+                continue
+            self._arrive(
+                body,
+                group,
+                id_of(tail) or derived_id(attempt.id, f"unrun:{group}:{number}"),
+                options.get("group_index"),
+                (state, encode_exception(error)),
+                queue=delivery.queue,
+                origin=Origin.of(headers, priority=delivery.priority),
+                draft=draft,
+            )
+
+
+def _errbacks(body: Form) -> Iterator[tuple[Form, Form]]:
+    """Who is to be told that a chord's body will not run: (the task it stands for, error callback), each once."""
+    kind = kind_of(body)
+    own = as_list(options_of(body).get("link_error"))
+    if kind in ("group", "chunks"):
+        for part in parts(body):
+            yield from _errbacks(part)
+        return
+    inner: Form | None = None
+    if kind == "chain":
+        inner = next(iter(steps(body)), None)
+    elif kind == "chord":
+        inner = body_of(body)
+    if inner is not None:
+        below = list(_errbacks(inner))
+        yield from below
+        known = [errback for _, errback in below]
+        yield from ((inner, errback) for errback in own if errback not in known)
+    else:
+        yield from ((body, errback) for errback in own)

@@ -1,0 +1,296 @@
+"""The shapes that signatures have in messages, as plain data: which kind one is, what it is made of, whose ids it has.
+
+Everything here reads Celery's wire form (protocol 9), whoever wrote it: nothing is taken for granted, and nothing is
+changed in place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from celeriac.errors import ConfigError, DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+Form = dict[str, Any]
+"""A signature: task, args, kwargs, options, subtask_type, immutable."""
+
+_KINDS: Final = {
+    "celery.chain": "chain",
+    "celery.group": "group",
+    "celery.chord": "chord",
+    "celery.chunks": "chunks",
+}
+_ACCUMULATE: Final[Form] = {
+    "task": "celery.accumulate",
+    "args": [],
+    "kwargs": {"index": 0},
+    "options": {},
+    "subtask_type": None,
+    "immutable": False,
+}
+IDENTITY: Final = frozenset(
+    {
+        "task_id",
+        "root_id",
+        "parent_id",
+        "group_id",
+        "group_index",
+        "chord",
+        "chain",
+        "link",
+        "link_error",
+        "reply_to",
+        "replaced_task_nesting",
+    }
+)
+"""Options that say which call it is; all others say how it is sent, and what is sent for it inherits them."""
+
+
+def kind_of(form: Mapping[str, Any]) -> str:
+    """`chain`, `group`, `chord`, `chunks`, or `task` for whatever is one message."""
+    return _KINDS.get(form["task"], "task")
+
+
+def options_of(form: Mapping[str, Any]) -> dict[str, Any]:
+    options: dict[str, Any] = form.get("options") or {}
+    return options
+
+
+def id_of(form: Mapping[str, Any]) -> str | None:
+    found: str | None = options_of(form).get("task_id")
+    return found
+
+
+def with_options(form: Mapping[str, Any], **options: Any) -> Form:
+    """A copy with some options set; None leaves one as it is."""
+    return {
+        **form,
+        "options": {**options_of(form), **{name: value for name, value in options.items() if value is not None}},
+    }
+
+
+def inheriting(form: Mapping[str, Any], manner: Mapping[str, Any]) -> Form:
+    """A copy that is sent in the manner of what it is a part of, where it says nothing itself."""
+    return {**form, "options": {**manner, **options_of(form)}} if manner else dict(form)
+
+
+def manner_of(form: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the parts of a group, chain or chord inherit."""
+    return {name: value for name, value in options_of(form).items() if value is not None and name not in IDENTITY}
+
+
+def parts(form: Mapping[str, Any]) -> list[Form]:
+    """The tasks of a chain or group, of a chord's header, of chunks; those of groups in a group in their place.
+
+    Raises:
+        DecodeError: It has no such shape.
+    """
+    kwargs = form.get("kwargs") or {}
+    kind = kind_of(form)
+    if kind == "chunks":
+        return _chunks(form)
+    if kind == "chord":
+        header = kwargs.get("header") or []
+        if isinstance(header, dict):
+            return parts(header) if kind_of(header) == "group" else [checked(header)]
+        found = header
+    else:
+        found = kwargs.get("tasks") or []
+    if not isinstance(found, (list, tuple)):
+        raise DecodeError(f"the tasks of {form['task']} are not a list but {type(found).__name__}")
+    flat: list[Form] = []
+    for each in found:
+        part = checked(each)
+        if kind != "chain" and kind_of(part) in ("group", "chunks"):
+            manner = manner_of(part)
+            flat += [inheriting(inner, manner) for inner in parts(part)]
+        else:
+            flat.append(part)
+    return flat
+
+
+def body_of(chord: Mapping[str, Any]) -> Form:
+    return checked((chord.get("kwargs") or {}).get("body"))
+
+
+def checked(found: Any) -> Form:
+    """A signature that has at least a name.
+
+    Raises:
+        DecodeError: It is something else.
+    """
+    if not isinstance(found, dict) or not isinstance(found.get("task"), str):
+        raise DecodeError(f"a workflow has {found!r:.80} where a signature belongs")
+    return found
+
+
+def _chunks(form: Mapping[str, Any]) -> list[Form]:
+    kwargs = form.get("kwargs") or {}
+    items, size = kwargs.get("it") or [], int(kwargs.get("n") or 1)
+    manner = manner_of(form)
+    return [
+        {
+            "task": "celery.starmap",
+            "args": [],
+            "kwargs": {"task": kwargs.get("task"), "it": items[start : start + size]},
+            "options": manner,
+            "subtask_type": "starmap",
+            "immutable": True,
+        }
+        for start in range(0, len(items), size)
+    ]
+
+
+def steps(chain: Mapping[str, Any]) -> list[Form]:
+    """The steps of a chain, chains in it opened up, and each group that something follows made a chord with it."""
+    flat: list[Form] = []
+    for part in parts(chain):
+        if kind_of(part) == "chain":
+            manner = manner_of(part)
+            inner = [inheriting(step, manner) for step in steps(part)]
+            if inner:
+                links = {name: options_of(part).get(name) for name in ("link", "link_error", "chord")}
+                inner[-1] = linked(inner[-1], links["link"], links["link_error"])
+                inner[-1] = with_options(
+                    inner[-1],
+                    **{name: options_of(part).get(name) for name in ("chord", "group_id", "group_index")},
+                )
+            flat += inner
+        else:
+            flat.append(part)
+    return joined(flat)
+
+
+def joined(tasks: Sequence[Form]) -> list[Form]:
+    """Each group that something follows, made a chord with what follows it."""
+    made: list[Form] = []
+    for task in tasks:
+        if made and kind_of(made[-1]) in ("group", "chunks"):
+            made.append(as_chord(made.pop(), task))
+        else:
+            made.append(task)
+    return made
+
+
+def as_chord(header: Form, body: Form) -> Form:
+    gid = id_of(header)
+    return {
+        "task": "celery.chord",
+        "args": [],
+        "kwargs": {"header": header, "body": body, "kwargs": {}},
+        "options": {} if gid is None else {"task_id": gid},
+        "subtask_type": "chord",
+        "immutable": False,
+    }
+
+
+def linked(form: Form, link: Any, link_error: Any) -> Form:
+    """A copy with more callbacks and error callbacks; the same one twice is once."""
+    options = options_of(form)
+    more: dict[str, Any] = {}
+    for name, added in (("link", link), ("link_error", link_error)):
+        if added:
+            known = as_list(options.get(name))
+            more[name] = known + [each for each in as_list(added) if each not in known]
+    return with_options(form, **more) if more else form
+
+
+def as_list(found: Any) -> list[Any]:
+    if not found:
+        return []
+    return [found] if isinstance(found, dict) else list(found)
+
+
+def leaves(form: Mapping[str, Any]) -> int:
+    """How many members of a chord's header it is: a chain counts by its last step, a chord by its body."""
+    kind = kind_of(form)
+    if kind in ("group", "chunks"):
+        return sum(leaves(part) for part in parts(form))
+    if kind == "chain":
+        for step in reversed(steps(form)):
+            if count := leaves(step):
+                return count
+        return 0
+    if kind == "chord":
+        return leaves(body_of(form))
+    return 1
+
+
+def ids_in(form: Mapping[str, Any]) -> Iterator[str]:
+    """The ids of all tasks in it that have one."""
+    kind = kind_of(form)
+    if kind == "task":
+        if (task_id := id_of(form)) is not None and options_of(form).get("ignore_result") is not True:
+            yield task_id
+        return
+    for part in parts(form):
+        yield from ids_in(part)
+    if kind == "chord":
+        yield from ids_in(body_of(form))
+
+
+def tails(form: Mapping[str, Any]) -> Iterator[Form]:
+    """The tasks that end it: who is a member of a chord is one of these."""
+    kind = kind_of(form)
+    if kind == "task":
+        yield dict(form)
+    elif kind == "chord":
+        yield from _within(form, tails(body_of(form)))
+    elif kind == "chain":
+        if found := steps(form):
+            yield from _within(form, tails(found[-1]))
+    else:
+        for part in parts(form):
+            yield from _within(form, tails(part))
+
+
+def _within(form: Mapping[str, Any], inner: Iterator[Form]) -> Iterator[Form]:
+    """Tails as members of the chord that the whole is a member of."""
+    options = options_of(form)
+    chord = options.get("chord")
+    for place, tail in enumerate(inner):
+        if chord is not None and options_of(tail).get("chord") is None:
+            index = options.get("group_index")
+            tail = with_options(
+                tail,
+                chord=chord,
+                group_id=options.get("group_id"),
+                group_index=None if index is None else index + place,
+            )
+        yield tail
+
+
+def has_join(form: Mapping[str, Any]) -> bool:
+    """Whether a chord is somewhere in it, so that it needs a result store."""
+    kind = kind_of(form)
+    if kind == "chord":
+        return True
+    if kind == "chain" and any(kind_of(step) == "chord" for step in steps(form)):
+        return True
+    if kind != "task" and any(has_join(part) for part in parts(form)):
+        return True
+    options = options_of(form)
+    return any(has_join(link) for name in ("link", "link_error") for link in as_list(options.get(name)))
+
+
+def ending_in(form: Mapping[str, Any], task_id: str) -> Form:
+    """A copy whose last task has this id, so that its result is the whole's; a group ends in the list of its results.
+
+    Raises:
+        ConfigError: It has no last task.
+    """
+    kind = kind_of(form)
+    kwargs = form.get("kwargs") or {}
+    if kind in ("group", "chunks"):
+        return ending_in(as_chord(dict(form), _ACCUMULATE), task_id)
+    if kind == "chain":
+        found = steps(form)
+        if not found:
+            raise ConfigError("an empty chain has no result that could stand for a task's")
+        found[-1] = ending_in(found[-1], task_id)
+        return {**form, "kwargs": {**kwargs, "tasks": found}}
+    if kind == "chord":
+        return {**form, "kwargs": {**kwargs, "body": ending_in(body_of(form), task_id)}}
+    return with_options(form, task_id=task_id)

@@ -1,0 +1,313 @@
+"""From a signature to what is published for it: messages, and the joins they arrive at.
+
+The same function serves the caller who sends a workflow and the worker in which a step of one has ended. Everything is
+encoded before anything is published. An id that is not fixed yet becomes a function of what it follows, so a task that
+is run again after its worker was lost makes the same messages, and the broker drops the doubles.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from celeriac.canvas.forms import (
+    as_chord,
+    as_list,
+    body_of,
+    checked,
+    id_of,
+    inheriting,
+    kind_of,
+    leaves,
+    linked,
+    manner_of,
+    options_of,
+    parts,
+    steps,
+    with_options,
+)
+from celeriac.canvas.signature import signatures
+from celeriac.model import EMPTY_EMBED, Embed, Join, new_task_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from celeriac.canvas.forms import Form
+    from celeriac.engine.submit import Submitter
+    from celeriac.model import Headers, Outgoing
+
+_NAMESPACE: Final = uuid.UUID("5b3c7c0e-6f43-5c0a-9a0b-0f4c0c7d1f5e")
+_MOST_CHILDREN: Final = 1000
+"""Of a group, so many are told to the result of the task that sent it."""
+
+
+def derived_id(origin: str, slot: str) -> str:
+    """The id of what follows `origin` in `slot`."""
+    return str(uuid.uuid5(_NAMESPACE, f"{origin}:{slot}"))
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where in a workflow a signature stands."""
+
+    slot: str = ""
+    """Tells it from its neighbours, in ids."""
+    given: tuple[Any, ...] = ()
+    """Results that come before its own arguments, unless it is immutable."""
+    chain: list[Form] = []
+    """What follows it, in reverse."""
+    chord: Form | None = None
+    """The body of the chord that it is a member of."""
+    group: str | None = None
+    index: int | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workflow follows."""
+
+    id: str | None = None
+    """The task, or join; None: nothing, a caller sends it."""
+    root_id: str | None = None
+    parent_id: str | None = None
+    stamps: dict[str, Any] = {}
+    stamped_headers: list[str] | None = None
+    priority: int | None = None
+
+    @classmethod
+    def of(cls, headers: Headers, *, priority: int | None = None) -> Origin:
+        return cls(
+            id=headers.id,
+            root_id=headers.root_id or headers.id,
+            parent_id=headers.id,
+            stamps=headers.stamps,
+            stamped_headers=headers.stamped_headers,
+            priority=priority,
+        )
+
+
+class Sending:
+    """What is to be published."""
+
+    __slots__ = ("children", "joins", "messages")
+
+    def __init__(self) -> None:
+        self.messages: list[Outgoing] = []
+        self.joins: list[Join] = []
+        self.children: list[Any] = []
+        """Celery's result tuples of the outermost parts."""
+
+
+class Lowering:
+    """Makes messages of signatures."""
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        route: Callable[[dict[str, Any], str, Sequence[Any], Mapping[str, Any]], Mapping[str, Any]],
+        *,
+        join_expires_s: float | None,
+    ) -> None:
+        """Wire it.
+
+        Args:
+            submitter: Builds messages.
+            route: `(options, name, args, kwargs)` to at least `queue`.
+            join_expires_s: How long a chord may take; None: for ever.
+        """
+        self._submitter = submitter
+        self._route = route
+        self._join_expires_s = join_expires_s
+
+    def lower(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
+        """Add what is published for one signature.
+
+        Returns:
+            Celery's result tuple of it.
+
+        Raises:
+            DecodeError: It has no signature's shape.
+            EncodeError: An argument has no wire form; the message names it.
+            ValueError: An option is out of range; the message names it.
+        """
+        place = _placed(options_of(form), place)
+        kind = kind_of(form)
+        if kind == "task":
+            return self._task(form, place, origin, into)
+        if kind == "chain":
+            return self._chain(form, place, origin, into)
+        if kind == "chord":
+            return self._chord(form, place, origin, into)
+        return self._group(form, place, origin, into)
+
+    # -- kinds ---------------------------------------------------------------------------------------------------
+
+    def _chain(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
+        options, manner = options_of(form), manner_of(form)
+        tasks = [inheriting(step, manner) for step in steps(form)]
+        if not tasks:
+            return self._nothing(place, origin, into)
+        if errors := options.get("link_error"):
+            tasks = [linked(step, None, errors) for step in tasks]
+        if links := options.get("link"):
+            tasks[-1] = linked(tasks[-1], links, None)
+        if given := form.get("args"):
+            place = msgspec.structs.replace(place, given=(*place.given, *given))
+        first, *rest = tasks
+        return self.lower(first, msgspec.structs.replace(place, chain=[*place.chain, *reversed(rest)]), origin, into)
+
+    def _nothing(self, place: Place, origin: Origin, into: Sending) -> Any:
+        """Nothing to run: what follows comes at once, with nothing new given to it."""
+        if not place.chain:
+            return None
+        *rest, following = place.chain
+        return self.lower(following, msgspec.structs.replace(place, chain=rest), origin, into)
+
+    def _group(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
+        if place.chain:
+            *rest, following = place.chain
+            return self.lower(
+                as_chord(form, checked(following)), msgspec.structs.replace(place, chain=rest), origin, into
+            )
+        gid = id_of(form) or self._id(origin, f"{place.slot}:group")
+        manner, errors, links = manner_of(form), options_of(form).get("link_error"), options_of(form).get("link")
+        children: list[Any] = []
+        position = place.index or 0
+        for number, part in enumerate(parts(form)):
+            member = linked(inheriting(part, manner), links, errors)
+            inner = Place(
+                slot=f"{place.slot}:{number}",
+                given=place.given,
+                chord=place.chord,
+                group=gid if place.chord is None else place.group,
+                index=number if place.chord is None else position,
+            )
+            if place.chord is not None:
+                position += leaves(member)
+            child = self.lower(member, inner, origin, into)
+            if len(children) < _MOST_CHILDREN:
+                children.append(child)
+        return [[gid, None], children]
+
+    def _chord(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
+        options = options_of(form)
+        header = (form.get("kwargs") or {}).get("header")
+        manner = manner_of(header) if isinstance(header, dict) else {}
+        gid = (id_of(header) if isinstance(header, dict) else None) or options.get("task_id")
+        gid = gid or self._id(origin, f"{place.slot}:group")
+        body = linked(inheriting(body_of(form), manner_of(form)), options.get("link"), options.get("link_error"))
+        if id_of(body) is None and kind_of(body) == "task":
+            body = with_options(body, task_id=derived_id(gid, "body"))
+        body = with_options(
+            body,
+            chain=place.chain or None,
+            chord=place.chord,
+            group_id=place.group,
+            group_index=place.index,
+        )
+        members = parts(form)
+        size = sum(leaves(member) for member in members)
+        if not size:
+            return self.lower(body, Place(slot=f"{place.slot}:body", given=([],)), origin, into)
+        expires_s = self._join_expires_s
+        into.joins.append(Join(id=gid, size=size, expires_at=self._submitter.after(expires_s)))
+        given = (*place.given, *(form.get("args") or ()))
+        children: list[Any] = []
+        position = 0
+        for number, part in enumerate(members):
+            member = inheriting(part, manner)
+            child = self.lower(
+                member,
+                Place(slot=f"{gid}:{number}", given=given, chord=body, group=gid, index=position),
+                origin,
+                into,
+            )
+            position += leaves(member)
+            if len(children) < _MOST_CHILDREN:
+                children.append(child)
+        return [[id_of(body), [[gid, None], children]], None]
+
+    def _task(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
+        options: dict[str, Any] = dict(options_of(form))
+        args = list(form.get("args") or ())
+        if place.given and not form.get("immutable"):
+            args = [*place.given, *args]
+        kwargs = form.get("kwargs") or {}
+        name = form["task"]
+        links, errors = options.get("link"), options.get("link_error")
+        embed = EMPTY_EMBED
+        if links or errors or place.chain or place.chord:
+            embed = Embed(
+                callbacks=signatures("link", links),
+                errbacks=signatures("link_error", errors),
+                chain=place.chain or None,
+                chord=place.chord,
+            )
+        if origin.priority is not None and options.get("priority") is None:
+            options["priority"] = origin.priority
+        where = self._route(options, name, args, kwargs)
+        hard, soft = options.get("time_limit"), options.get("soft_time_limit")
+        stamped, stamps = _stamps(options, origin)
+        task_id = options.get("task_id") or self._id(origin, place.slot)
+        into.messages.append(
+            self._submitter.build(
+                name,
+                args,
+                kwargs,
+                queue=where["queue"],
+                task_id=task_id,
+                priority=where.get("priority"),
+                countdown=options.get("countdown"),
+                eta=options.get("eta"),
+                expires=options.get("expires"),
+                embed=embed,
+                serializer=options.get("serializer"),
+                compression=options.get("compression"),
+                limit=where.get("admission"),  # never unique: to drop it would lose what follows it
+                group=place.group,
+                group_index=place.index,
+                headers=options.get("headers"),
+                timelimit=None if hard is None and soft is None else (hard, soft),
+                root_id=options.get("root_id") or origin.root_id,
+                parent_id=options.get("parent_id") or origin.parent_id,
+                ignore_result=options.get("ignore_result"),
+                reply_to=options.get("reply_to"),
+                retries=options.get("retries"),
+                shadow=options.get("shadow"),
+                replaced_task_nesting=options.get("replaced_task_nesting"),
+                stamped_headers=stamped,
+                stamps=stamps,
+            )
+        )
+        return [[task_id, None], None]
+
+    def _id(self, origin: Origin, slot: str) -> str:
+        return new_task_id() if origin.id is None else derived_id(origin.id, slot)
+
+
+def _placed(options: Mapping[str, Any], place: Place) -> Place:
+    """Where it stands by what it says itself, too; a member of a chord that others follow is so by the last of them."""
+    chain, chord, group, index = place.chain, place.chord, place.group, place.index
+    if own := options.get("chain"):
+        chain = [*chain, *own]
+    if (said := options.get("chord")) is not None:
+        chord, group, index = said, options.get("group_id"), options.get("group_index")
+    elif group is None:
+        group, index = options.get("group_id"), options.get("group_index")
+    if chain and group is not None:
+        # as Celery has it
+        last = chain[0]
+        if options_of(last).get("chord") is None:
+            chain = [with_options(last, chord=chord, group_id=group, group_index=index), *chain[1:]]
+        chord = group = index = None
+    return Place(slot=place.slot, given=place.given, chain=chain, chord=chord, group=group, index=index)
+
+
+def _stamps(options: Mapping[str, Any], origin: Origin) -> tuple[list[str] | None, dict[str, Any] | None]:
+    """Stamps of its own over those of what it follows; in a signature each is an option beside the others."""
+    own = as_list(options.get("stamped_headers"))
+    if not own and not origin.stamped_headers:
+        return None, None
+    stamps = {**origin.stamps, **(options.get("stamps") or {})}
+    stamps |= {name: options[name] for name in own if name in options}
+    return list(dict.fromkeys([*(origin.stamped_headers or ()), *own])), stamps
