@@ -33,19 +33,19 @@ def run_eagerly(executor: Executor, message: Outgoing) -> tuple[Ending, list[Sto
         How it ended, and the encoded results of it and its successors where the executor makes some.
     """
     results: list[StoredResult] = []
-    first: Ending | None = None
+    endings: dict[str, Ending] = {}
     waiting: list[Outgoing] = [message]
     joins = WorkflowTable()
     token = MEMBERS.set(joins.members)
     try:
         while waiting:
-            ending, successors = _run_to_end(executor, waiting.pop(0), results, joins)
-            first = first or ending
+            current = waiting.pop(0)
+            # what replaces a task has its id and comes later
+            endings[current.id], successors = _run_to_end(executor, current, results, joins)
             waiting.extend(successors)
     finally:
         MEMBERS.reset(token)
-    assert first is not None
-    return first, results
+    return endings[message.id], results
 
 
 def _run_to_end(

@@ -72,7 +72,8 @@ class Links:
                 place = Place(slot=f"callback:{number}", given=(value,))
                 draft.children.append(self._lowering.lower(form, place, origin, draft))
         if attempt.chain:
-            *rest, following = attempt.chain
+            chain = attempt.chain
+            following, rest = chain[-1], type(chain)(chain[:-1])
             place = Place(slot=f"chain:{len(rest)}", given=(value,), chain=rest)
             draft.children.append(self._lowering.lower(following, place, origin, draft))
         self._chords.arrive(attempt, SUCCESS, value, draft)

@@ -209,8 +209,7 @@ class Lowering:
         size = sum(leaves(member) for member in members)
         if not size:
             return self.lower(body, Place(slot=f"{place.slot}:body", given=([],)), origin, into)
-        expires_s = self._join_expires_s
-        into.joins.append(Join(id=gid, size=size, expires_at=self._submitter.after(expires_s)))
+        first = len(into.messages)
         given = (*place.given, *(form.get("args") or ()))
         children: list[Any] = []
         position = 0
@@ -225,6 +224,11 @@ class Lowering:
             position += leaves(member)
             if len(children) < _MOST_CHILDREN:
                 children.append(child)
+        expires_at = self._submitter.after(self._join_expires_s)
+        if expires_at is not None:  # counted from when the last of them may start
+            latest = max((message.not_before or 0.0 for message in into.messages[first:]), default=0.0)
+            expires_at = max(expires_at, latest + (self._join_expires_s or 0.0))
+        into.joins.append(Join(id=gid, size=size, expires_at=expires_at))
         return [[id_of(body), [[gid, None], children]], None]
 
     def _task(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:

@@ -18,7 +18,7 @@ from celeriac.codec.compression import compress, decompress, mime_of
 from celeriac.codec.dates import epoch_from_iso
 from celeriac.codec.limits import ID_SYNTAX, Limits, is_id
 from celeriac.codec.results import ResultMeta
-from celeriac.codec.values import NoFormError, is_plain, to_plain
+from celeriac.codec.values import NoFormError, Plain, is_plain, to_plain
 from celeriac.errors import CodecError, ConfigError, ContentDisallowed, DecodeError, EncodeError
 from celeriac.model import EMPTY_EMBED, Embed, Headers
 
@@ -259,14 +259,13 @@ class Codec:
                 args, kwargs, embed = revived
                 if type(kwargs) is not dict:
                     raise DecodeError("kwargs is not a dict but a marked value")
+            elif type(embed) is dict and embed.get("chain") and type(embed["chain"]) is list:
+                return Call(args, kwargs, _embed({**embed, "chain": None}, Plain(embed["chain"])))
         if not embed:
             if embed is not None and type(embed) is not dict:
                 raise DecodeError(f"embed is not a dict but {values.type_name(type(embed))}")
             return Call(args, kwargs, EMPTY_EMBED)
-        try:
-            return Call(args, kwargs, msgspec.convert(embed, Embed))
-        except msgspec.ValidationError as exc:
-            raise DecodeError(f"embed is malformed: {exc}") from exc
+        return Call(args, kwargs, _embed(embed))
 
     # -- headers ------------------------------------------------------------------------------------------------------
 
@@ -578,11 +577,24 @@ def _content_type(name: str, setting: str) -> str:
     raise ConfigError(f"{setting}: {name!r} is unknown; " + (f"did you mean {near[0]!r}?" if near else "use 'json'"))
 
 
+def _embed(found: dict[str, Any], chain: Plain | None = None) -> Embed:
+    try:
+        embed = msgspec.convert(found, Embed)
+    except msgspec.ValidationError as exc:
+        raise DecodeError(f"embed is malformed: {exc}") from exc
+    if chain is None:
+        return embed
+    for step in chain:
+        if type(step) is not dict:
+            raise DecodeError(f"embed is malformed: a step of the chain is {values.type_name(type(step))}, not a dict")
+    return msgspec.structs.replace(embed, chain=chain)
+
+
 def _is_plain(embed: Embed, room: int) -> bool:
     return (
         is_plain(embed.callbacks, room - 1)
         and is_plain(embed.errbacks, room - 1)
-        and is_plain(embed.chain, room - 1)
+        and (type(embed.chain) is Plain or is_plain(embed.chain, room - 1))
         and is_plain(embed.chord, room - 1)
     )
 

@@ -52,6 +52,16 @@ class NoFormError(Exception):
         self.path = step + self.path
 
 
+class Plain(list[Any]):
+    """A list that was read from JSON and holds nothing but JSON's own types: passing it on needs no second look.
+
+    The rest of a chain travels through every message of it; to look at each value of a hundred steps again, at each
+    step, took a tenth of the worker's time.
+    """
+
+    __slots__ = ()
+
+
 # -- encode -----------------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,9 @@ _YEAR_9999 = 253_402_300_799.0
 
 _FRAMES = 1000
 
+OURS = "celeriac."
+"""Begins the names of tasks that only this package's workers have."""
+
 
 class Submitter:
     """Builds messages. It knows the codec and who we are, nothing of queues or tasks."""
@@ -140,6 +143,7 @@ class Submitter:
             not_before=not_before,
             expires_at=expires_at,
             fresh=is_fresh,
+            native=task.startswith(OURS),
             limit=limit,
             unique=unique,
         )

@@ -28,6 +28,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool = False
     """The sender has just made this id and publishes it for the first time, so no store can know it: an adapter may
     skip looking for a double. Never set on a repeat."""
+    native: bool = False
+    """Only workers of this package know its task: where a queue is shared with others', it stays where they do not
+    look."""
     limit: Admission | None = None
     """What must hold before it is handed out; only where `traits.limits`. In a `Later`, None keeps what it had."""
     unique: Unique | None = None

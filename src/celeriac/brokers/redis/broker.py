@@ -197,7 +197,7 @@ class RedisBroker:
         lists: list[Any] = []
         for message in messages:
             self._check(message, messages)
-            if self._is_foreign is not None and self._is_foreign(message.queue):
+            if self._is_foreign is not None and not message.native and self._is_foreign(message.queue):
                 assert self._foreign is not None
                 lists += (
                     layout.foreign_list(message.queue, message.priority),
@@ -345,7 +345,7 @@ class RedisBroker:
         """Where a successor goes that is for Celery's workers, and its envelope."""
         assert self._is_foreign is not None
         assert self._foreign is not None
-        if not self._is_foreign(message.queue):
+        if message.native or not self._is_foreign(message.queue):
             return None
         return self._layout.foreign_list(message.queue, message.priority), self._foreign.encode(message)
 
