@@ -39,7 +39,7 @@ def report(sent, ledger, own=True):
     found = {}
     for name, result in sent.items():
         if isinstance(result, Exception):
-            found[name] = {"call": _error(result)}
+            found[name] = {"call": _error(result)[:2]}
             continue
         if not hasattr(result, "get"):
             found[name] = {"call": ["returns", repr(result)]}
@@ -89,8 +89,12 @@ def _run(line):
     return text + (f" stamped {json.dumps(stamps)}" if stamps else "")
 
 
-def _tree(result, labels):
-    """A result with its parents, members and children; one that was shown already is shown as its number."""
+def _tree(result, labels, is_child=False):
+    """A result with its parents, members and children; one that was shown already is shown as its number.
+
+    Two things differ without a difference: whether a child knows its parent, and whether several callbacks are a group.
+    The children of what has failed are not shown: only Celery's bodies of chords have some, their error callbacks.
+    """
     if result.id in labels:
         return f"#{labels[result.id]}"
     labels[result.id] = len(labels)
@@ -102,12 +106,22 @@ def _tree(result, labels):
         if result.state != "PENDING":
             value = result.result
             shown["result"] = _error(value)[1:] if isinstance(value, Exception) else _plain(value)
-            children = [_tree(one, labels) for one in result.children or ()]
+        if result.state == "SUCCESS":
+            children = [_tree(one, labels, True) for child in result.children or () for one in _leaves(child)]
             if children:
                 shown["children"] = children
-    if result.parent is not None:
+    if result.parent is not None and not is_child:
         shown["parent"] = _tree(result.parent, labels)
     return shown
+
+
+def _leaves(child):
+    """The tasks of a child that is a group; a chord is known to Celery's by its header."""
+    if not hasattr(child, "results") and hasattr(child.parent, "results"):
+        child = child.parent
+    if not hasattr(child, "results"):
+        return [child]
+    return [leaf for one in child.results for leaf in _leaves(one)]
 
 
 def wait_idle(busy, sent, patience_s):
