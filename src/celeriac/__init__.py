@@ -11,10 +11,22 @@ from celeriac._version import __version__
 
 if TYPE_CHECKING:
     from celeriac.app.application import Celeriac
-    from celeriac.app.result import AsyncResult, EagerResult, allow_join_result
+    from celeriac.app.group_result import GroupResult, ResultSet, result_from_tuple
+    from celeriac.app.result import AsyncResult, EagerResult, allow_join_result, denied_join_result
     from celeriac.app.routing import Exchange, Queue
     from celeriac.app.task import AsyncTask, ConfiguredTask, Task
-    from celeriac.canvas import Signature
+    from celeriac.canvas import (
+        Signature,
+        StampingVisitor,
+        chain,
+        chord,
+        chunks,
+        group,
+        maybe_signature,
+        xmap,
+        xstarmap,
+    )
+    from celeriac.canvas.signature import signature
     from celeriac.engine.attempt import Attempt
     from celeriac.engine.middleware import Middleware
     from celeriac.errors import (
@@ -38,20 +50,33 @@ _HOME = {
     "ConfiguredTask": "celeriac.app.task",
     "EagerResult": "celeriac.app.result",
     "Exchange": "celeriac.app.routing",
+    "GroupResult": "celeriac.app.group_result",
     "Ignore": "celeriac.errors",
     "Limit": "celeriac.model",
     "MaxRetriesExceededError": "celeriac.errors",
     "Middleware": "celeriac.engine.middleware",
     "Queue": "celeriac.app.routing",
     "Reject": "celeriac.errors",
+    "ResultSet": "celeriac.app.group_result",
     "Retry": "celeriac.model",
     "Signature": "celeriac.canvas",
     "Snooze": "celeriac.errors",
     "SoftTimeLimitExceeded": "celeriac.errors",
+    "StampingVisitor": "celeriac.canvas",
     "Task": "celeriac.app.task",
     "TaskError": "celeriac.errors",
     "TimeLimitExceeded": "celeriac.errors",
     "allow_join_result": "celeriac.app.result",
+    "chain": "celeriac.canvas",
+    "chord": "celeriac.canvas",
+    "chunks": "celeriac.canvas",
+    "denied_join_result": "celeriac.app.result",
+    "group": "celeriac.canvas",
+    "maybe_signature": "celeriac.canvas",
+    "result_from_tuple": "celeriac.app.group_result",
+    "signature": "celeriac.canvas.signature",
+    "xmap": "celeriac.canvas",
+    "xstarmap": "celeriac.canvas",
 }
 
 
@@ -79,19 +104,32 @@ __all__ = [
     "ConfiguredTask",
     "EagerResult",
     "Exchange",
+    "GroupResult",
     "Ignore",
     "Limit",
     "MaxRetriesExceededError",
     "Middleware",
     "Queue",
     "Reject",
+    "ResultSet",
     "Retry",
     "Signature",
     "Snooze",
     "SoftTimeLimitExceeded",
+    "StampingVisitor",
     "Task",
     "TaskError",
     "TimeLimitExceeded",
     "__version__",
     "allow_join_result",
+    "chain",
+    "chord",
+    "chunks",
+    "denied_join_result",
+    "group",
+    "maybe_signature",
+    "result_from_tuple",
+    "signature",
+    "xmap",
+    "xstarmap",
 ]

@@ -18,7 +18,8 @@
     │   └── StorageError              the file or server cannot be used: schema, corruption, file system
     ├── ResultError
     │   ├── ResultTimeout             `get(timeout=…)` ran out                              (TimeoutError)
-    │   └── ResultForbidden           `get()` inside a task
+    │   ├── ResultForbidden           `get()` inside a task
+    │   └── IncompleteStream          what came of a task is not all known yet
     ├── TaskError                     how a task ended; carries what the worker knew
     │   ├── RemoteTaskError           the original exception type is not available here
     │   ├── NotRegistered             no worker code for this name
@@ -130,6 +131,10 @@ class ResultTimeout(ResultError, TimeoutError):
 
 class ResultForbidden(ResultError, RuntimeError):
     """`get()` was called inside a task, where waiting can dead-lock the workers."""
+
+
+class IncompleteStream(ResultError):
+    """What came of a task was asked for, and a task among that has not ended."""
 
 
 class TaskError(CeleriacError):

@@ -365,8 +365,8 @@ def test_signatures(celeriac_app: Celeriac, celeriac_messages: SentMessages) -> 
     one = add.s(1, y=2)
     assert repr(one) == "add(1, y=2)"
     clone = one.clone((0,), priority=3)
-    assert (clone.args, clone.options) == ([0, 1], {"priority": 3})
-    assert add.si(1).clone((0,)).args == [1]
+    assert (clone.args, clone.options) == ((0, 1), {"priority": 3})
+    assert add.si(1).clone((0,)).args == (1,)
     assert add.signature((1,), {"y": 2}, immutable=True, queue="q").immutable
     first, second, callback = add.s(1), add.s(1).clone(), add.s(9)
     base = add.s(5)

@@ -15,6 +15,7 @@ from celeriac.app.adapters import open_broker, open_control, open_events, open_r
 from celeriac.app.admission import OPTIONS as LIMITS
 from celeriac.app.admission import admission_of, limit_of, unique_key_of, unique_of
 from celeriac.app.control import Control
+from celeriac.app.group_result import GroupResult, ResultSet
 from celeriac.app.once import once
 from celeriac.app.options import check_options
 from celeriac.app.publisher import Publisher
@@ -40,6 +41,7 @@ from celeriac.canvas import (
     signatures,
     with_options,
 )
+from celeriac.canvas.signature import signature
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.codec import Codec, Limits, ResultMeta, decode_exception, encode_exception
 from celeriac.engine.attempt import current_attempt
@@ -520,13 +522,28 @@ class Celeriac:
         options: Mapping[str, Any] | None = None,
         *,
         immutable: bool = False,
+        **more: Any,
     ) -> Signature:
-        """A signature of a task by name, or of one in wire form, that this application sends."""
-        return Signature(task, args, kwargs, options, immutable=immutable, app=self)
+        """A signature of a task by name, or of one in wire form, that this application sends; `more` are options."""
+        if isinstance(task, dict):
+            return signature(task, app=self).set(**{**(options or {}), **more})
+        return Signature(task, args, kwargs, options, immutable=immutable, app=self, **more)
+
+    subtask = signature
 
     def AsyncResult(self, task_id: str) -> Handle[Any]:  # noqa: N802 - Celery's name
         """A handle on the result of any task, by id."""
         return Handle(task_id, self)
+
+    @once
+    def GroupResult(self) -> type[GroupResult]:  # noqa: N802 - Celery's name
+        """The class of handles on groups that this application reads: `app.GroupResult.restore(id)`."""
+        return type("GroupResult", (GroupResult,), {"_app": self})
+
+    @once
+    def ResultSet(self) -> type[ResultSet]:  # noqa: N802 - Celery's name
+        """The class of sets of results that this application reads."""
+        return type("ResultSet", (ResultSet,), {"_app": self})
 
     def _task(self, name: str) -> Task[Any, Any]:
         task = self.tasks.get(name) or self.builtins.get(name)
@@ -622,7 +639,7 @@ class Celeriac:
 
     # -- workflows -----------------------------------------------------------------------------------------------
 
-    def _lower(self, form: dict[str, Any]) -> Sending:
+    def _lower(self, form: dict[str, Any], *, trail: bool = True) -> Sending:
         """What is to be published for a workflow; everything that can be wrong with it is found here.
 
         Raises:
@@ -642,7 +659,7 @@ class Celeriac:
             origin = msgspec.structs.replace(Origin.of(head, priority=priority), id=None)
         sending = Sending()
         child = self.lowering(self.submitter).lower(form, Place(), origin, sending)
-        if parent is not None and parent.plan.trail:
+        if parent is not None and trail and parent.plan.trail:
             if parent.children is None:
                 parent.children = []
             if child is not None and len(parent.children) < _MOST_CHILDREN:
@@ -681,21 +698,43 @@ class Celeriac:
         self._result_store().extend_join(head.group, str(member.id))
         return member if lazy else member.apply_async()
 
-    def _send_workflow(self, form: dict[str, Any]) -> None:
-        """Publish a workflow whose ids are fixed: all that is known of it, at once."""
-        sending = self._lower(form)
+    def _send_workflow(
+        self,
+        form: dict[str, Any],
+        handle: Any = None,
+        *,
+        retry: bool | None = None,
+        retry_policy: Mapping[str, Any] | None = None,
+        add_to_parent: bool = True,
+    ) -> Any:
+        """Publish a workflow whose ids are fixed: all that is known of it, at once; returns `handle`."""
+        sending = self._lower(form, trail=add_to_parent)
         if sending.joins:
             self._result_store().open_joins(sending.joins)
         for start in range(0, len(sending.messages), _ROUND_TRIP):
-            self._publisher.publish(sending.messages[start : start + _ROUND_TRIP])
+            self._publisher.publish(
+                sending.messages[start : start + _ROUND_TRIP], retry=retry, retry_policy=retry_policy
+            )
+        return handle
 
-    async def _asend_workflow(self, form: dict[str, Any]) -> None:
+    async def _asend_workflow(
+        self,
+        form: dict[str, Any],
+        handle: Any = None,
+        *,
+        retry: bool | None = None,
+        retry_policy: Mapping[str, Any] | None = None,
+        add_to_parent: bool = True,
+    ) -> Any:
         """As `_send_workflow`, without blocking the event loop."""
-        sending = self._lower(form)
+        sending = self._lower(form, trail=add_to_parent)
         if sending.joins:
             await self._result_store().aopen_joins(sending.joins)
         for start in range(0, len(sending.messages), _ROUND_TRIP):
-            await self._publisher.apublish(sending.messages[start : start + _ROUND_TRIP])
+            await self._publisher.apublish(
+                sending.messages[start : start + _ROUND_TRIP], retry=retry, retry_policy=retry_policy
+            )
+        return handle
 
     def _message(
         self,
@@ -851,10 +890,6 @@ class Celeriac:
             name == entry or (entry.endswith("*") and name.startswith(entry[:-1]))
             for entry in self.settings.result_allowed_exceptions
         )
-
-    def _result_from_tuple(self, data: Any, parent: Handle[Any] | None) -> Handle[Any]:
-        (task_id, _), _ = data
-        return Handle(task_id, self, parent)
 
     def _state(self, attempt: Attempt, task_id: str, state: str, meta: Any) -> StoredResult:
         if isinstance(meta, BaseException):

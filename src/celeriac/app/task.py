@@ -13,7 +13,7 @@ from celeriac.app.admission import admission_of, as_wire, check_limits
 from celeriac.app.annotations import annotate
 from celeriac.app.options import CallOptions, check_options
 from celeriac.app.settings.kinds import RateLimit
-from celeriac.canvas import Signature, signatures
+from celeriac.canvas import Signature, chunks, signatures, xmap, xstarmap
 from celeriac.codec import Parameters
 from celeriac.engine.attempt import Attempt, current_attempt
 from celeriac.engine.casualties import TaskFacts
@@ -237,15 +237,32 @@ class Task(Generic[P, R]):
         return Signature(self.name, args, kwargs, self._signature_options(), immutable=True, app=self._app)
 
     def signature(
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> Signature:
-        """A signature with options."""
-        immutable = bool(options.pop("immutable", False))
-        check_options(options, self.name)
-        options = as_wire({**self._signature_options(), **options}, {})
-        return Signature(self.name, args, kwargs, options, immutable=immutable, app=self._app)
+        """A signature with options, which may be keywords, or `immutable=True`."""
+        given = {**(options or {}), **more}
+        immutable = bool(given.pop("immutable", False))
+        check_options(given, self.name)
+        given = as_wire({**self._signature_options(), **given}, {})
+        return Signature(self.name, args, kwargs, given, immutable=immutable, app=self._app)
 
     subtask = signature
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """One message that calls the task with each element in turn."""
+        return xmap(self.s(), it, app=self._app)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """As `map`, where each element is a list of positional arguments."""
+        return xstarmap(self.s(), it, app=self._app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """Calls with the argument lists of `it`, `n` in one message."""
+        return chunks(self.s(), it, n, app=self._app)
 
     # -- inside a running task -----------------------------------------------------------------------------------
 

@@ -1,14 +1,30 @@
 """Calls as values, and what follows a task."""
 
+from celeriac.canvas._chain import chain
+from celeriac.canvas._chord import chord
+from celeriac.canvas._group import group
 from celeriac.canvas.chords import RELEASE, Chords
 from celeriac.canvas.draft import Draft
 from celeriac.canvas.forms import ending_in, has_join, linked, options_of, with_options
 from celeriac.canvas.links import Expander, Links
 from celeriac.canvas.lowering import Lowering, Origin, Place, Sending, derived_id
-from celeriac.canvas.signature import Signature, signatures
+from celeriac.canvas.maps import chunks, xmap, xstarmap
+from celeriac.canvas.signature import (
+    Signature,
+    default_to,
+    maybe_signature,
+    maybe_subtask,
+    plain,
+    signatures,
+    subtask,
+)
+from celeriac.canvas.stamping import StampingVisitor
+
+Chord = chord
 
 __all__ = [
     "RELEASE",
+    "Chord",
     "Chords",
     "Draft",
     "Expander",
@@ -18,11 +34,23 @@ __all__ = [
     "Place",
     "Sending",
     "Signature",
+    "StampingVisitor",
+    "chain",
+    "chord",
+    "chunks",
+    "default_to",
     "derived_id",
     "ending_in",
+    "group",
     "has_join",
     "linked",
+    "maybe_signature",
+    "maybe_subtask",
     "options_of",
+    "plain",
     "signatures",
+    "subtask",
     "with_options",
+    "xmap",
+    "xstarmap",
 ]

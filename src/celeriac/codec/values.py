@@ -179,7 +179,7 @@ def _object(value: Mapping[Any, Any], room: int, markers: bool) -> dict[str, Any
         except NoFormError as exc:
             exc.under(f"[{key!r:.80}]")
             raise
-    if len(items) != len(value):
+    if len(items) != len(value.keys()):  # the length of a group's signature, a dict, is that of the group
         raise NoFormError("is a dict in which two keys become the same text", "such as 1 and '1'; rename one")
     return items
 

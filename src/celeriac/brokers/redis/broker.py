@@ -25,12 +25,16 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
     fence:<inc>      string  claims with a lower tag come too late: their replies were given up
     bell:<inc>       zset    wakes that incarnation's waiting claim
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
+    cancelled:handed set     of these, ids whose messages are handed out all the same
+    handed           string  '1' while there are such: a claim need not look for them otherwise
     stamp            string  how often something was cancelled
     queues           set     queues that were ever used
     gates            hash    key of a limit -> what is allowed, what is held, GCRA's arrival time, queues (gates.lua)
     gated            string  '1' while there are gates: a claim need not look for them otherwise
     gates:swept      string  up to where the last reaping has looked for gates that nobody needs
     unique:<key>     string  {id, queue, only until its start, until}: the message that holds the key, if it is live
+
+Where results live on the same server, the end of a delivery also changes joins and records (results/redis/store.py).
 
 And for all: the channel `news` (`stamp nonce holders`, after each cancellation), lists `heard:<nonce>` (who has heard
 it), and `queues` again, without a space, for who wants to know them all.
@@ -453,7 +457,7 @@ class RedisBroker:
         for each in cancellations:
             then = each.result
             result = ("", b"", "") if then is None else (then.state, then.payload, millis(then.expires_at))
-            args += (each.id, "1" if each.terminate else "0", each.signal, *result)
+            args += (each.id, "1" if each.terminate else "0", each.signal, *result, "1" if each.hand_out else "0")
         removed: set[int] = set()
         holders: set[str] = set()
         for space, _ in self._spaces():

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
+from celeriac.brokers.redis.following import Following
 from celeriac.brokers.redis.layout import FOREIGN, PLAIN, millis, pack, unpack, unpack_special
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, LeaseLostError
@@ -39,6 +40,7 @@ _log = logging.getLogger("celeriac.worker")
 _script: Final = partial(load, f"{__package__}.lua")
 _CLAIM: Final = _script("claim")
 _SETTLE: Final = _script("settle")
+_SETTLE_WORKFLOW: Final = _script("settle_workflow")
 _IMPORT: Final = _script("import")
 
 _LOOK_AGAIN_S: Final = 2.5
@@ -48,7 +50,8 @@ _RELISTEN_S: Final = 0.5
 _MOST_BYTES: Final = 4 << 20
 """Of one claim, so that a script stays short; one message more than that still comes."""
 _MOST_SETTLED: Final = 250
-"""Of one script: with a result each, they keep the server from everybody else for about 2 ms."""
+"""Of one script: with a result each, they keep the server from everybody else for about 2 ms. What follows of them
+counts as well; what follows one of them is never cut."""
 _FOREIGN: Final = FOREIGN[0]
 _INVALIDATED: Final = b"__redis__:invalidate"
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -383,8 +386,11 @@ class RedisConsumer:
             lane.lost.pop(0)
         due_ms = reply[1]
         lane.due_s = None if due_ms < 0 else due_ms / 1000.0
-        if reply[2] > self._stamp:
-            self._stamp = reply[2]
+        stamp = reply[2]
+        if stamp < 0:
+            self._stamp = max(self._stamp + 1, -1 - stamp)
+        elif stamp > self._stamp:
+            self._stamp = stamp
         if len(reply) == 3:
             return []
         base = lane.space.base("")
@@ -440,6 +446,8 @@ class RedisConsumer:
             args += (number, old_id, tag, message.id, millis(message.not_before), pack(message, now))
         keys = [lane.space.base(name) for name in names]
         answers = await self._desk(lane.space).run(_IMPORT, keys, args, "claim from")
+        if b"2" in answers:
+            self._stamp += 1
         return [
             Delivery(
                 tag=tag,
@@ -452,7 +460,7 @@ class RedisConsumer:
                 enqueued_at=now,
             )
             for (message, tag, count), answer in zip(read, answers, strict=True)
-            if answer == ord("1")
+            if answer != ord("0")
         ]
 
     # -- settling ---------------------------------------------------------------------------------------------------
@@ -477,8 +485,22 @@ class RedisConsumer:
 
     async def _settle(self, records: list[tuple[str, Any]]) -> list[Settled]:
         answers: list[Settled] = []
-        for start in range(0, len(records), _MOST_SETTLED):
-            answers += await self._settle_piece(records[start : start + _MOST_SETTLED])
+        piece: list[tuple[str, Any]] = []
+        weight = 0
+        for record in records:
+            its = 1
+            if record[0] in "DB":
+                what = record[1]
+                its += len(what.successors)
+                if (flow := what.workflow) is not None:
+                    its += len(flow.results) + len(flow.joins) + len(flow.records) + len(flow.closed)
+            if piece and weight + its > _MOST_SETTLED:
+                answers += await self._settle_piece(piece)
+                piece, weight = [], 0
+            piece.append(record)
+            weight += its
+        if piece:
+            answers += await self._settle_piece(piece)
         return answers
 
     async def _settle_piece(self, records: list[tuple[str, Any]]) -> list[Settled]:
@@ -500,6 +522,8 @@ class RedisConsumer:
     async def _settle_in(self, space: Space, groups: list[tuple[str, list[tuple[str, Any]]]]) -> bytes:
         numbers = {queue: number for number, (queue, _) in enumerate(groups, 1)}
         args: list[Any] = [*space.head(), self._incarnation, len(groups)]
+        following = Following(partial(self._successor, numbers=numbers), self._layout.joins)
+        at = 0
         for _, records in groups:
             deliveries = [what if kind in "RS" else what.delivery for kind, what in records]
             tags = {each.tag for each in deliveries}
@@ -507,9 +531,9 @@ class RedisConsumer:
             args += [each.id for each in deliveries]
             if len(tags) > 1:
                 args += [each.tag for each in deliveries]
-            for kind, what in records:
+            for at, (kind, what) in enumerate(records, at + 1):  # noqa: B020 - counts on
                 if kind in "RS":
-                    args.append(f"{kind} - - 0")
+                    args.append(f"{kind} - -")
                     continue
                 result = what.result
                 # Whole seconds, so that most records of a batch begin with the same words, which are read once.
@@ -522,33 +546,42 @@ class RedisConsumer:
                     message = what.message
                     if self._layout.is_cluster and message.queue != what.delivery.queue:
                         await self._send_ahead(space, what.delivery, [message])
-                        args += (f"D {about} 0", *then)
+                        args += (f"D {about}", *then)
                         continue
                     if message.queue != what.delivery.queue and self._is_for_celery(message):
                         # Nobody of ours may serve that queue. Within its own queue it stays in the store, where an ETA
                         # costs no worker anything: this one serves it.
-                        args += (f"D {about} 1", *then, *self._successor(message, numbers))
+                        args += (f"D {about}", *then)
+                        following.send(at, (message,))
                         continue
                     number = numbers.setdefault(message.queue, len(numbers) + 1)
                     args += (
-                        f"L {about} 0",
+                        f"L {about}",
                         *then,
                         number,
                         millis(message.not_before),
                         pack(message, self._clock.time()),
                     )
                     continue
-                successors = what.successors
-                if successors and self._layout.is_cluster:
-                    await self._send_ahead(space, what.delivery, successors)
-                    successors = ()
-                args += (f"{kind} {about} {len(successors)}", *then)
+                args += (f"{kind} {about}", *then)
                 if kind == "B":
                     args.append(_encode((what.reason, what.detail, what.delivery.deliveries)))
-                for message in successors:
-                    args += self._successor(message, numbers)
+                if self._layout.is_cluster:
+                    if what.successors:
+                        await self._send_ahead(space, what.delivery, what.successors)
+                    continue
+                if what.workflow is not None and self._layout.joins is not None:
+                    following.begin(at, what.workflow)
+                if what.successors:
+                    following.send(at, what.successors)
+                if what.workflow is not None and self._layout.joins is not None:
+                    following.end(at, what.workflow)
+        script = _SETTLE
+        if tail := following.args():
+            script = _SETTLE_WORKFLOW
+            args += tail
         keys = [space.base(queue) for queue in numbers]
-        reply: bytes = await self._desk(space).run(_SETTLE, keys, args, "settle in")
+        reply: bytes = await self._desk(space).run(script, keys, args, "settle in")
         return reply
 
     async def _send_ahead(self, space: Space, delivery: Delivery, messages: Sequence[Outgoing]) -> None:
@@ -561,7 +594,7 @@ class RedisConsumer:
     def _is_for_celery(self, message: Outgoing) -> bool:
         return self._foreign_list is not None and self._foreign_list(message) is not None
 
-    def _successor(self, message: Outgoing, numbers: dict[str, int]) -> tuple[Any, ...]:
+    def _successor(self, message: Outgoing, *, numbers: dict[str, int]) -> tuple[Any, ...]:
         if self._foreign_list is not None and (found := self._foreign_list(message)) is not None:
             return 0, found[0], "", "", found[1]
         number = numbers.setdefault(message.queue, len(numbers) + 1)
@@ -623,12 +656,13 @@ class RedisConsumer:
             packed = await line.call("read cancellations of", "HMGET", f"{space.prefix}cancelled", *ids)
             for task_id, order in zip(ids, packed, strict=True):
                 if order is not None:
-                    until, terminate, signal, *_ = msgspec.msgpack.decode(order, type=list[msgspec.Raw])
+                    until, terminate, signal, *_, handed = msgspec.msgpack.decode(order, type=list[msgspec.Raw])
                     if msgspec.msgpack.decode(until, type=float, strict=False) > now_ms:
                         found[task_id] = Cancellation(
                             id=task_id,
                             terminate=msgspec.msgpack.decode(terminate),
                             signal=msgspec.msgpack.decode(signal),
+                            hand_out=msgspec.msgpack.decode(handed) is True,
                         )
         return list(found.values())
 

@@ -9,6 +9,7 @@ import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import ConfigError
+from celeriac.storage.redis.joins import JoinKeys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,6 +151,7 @@ class Layout:
         self.key_prefix = key_prefix
         self.is_cluster = is_cluster
         self._results = "" if is_cluster else results
+        self.joins = JoinKeys(results, is_cluster=False) if self._results else None
         self._clock = clock
         self._whole = Space(self.root, self.root, self._results, clock)
         separator = options.get("sep", SEPARATOR)

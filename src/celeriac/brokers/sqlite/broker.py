@@ -229,27 +229,35 @@ class SqliteBroker:
     def cancel(self, cancellations: Sequence[Cancellation], /) -> Sequence[Cancelled]:
         now = self._clock.time()
 
-        def order(link: sqlite3.Connection) -> list[Cancelled]:
-            answers = []
+        def order(link: sqlite3.Connection) -> tuple[list[Cancelled], set[str]]:
+            answers, queues = [], set()
             for each in cancellations:
-                removed = link.execute(SQL["remove_waiting"], (each.id,)).fetchall()
-                open_gates(link, [key for _, key in removed if key is not None], now)  # it may have been the head
+                removed = [] if each.hand_out else link.execute(SQL["remove_waiting"], (each.id, now)).fetchall()
                 # marked even when it is gone: its producer may publish it again after an unknown outcome
                 until = max([now, *(row[0] for row in removed if row[0] is not None)]) + _MARK_KEPT_S
                 then = each.result
                 kept = (None, None, None) if then is None else (then.state, then.payload, then.expires_at)
-                link.execute(SQL["order_cancellation"], (each.id, int(each.terminate), each.signal, until, *kept))
+                mark = (each.id, int(each.terminate), each.signal, until, *kept, int(each.hand_out))
+                link.execute(SQL["order_cancellation"], mark)
+                keys = [key for _, key in removed if key is not None]  # it may have been the head of its line
                 if removed:
                     link.execute(SQL["store_revoked"], (each.id, now))
+                elif each.hand_out:
+                    for queue, key in link.execute(SQL["hand_out"], (each.id,)).fetchall():
+                        queues.add(queue)
+                        keys += [] if key is None else [key]
+                queues |= open_gates(link, keys, now)
                 answers.append(Cancelled.REMOVED if removed else Cancelled.MARKED)
-            return answers
+            return answers, queues
 
         if not cancellations:
             return []
-        answers = self._database.run("cancel in", transaction(order))
+        answers, queues = self._database.run("cancel in", transaction(order))
         room = self._room or self._open_room()
         room.bump()  # after the commit: who sees the new stamp finds the order
         room.ring_results()
+        if queues:
+            room.ring(mask_of(queues), 1 + len(cancellations) // 64)
         return answers
 
     def dead_letters(

@@ -95,7 +95,7 @@ class SqliteConsumer:
 
     @property
     def cancel_stamp(self) -> int:
-        return self._room.stamp
+        return self._room.stamp + self._ledger.marked_claims
 
     async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
         self._check_open()

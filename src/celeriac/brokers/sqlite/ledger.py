@@ -14,6 +14,7 @@ from celeriac.brokers.sqlite.rows import (
     CLAIM_MASK,
     SQL,
     deliveries_of,
+    facts_of,
     in_order,
     results_of,
     row_of,
@@ -21,15 +22,24 @@ from celeriac.brokers.sqlite.rows import (
     to_json,
 )
 from celeriac.clock import boot_id
-from celeriac.errors import LeaseLostError
+from celeriac.errors import BrokerError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Release, Settled
 from celeriac.model.states import is_final
 from celeriac.storage.sqlite import faults, mask_of, processes, transaction
+from celeriac.storage.sqlite.joins import (
+    JOINS,
+    Arrivals,
+    close_joins,
+    joins_among,
+    open_joins,
+    prepare_arrivals,
+    save_records,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from celeriac.model import Incarnation, Outcome, Outgoing, StoredResult, TaskId
+    from celeriac.model import Arrival, Incarnation, Outcome, Outgoing, StoredResult, TaskId, Workflow
     from celeriac.storage.sqlite import Database, WakeRoom
 
 T = TypeVar("T")
@@ -78,6 +88,10 @@ class Ledger:
         """What a claim took and its caller has not received yet."""
         self.next_due: float | None = None
         """Wall-clock time at which the first delayed message is due or a limit lets one go, as of the last claim."""
+        self.marked_claims = 0
+        """Counts the claims that brought something cancelled, so that whoever asks `cancelled` asks again."""
+        self._arrives: sqlite3.Connection | None = None
+        """The connection that knows the views for arrivals."""
         self._has_lines = False
         """Limited messages wait to be looked at, as of the last look."""
         row = (
@@ -180,11 +194,14 @@ class Ledger:
     def _read(self, claim: int, queues: Sequence[str], *, in_line: bool) -> list[Delivery]:
         key = (self._handle, claim)
         try:
-            facts, content, self.next_due, is_alive = self._run(
+            facts, content, self.next_due, is_alive, is_marked = self._run(
                 "read from", lambda link: link.execute(SQL["read"], key).fetchone()
             )
         except sqlite3.DataError:  # together they are more than one value may hold
+            self.marked_claims += 1
             return self._read_rows(claim, queues)
+        if is_marked:
+            self.marked_claims += 1
         if facts is None:
             if not is_alive:
                 raise self._lost()
@@ -230,21 +247,48 @@ class Ledger:
         if not outcomes:
             return []
         now = self._database.clock.time()
-        limited: list[Outgoing] = []
-        parameters = None
         if all(type(outcome) is Done and outcome.delivery.limit_key is None for outcome in outcomes):
-            parameters = self._parameters(outcomes, now, limited)
-        if parameters is not None and not limited:
-            try:
-                self._run("settle in", lambda link: link.execute(SQL["settle"], parameters))
-            except sqlite3.IntegrityError:
-                pass  # not all of it is ours any more: see one by one
-            else:
-                self._after(outcomes)
-                return [Settled.OK] * len(outcomes)
+            change = _Change(self._handle, outcomes, now)
+            if not change.is_special:
+                try:
+                    self._write(change)
+                except sqlite3.IntegrityError:
+                    pass  # not all of it is ours any more: see one by one
+                else:
+                    self._after(outcomes, self._released(change.arrivals) if change.arrivals else ())
+                    return [Settled.OK] * len(outcomes)
         answers, kept, opened = self._run("settle in", transaction(lambda link: self._settle_each(link, outcomes, now)))
         self._after(kept, opened)
         return answers
+
+    def _write(self, change: _Change) -> None:
+        """A settlement in one statement."""
+        if change.arrivals is None:
+            self._run("settle in", lambda link: link.execute(SQL["settle"], change.parameters))
+            return
+        parameters = (*change.parameters, *_parameters_of(change.arrivals, change.now)[1:])
+
+        def write(link: sqlite3.Connection) -> None:
+            self._learn_arrivals(link)
+            link.execute(SQL["settle_arriving"], parameters)
+
+        self._run("settle in", write)
+
+    def _learn_arrivals(self, link: sqlite3.Connection) -> None:
+        if self._arrives is not link:
+            prepare_arrivals(link)
+            link.execute(SQL["settlement_arriving"])
+            link.execute(SQL["settle_arriving_trigger"])
+            self._arrives = link
+
+    def _released(self, arrivals: Arrivals) -> list[str]:
+        """After a settlement: the queues of what was released, as far as one can tell."""
+        joins = arrivals.releases
+        try:
+            released = self._run("look into", lambda link: joins_among(link, "released", joins))
+        except (Locked, BrokerError):  # it is settled, so this must not fail
+            released = set(joins)
+        return [joins[join].queue for join in released]
 
     def _settle_each(
         self, link: sqlite3.Connection, outcomes: Sequence[Outcome], now: float
@@ -277,41 +321,26 @@ class Ledger:
             elif isinstance(outcome, Later) and not _drop_if_cancelled(link, seq, outcome.delivery.id, now):
                 row = row_of(outcome.message, now)
                 limit = outcome.message.limit
-                link.execute(SQL["later"], (seq, *row[1:7], *row[8:], None if limit is None else limit.key))
+                link.execute(SQL["later"], (seq, *row[1:7], *row[8:], None if limit is None else limit.key, now))
                 if limit is not None or key is not None:
                     keys[put_later(link, outcome.message, key or "", now)] = None
+        opened: set[str] = set()
         if kept:
-            limited: list[Outgoing] = []
-            link.execute(SQL["settle"], self._parameters(kept, now, limited))
-            if limited:
-                insert_special(link, [(message, row_of(message, now)) for message in limited], now)
-                link.executemany(SQL["store_revoked"], [(message.id, now) for message in limited])
-        return answers, kept, open_gates(link, keys, now) if keys else set()
-
-    def _parameters(self, outcomes: Sequence[Outcome], now: float, limited: list[Outgoing]) -> tuple[object, ...]:
-        """For the statement `settle`: what is acknowledged, and the results and successors of all outcomes.
-
-        Where some of the successors are limited, it cannot publish them, and they go into `limited`.
-        """
-        tags: list[int | str] = []
-        results: list[StoredResult] = []
-        successors: list[Outgoing] = []
-        for outcome in outcomes:
-            if type(outcome) is Release:
-                continue
-            if outcome.result is not None:  # type: ignore[union-attr]
-                results.append(outcome.result)  # type: ignore[union-attr]
-            if type(outcome) is Later:
-                continue
-            if type(outcome) is Done:
-                tags.append(outcome.delivery.tag)
-            successors += outcome.successors  # type: ignore[union-attr]
-        if successors and any(message.limit is not None for message in successors):
-            limited += successors  # all of them, so that they keep their order
-            successors = []
-        facts, payloads = results_of(results) if results else ("[]", b"")
-        following, contents = successors_of(successors, now) if successors else ("[]", b"")
-        return self._handle, now, len(tags), to_json(tags), facts, payloads, following, contents
+            change = _Change(self._handle, kept, now)
+            link.execute(SQL["settle"], change.parameters)
+            if change.limited:
+                _publish_limited(link, change.limited, now)
+            for workflow in change.workflows:
+                save_records(link, workflow.records)
+                open_joins(link, workflow.joins, now)
+            if change.arrivals is not None:
+                self._learn_arrivals(link)
+                opened = _arrive(link, change.arrivals, now)
+            for workflow in change.workflows:
+                close_joins(link, workflow.closed, now)
+        if keys:
+            opened |= open_gates(link, keys, now)
+        return answers, kept, opened
 
     def _after(self, outcomes: Sequence[Outcome], opened: Collection[str] = ()) -> None:
         """Wake whom it concerns, after the commit."""
@@ -324,8 +353,11 @@ class Ledger:
                 continue
             if isinstance(outcome, Later):
                 queues.append(outcome.message.queue)
-            elif outcome.successors:
-                queues += [message.queue for message in outcome.successors]
+            else:
+                if outcome.successors:
+                    queues += [message.queue for message in outcome.successors]
+                if outcome.workflow is not None and not has_final:
+                    has_final = any(is_final(result.state) for result in outcome.workflow.results)
             if outcome.result is not None and not has_final:
                 has_final = is_final(outcome.result.state)
         if has_final:
@@ -348,7 +380,10 @@ class Ledger:
         """As `Consumer.cancelled`."""
         parameters = (to_json(list(ids)), self._database.clock.time())
         rows = self._run("look at", lambda link: link.execute(SQL["cancelled"], parameters).fetchall())
-        return [Cancellation(id=task_id, terminate=bool(terminate), signal=name) for task_id, terminate, name in rows]
+        return [
+            Cancellation(id=task_id, terminate=bool(terminate), signal=name, hand_out=bool(hand_out))
+            for task_id, terminate, name, hand_out in rows
+        ]
 
     def beat(self) -> None:
         """As `Consumer.beat`."""
@@ -407,6 +442,90 @@ class Ledger:
         link, self._link = self._link, None
         if link is not None:
             self._database.discard(link)
+
+
+class _Change:
+    """What outcomes change, in the form that the triggers take."""
+
+    __slots__ = ("arrivals", "is_special", "limited", "now", "parameters", "workflows")
+
+    def __init__(self, handle: int, outcomes: Sequence[Outcome], now: float) -> None:
+        tags: list[int | str] = []
+        results: list[StoredResult] = []
+        successors: list[Outgoing] = []
+        arrivals: list[Arrival] = []
+        self.now = now
+        self.workflows: list[Workflow] = []
+        """Those with more than results and arrivals."""
+        self.limited: list[Outgoing] = []
+        """The successors, when some of them are limited: no trigger can publish those."""
+        self.arrivals: Arrivals | None = None
+        for outcome in outcomes:
+            if type(outcome) is Release:
+                continue
+            if outcome.result is not None:  # type: ignore[union-attr]
+                results.append(outcome.result)  # type: ignore[union-attr]
+            if type(outcome) is Later:
+                continue
+            if type(outcome) is Done:
+                tags.append(outcome.delivery.tag)
+            successors += outcome.successors  # type: ignore[union-attr]
+            workflow = outcome.workflow  # type: ignore[union-attr]
+            if workflow is not None:
+                results += workflow.results
+                arrivals += workflow.arrivals
+                if workflow.records or workflow.joins or workflow.closed:
+                    self.workflows.append(workflow)
+        if successors and any(message.limit is not None for message in successors):
+            self.limited = successors  # all of them, so that they keep their order
+            successors = []
+        if arrivals:
+            self.arrivals = Arrivals(arrivals)
+        self.is_special = bool(
+            self.workflows
+            or self.limited
+            or (arrivals and any(message.limit is not None for message in self.arrivals.releases.values()))  # type: ignore[union-attr]
+        )
+        """Takes more than one statement."""
+        facts, payloads = results_of(results) if results else ("[]", b"")
+        following, contents = successors_of(successors, now) if successors else ("[]", b"")
+        self.parameters: tuple[object, ...] = (
+            handle,
+            now,
+            len(tags),
+            to_json(tags),
+            facts,
+            payloads,
+            following,
+            contents,
+        )
+
+
+def _parameters_of(arrivals: Arrivals, now: float) -> tuple[object, ...]:
+    """For the statement `arrive`, with the releases that no limit holds back."""
+    joins = [join for join, message in arrivals.releases.items() if message.limit is None]
+    facts, contents = facts_of([arrivals.releases[join] for join in joins], now)
+    for join, release in zip(joins, facts, strict=True):
+        arrivals.joins[join][2:] = release
+    return arrivals.parameters(now, contents)
+
+
+def _arrive(link: sqlite3.Connection, arrivals: Arrivals, now: float) -> set[str]:
+    """Let members arrive, and publish what that releases, limited messages too; returns their queues."""
+    link.execute(JOINS["arrive"], _parameters_of(arrivals, now))
+    queues = {arrivals.releases[join].queue for join in joins_among(link, "released", arrivals.releases)}
+    limited = [join for join, message in arrivals.releases.items() if message.limit is not None]
+    if limited:
+        complete = joins_among(link, "unreleased", limited)
+        _publish_limited(link, [arrivals.releases[join] for join in limited if join in complete], now)
+        link.executemany(JOINS["release"], [(join,) for join in complete])
+        queues |= {arrivals.releases[join].queue for join in complete}
+    return queues
+
+
+def _publish_limited(link: sqlite3.Connection, messages: Sequence[Outgoing], now: float) -> None:
+    insert_special(link, [(message, row_of(message, now)) for message in messages], now)
+    link.executemany(SQL["store_revoked"], [(message.id, now) for message in messages])
 
 
 def _drop_if_cancelled(link: sqlite3.Connection, seq: int, task_id: TaskId | str, now: float) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.model import Delivery
-from celeriac.storage.sqlite.rules import MAY_FOLLOW
+from celeriac.storage.sqlite.rules import MAY_FOLLOW, its_state, may_come
 from celeriac.storage.sqlite.statements import load
 
 if TYPE_CHECKING:
@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 
     from celeriac.model import Outgoing, StoredResult
 
+_FOLLOWING = "json_extract(value, '$[0]')"
+
 SQL: Final = load(
     __package__ or "",
     "statements.sql",
     may_follow=MAY_FOLLOW.replace("/*now*/", "NEW.now"),
     may_follow_at=MAY_FOLLOW.replace("/*now*/", "?2"),
+    may_come=may_come("?1", "?8"),
+    may_come_unique=may_come("?2", "?3"),
+    may_come_following=may_come(_FOLLOWING, "NEW.now"),
+    its_state=its_state("?5", "?1", "?8"),
+    its_state_following=its_state("json_extract(value, '$[4]')", _FOLLOWING, "NEW.now"),
+    its_state_later=its_state("?5", "message.id", "?11"),
 )
 
 CLAIM_BITS: Final = 20
@@ -107,7 +115,13 @@ def results_of(results: Iterable[StoredResult]) -> tuple[str, bytes]:
 
 def successors_of(messages: Iterable[Outgoing], now: float) -> tuple[str, bytes]:
     """Messages as the trigger takes them: facts with offsets, and all headers and bodies end to end."""
-    facts = []
+    facts, contents = facts_of(messages, now)
+    return to_json(facts), contents
+
+
+def facts_of(messages: Iterable[Outgoing], now: float) -> tuple[list[tuple[Any, ...]], bytes]:
+    """The same as values."""
+    facts: list[tuple[Any, ...]] = []
     contents: list[bytes] = []
     offset = 1
     for message in messages:
@@ -116,4 +130,4 @@ def successors_of(messages: Iterable[Outgoing], now: float) -> tuple[str, bytes]
         facts.append((*row[:7], offset, len(headers), len(body)))
         contents += (headers, body)
         offset += len(headers) + len(body)
-    return to_json(facts), b"".join(contents)
+    return facts, b"".join(contents)

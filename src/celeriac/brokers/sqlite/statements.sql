@@ -3,10 +3,8 @@
 -- name: insert
 -- A message comes in, unless its id is live, dead, finished or cancelled.
 INSERT INTO message (id, task, queue, priority, state, not_before, expires_at, enqueued_at, headers, body)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
-WHERE NOT EXISTS (SELECT 1 FROM cancellation WHERE id = ?1 AND until > ?8)
-  AND NOT EXISTS (SELECT 1 FROM result WHERE id = ?1 AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-                  AND (expires_at IS NULL OR expires_at > ?8))
+SELECT ?1, ?2, ?3, ?4, /*its_state*/, ?6, ?7, ?8, ?9, ?10
+WHERE /*may_come*/
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_fresh
@@ -18,10 +16,8 @@ ON CONFLICT (id) DO NOTHING;
 -- name: insert_limited
 -- A limited one never has state 0: it waits in line.
 INSERT INTO message (id, task, queue, priority, state, not_before, expires_at, enqueued_at, headers, body, limit_key)
-SELECT ?1, ?2, ?3, ?4, iif(?5 = 0 AND ?11 IS NOT NULL, 4, ?5), ?6, ?7, ?8, ?9, ?10, ?11
-WHERE NOT EXISTS (SELECT 1 FROM cancellation WHERE id = ?1 AND until > ?8)
-  AND NOT EXISTS (SELECT 1 FROM result WHERE id = ?1 AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-                  AND (expires_at IS NULL OR expires_at > ?8))
+SELECT ?1, ?2, ?3, ?4, iif(?11 IS NOT NULL AND /*its_state*/ = 0, 4, /*its_state*/), ?6, ?7, ?8, ?9, ?10, ?11
+WHERE /*may_come*/
 ON CONFLICT (id) DO NOTHING;
 
 -- name: unique_holder
@@ -29,9 +25,7 @@ ON CONFLICT (id) DO NOTHING;
 SELECT u.id FROM unique_key u CROSS JOIN message m ON m.id = u.id
 WHERE u.key = ?1 AND u.id <> ?2 AND u.until > ?3 AND NOT (u.starts AND m.state = 2)
   AND NOT EXISTS (SELECT 1 FROM message WHERE id = ?2)
-  AND NOT EXISTS (SELECT 1 FROM cancellation WHERE id = ?2 AND until > ?3)
-  AND NOT EXISTS (SELECT 1 FROM result WHERE id = ?2 AND state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-                  AND (expires_at IS NULL OR expires_at > ?3));
+  AND /*may_come_unique*/;
 
 -- name: take_unique
 INSERT INTO unique_key (key, id, until, starts) VALUES (?1, ?2, ?3, ?4)
@@ -166,12 +160,15 @@ INSERT INTO claiming VALUES (?1, ?2, ?3, ?4, ?5);
 -- name: read
 -- One claim as two values: the facts as JSON, all bytes end to end. Two steps of SQLite instead of one for each row,
 -- because the driver gives up the interpreter lock around each step. Bytes need not be text, JSON or anything else. Then:
--- when to look again, and whether the incarnation still lives.
+-- when to look again, whether the incarnation still lives, and whether some of it is marked.
 SELECT '[' || group_concat(json_array(seq, id, queue, priority, deliveries, enqueued_at,
                                       length(headers), length(body))) || ']',
        CAST(group_concat(headers || body, '') AS BLOB),
        (SELECT min(not_before) FROM message WHERE state = 1),
-       EXISTS (SELECT 1 FROM incarnation WHERE handle = ?1)
+       EXISTS (SELECT 1 FROM incarnation WHERE handle = ?1),
+       CASE WHEN EXISTS (SELECT 1 FROM cancellation WHERE hand_out = 1) THEN EXISTS (
+           SELECT 1 FROM message m CROSS JOIN cancellation c ON c.id = m.id AND c.hand_out = 1
+           WHERE m.state = 2 AND m.owner = ?1 AND m.claim = ?2) END
 FROM (SELECT * FROM message WHERE state = 2 AND owner = ?1 AND claim = ?2);
 
 -- name: read_rows
@@ -207,37 +204,52 @@ BEGIN
     /*may_follow*/;
     INSERT INTO message (id, task, queue, priority, state, not_before, expires_at, enqueued_at, headers, body)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-           json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+           json_extract(value, '$[3]'), /*its_state_following*/, json_extract(value, '$[5]'),
            json_extract(value, '$[6]'), NEW.now,
            substr(NEW.contents, json_extract(value, '$[7]'), json_extract(value, '$[8]')),
            substr(NEW.contents, json_extract(value, '$[7]') + json_extract(value, '$[8]'), json_extract(value, '$[9]'))
     FROM json_each(NEW.successors)
-    WHERE NOT EXISTS (SELECT 1 FROM cancellation c WHERE c.id = json_extract(value, '$[0]') AND c.until > NEW.now)
-      AND NOT EXISTS (SELECT 1 FROM result r WHERE r.id = json_extract(value, '$[0]')
-                      AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-                      AND (r.expires_at IS NULL OR r.expires_at > NEW.now))
+    WHERE /*may_come_following*/
     ON CONFLICT (id) DO NOTHING;
     INSERT INTO result (id, state, expires_at, payload)
     SELECT c.id, c.state, c.expires_at, c.payload
     FROM json_each(NEW.successors) s CROSS JOIN cancellation c ON c.id = json_extract(s.value, '$[0]')
-    WHERE c.until > NEW.now AND c.state IS NOT NULL AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = c.id)
+    WHERE c.until > NEW.now AND c.hand_out = 0 AND c.state IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = c.id)
     /*may_follow*/;
 END;
 
 -- name: settle
 INSERT INTO settlement VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8);
 
+-- name: settlement_arriving
+-- The same, and then what it lets arrive: see `arriving`.
+CREATE TEMP VIEW IF NOT EXISTS settlement_arriving AS SELECT NULL AS owner, NULL AS now, NULL AS expected, NULL AS tags,
+    NULL AS results, NULL AS payloads, NULL AS successors, NULL AS contents,
+    NULL AS joins, NULL AS members, NULL AS tokens, NULL AS releases;
+
+-- name: settle_arriving_trigger
+CREATE TEMP TRIGGER IF NOT EXISTS settle_arriving INSTEAD OF INSERT ON settlement_arriving
+BEGIN
+    INSERT INTO settlement
+    VALUES (NEW.owner, NEW.now, NEW.expected, NEW.tags, NEW.results, NEW.payloads, NEW.successors, NEW.contents);
+    INSERT INTO arriving VALUES (NEW.now, NEW.joins, NEW.members, NEW.tokens, NEW.releases);
+END;
+
+-- name: settle_arriving
+INSERT INTO settlement_arriving VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12);
+
 -- name: later
 -- To the end of its queue, under a new number: the old one is part of a tag that must not come back to life.
 UPDATE message SET seq = (SELECT max(seq) + 1 FROM message), task = ?2, queue = ?3, priority = ?4,
-    state = iif(?5 = 0 AND coalesce(?10, limit_key) IS NOT NULL, 4, ?5),
+    state = iif(coalesce(?10, limit_key) IS NOT NULL AND /*its_state_later*/ = 0, 4, /*its_state_later*/),
     not_before = ?6, expires_at = ?7, headers = ?8, body = ?9, deliveries = 0, owner = NULL, claim = NULL,
     limit_key = coalesce(?10, limit_key)
 WHERE seq = ?1;
 
 -- name: drop_if_cancelled
 DELETE FROM message
-WHERE seq = ?1 AND EXISTS (SELECT 1 FROM cancellation c WHERE c.id = message.id AND c.until > ?2);
+WHERE seq = ?1 AND EXISTS (SELECT 1 FROM cancellation c WHERE c.id = message.id AND c.until > ?2 AND c.hand_out = 0);
 
 -- name: release
 UPDATE message SET state = iif(limit_key IS NULL, 0, 4), owner = NULL, claim = NULL, deliveries = deliveries - ?2
@@ -274,14 +286,16 @@ SELECT handle, lease_s, expires, boot, pid_space, pid, pid_start, guardian, guar
 -- name: forget_cancelled
 -- What comes back and was cancelled meanwhile must not start again.
 DELETE FROM message
-WHERE state = 2 AND owner = ?1 AND EXISTS (SELECT 1 FROM cancellation c WHERE c.id = message.id AND c.until > ?2)
+WHERE state = 2 AND owner = ?1
+  AND EXISTS (SELECT 1 FROM cancellation c WHERE c.id = message.id AND c.until > ?2 AND c.hand_out = 0)
 RETURNING id;
 
 -- name: store_revoked
 -- After a message was dropped because it is cancelled: the result that came with the order.
 INSERT INTO result (id, state, expires_at, payload)
 SELECT id, state, expires_at, payload FROM cancellation
-WHERE id = ?1 AND until > ?2 AND state IS NOT NULL AND NOT EXISTS (SELECT 1 FROM message WHERE id = ?1)
+WHERE id = ?1 AND until > ?2 AND hand_out = 0 AND state IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM message WHERE id = ?1)
 /*may_follow_at*/;
 
 -- name: give_back
@@ -299,20 +313,28 @@ WHERE id IN (SELECT value FROM json_each(?4)) AND state = 2
   AND EXISTS (SELECT 1 FROM incarnation WHERE handle = ?1);
 
 -- name: cancelled
-SELECT id, terminate, signal FROM cancellation
+SELECT id, terminate, signal, hand_out FROM cancellation
 WHERE id IN (SELECT value FROM json_each(?1)) AND until > ?2;
 
 -- name: order_cancellation
--- An order to stop it is not taken back by one not to start it.
-INSERT INTO cancellation (id, terminate, signal, until, state, payload, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+-- An order to stop it is not taken back by one not to start it, nor one to hand it out by one to drop it.
+INSERT INTO cancellation (id, terminate, signal, until, state, payload, expires_at, hand_out)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
 ON CONFLICT (id) DO UPDATE SET until = max(until, excluded.until),
-    terminate = max(terminate, excluded.terminate),
+    terminate = max(terminate, excluded.terminate), hand_out = max(hand_out, excluded.hand_out),
     expires_at = iif(excluded.state IS NULL, expires_at, excluded.expires_at),
     state = coalesce(excluded.state, state), payload = coalesce(excluded.payload, payload),
     signal = CASE WHEN terminate > excluded.terminate THEN signal ELSE excluded.signal END;
 
 -- name: remove_waiting
-DELETE FROM message WHERE id = ?1 AND state IN (0, 1, 4) RETURNING not_before, limit_key;
+DELETE FROM message WHERE id = ?1 AND state IN (0, 1, 4)
+  AND NOT EXISTS (SELECT 1 FROM cancellation c WHERE c.id = ?1 AND c.until > ?2 AND c.hand_out = 1)
+RETURNING not_before, limit_key;
+
+-- name: hand_out
+-- What is marked does not wait for its time.
+UPDATE message SET state = iif(limit_key IS NULL, 0, 4), not_before = NULL WHERE id = ?1 AND state = 1
+RETURNING queue, limit_key;
 
 -- name: expire_cancellations
 DELETE FROM cancellation WHERE id IN (SELECT id FROM cancellation WHERE until <= ?1 LIMIT ?2);

@@ -17,6 +17,7 @@ from redis import exceptions
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, BrokerUnavailableError, CeleriacError
 from celeriac.results.redis.ear import Ear
+from celeriac.results.redis.gatherer import Gatherer
 from celeriac.storage import forks
 from celeriac.storage.redis import faults
 
@@ -148,8 +149,8 @@ class Listener:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=2 * self._deployment.timeout_s)
 
-    def _leave(self, waiter: Waiter) -> None:
-        for task_id in waiter.ids:
+    def _leave(self, waiter: Waiter, ids: Iterable[TaskId] | None = None) -> None:
+        for task_id in waiter.ids if ids is None else ids:
             key = self._prefix + task_id.encode()
             waiters = self._waiting.get(key)
             if waiters is not None:
@@ -340,11 +341,14 @@ class Listener:
             for key, result in final.items():
                 for waiter in self._waiting.get(key, ()):
                     ended.setdefault(waiter, {})[result.id] = result
-            for waiter in ended:
-                self._leave(waiter)
+            for waiter, found in ended.items():
+                self._leave(waiter, found if isinstance(waiter, Gatherer) else None)
         for waiter, found in ended.items():
-            waiter.found = found
-            waiter.tell()
+            if isinstance(waiter, Gatherer):
+                waiter.take(found)
+            else:
+                waiter.found = found
+                waiter.tell()
 
     def _translated(self, exc: Exception) -> BrokerError:
         return faults.translate(exc, "wait for results of", self._deployment.url, self._deployment.timeout_s)

@@ -3,7 +3,8 @@
     <prefix>celery-task-meta-<id>   string   the result meta, with the expiry as its time to live
     the channel of the same name             the same bytes, published in the step that writes them
 
-The server forgets what has expired, so `expire` finds nothing to do and `expires_at` is not read back.
+Joins and records are beside them (joins.py). The server forgets what has expired, so `expire` finds nothing to do and
+`expires_at` is not read back.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import CodecError
 from celeriac.model import StoredResult
 from celeriac.model.states import FAILURE, is_final
+from celeriac.results.redis.gatherer import Gatherer
+from celeriac.results.redis.joins import Joins
 from celeriac.results.redis.listener import Listener
 from celeriac.results.waiter import Waiter
 from celeriac.storage.redis import Deployment, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 
-    from celeriac.model import TaskId
+    from celeriac.model import Arrival, Join, Record, TaskId
 
 _PUT: Final = load(__package__ or "", "put")
 _MOST: Final = 500
@@ -69,6 +73,7 @@ class RedisResultStore:
         self._deployment = Deployment(url, timeout_s=timeout_s, options=options)
         self._prefix = prefix
         self._read_state = read_state
+        self._joins = Joins(self._deployment, prefix)
         self._listener = Listener(self._deployment, self._prefix, self._final, self._values)
 
     @property
@@ -101,9 +106,7 @@ class RedisResultStore:
             return self._read(ids, self._final)
         waiter = Waiter(ids)
         try:
-            self._listener.open()
-            while not self._listener.add(waiter):
-                self._listener.open()
+            self._introduce(waiter)
             waiter.wait(timeout_s)
         finally:
             self._listener.remove(waiter)
@@ -128,6 +131,39 @@ class RedisResultStore:
             return waiter.found
         return await asyncio.to_thread(self._read, ids, self._final)
 
+    def gather(self, ids: Sequence[TaskId], /, *, timeout_s: float) -> Iterator[StoredResult]:
+        """As `ResultStore.gather`: reads a piece of them, and subscribes to what is missing there, once."""
+        deadline = SYSTEM_CLOCK.monotonic() + timeout_s
+        for piece in _cut(ids, _MOST):
+            found = self._read(piece, self._final)
+            missing = [task_id for task_id in piece if task_id not in found]
+            if not missing:
+                yield from (found[task_id] for task_id in piece)
+            elif not (yield from self._gather_piece(piece, found, Gatherer(missing), deadline)):
+                return
+
+    def _gather_piece(
+        self, piece: Sequence[TaskId], found: Mapping[TaskId, StoredResult], gatherer: Gatherer, deadline: float
+    ) -> Generator[StoredResult, None, bool]:
+        is_listening = False
+        try:
+            for task_id in piece:
+                result = found.get(task_id)
+                if result is None:
+                    left_s = deadline - SYSTEM_CLOCK.monotonic()
+                    if left_s <= 0:
+                        return False
+                    if not is_listening:
+                        self._introduce(gatherer)
+                        is_listening = True
+                    result = gatherer.wait_for(task_id, left_s)
+                    if result is None and (result := self._read([task_id], self._final).get(task_id)) is None:
+                        return False
+                yield result
+            return True
+        finally:
+            self._listener.remove(gatherer)
+
     def forget(self, ids: Sequence[TaskId], /) -> None:
         for keys in self._pieces(ids):
             self._deployment.call("delete results of", "UNLINK", *keys)
@@ -139,7 +175,47 @@ class RedisResultStore:
         self._listener.stop()
         self._deployment.close()
 
+    # -- workflows ---------------------------------------------------------------------------------------------------
+
+    def open_joins(self, joins: Sequence[Join], /) -> None:
+        self._joins.open(joins)
+
+    async def aopen_joins(self, joins: Sequence[Join], /) -> None:
+        await asyncio.to_thread(self._joins.open, joins)
+
+    def arrive(self, arrivals: Sequence[Arrival], /) -> Sequence[bool]:
+        return self._joins.arrive(arrivals)
+
+    async def aarrive(self, arrivals: Sequence[Arrival], /) -> Sequence[bool]:
+        return await asyncio.to_thread(self._joins.arrive, arrivals)
+
+    def extend_join(self, join: str, member: str, /) -> None:
+        self._joins.extend(join, member)
+
+    def members(self, join: str, /) -> Sequence[bytes] | None:
+        return self._joins.members(join)
+
+    async def aclose_joins(self, ids: Sequence[str], /) -> None:
+        await asyncio.to_thread(self._joins.close, ids)
+
+    def save(self, records: Sequence[Record], /) -> None:
+        self._joins.save(records)
+
+    async def asave(self, records: Sequence[Record], /) -> None:
+        await asyncio.to_thread(self._joins.save, records)
+
+    def load(self, kind: str, ids: Collection[str], /) -> Mapping[str, bytes]:
+        return self._joins.load(kind, ids)
+
+    def discard(self, kind: str, ids: Sequence[str], /) -> None:
+        self._joins.discard(kind, ids)
+
     # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _introduce(self, waiter: Waiter) -> None:
+        self._listener.open()
+        while not self._listener.add(waiter):
+            self._listener.open()
 
     def _has_ended(self, waiter: Waiter) -> bool:
         """Whether all is known; else the timeout was over before the first look, or while nobody could look."""

@@ -43,11 +43,23 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{part}"
-        for part in ("claiming", "leasing", "limiting", "machine", "operating", "publishing", "results", "settling")
+        for part in (
+            "claiming",
+            "joining",
+            "keeping",
+            "leasing",
+            "limiting",
+            "machine",
+            "operating",
+            "publishing",
+            "results",
+            "settling",
+        )
     )
 )
 
 from celeriac.testing.conformance.claiming import ClaimingTests
+from celeriac.testing.conformance.joining import JoiningTests
 from celeriac.testing.conformance.leasing import LeasingTests
 from celeriac.testing.conformance.limiting import LimitingTests, UniqueTests
 from celeriac.testing.conformance.machine import BrokerMachine, check_broker_model
@@ -61,6 +73,13 @@ __all__ = ["BrokerMachine", "BrokerStage", "BrokerSuite", "ResultStoreSuite", "S
 
 
 class BrokerSuite(
-    PublishingTests, ClaimingTests, SettlingTests, LeasingTests, LimitingTests, UniqueTests, OperatingTests
+    PublishingTests,
+    ClaimingTests,
+    SettlingTests,
+    JoiningTests,
+    LeasingTests,
+    LimitingTests,
+    UniqueTests,
+    OperatingTests,
 ):
     """What `interfaces.Broker` and `interfaces.Consumer` promise, sentence by sentence."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
-from celeriac.model import Bury, Cancellation, Cancelled, Done, Later, QueueDepth, Release, Settled
+from celeriac.model import Admission, Bury, Cancellation, Cancelled, Done, Later, QueueDepth, Release, Settled
 from celeriac.testing.clocks import ManualClock
 from celeriac.testing.conformance.stage import (
     BrokerStage,
     Consume,
+    background,
     batch,
     elapse,
     eventually,
@@ -20,6 +22,7 @@ from celeriac.testing.conformance.stage import (
     skip_unless,
     take,
     take_one,
+    within,
 )
 
 if TYPE_CHECKING:
@@ -270,3 +273,96 @@ class OperatingTests(BrokerStage):
         broker.cancel([Cancellation(id=message.id, terminate=True)])
         (order,) = await consumer.cancelled([message.id])
         assert order.terminate, "the later, stronger order counts"
+
+    @pytest.mark.parametrize(
+        "when",
+        ["waiting", "delayed", "published later", "a successor", "given back", "put back", "abandoned", "closed"],
+    )
+    async def test_what_is_to_be_handed_out_is_not_dropped(
+        self, broker: Broker, consume: Consume, clock: Clock, when: str
+    ) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        later = clock.time() + 3600 if broker.traits.native_delay else None
+        message = outgoing(not_before=later if when == "delayed" else None)
+        delayed = outgoing(id=message.id, not_before=later)
+        holder, consumer = await consume("q"), await consume("q", "carriers")
+        held = None
+        if when not in ("published later", "a successor"):
+            broker.publish([message])
+            if when not in ("waiting", "delayed"):
+                held = await take_one(holder)
+        order = Cancellation(id=message.id, hand_out=True, result=result_of(message.id, "REVOKED"))
+        assert list(broker.cancel([order])) == [Cancelled.MARKED]
+        assert list(await consumer.cancelled(["another"])) == []
+        asked_at = consumer.cancel_stamp
+        if when == "published later":
+            broker.publish([delayed])
+        elif when == "a successor":
+            broker.publish([outgoing("carriers")])
+            await consumer.settle([Done(delivery=await take_one(consumer), successors=(delayed,))])
+        elif when == "given back":
+            assert held is not None
+            await holder.settle([Release(delivery=held)])
+        elif when == "put back":
+            assert held is not None
+            await holder.settle([Later(delivery=held, message=delayed)])
+        elif when == "abandoned":
+            await broker.abandon(holder.incarnation, running=())
+        elif when == "closed":
+            await holder.close()
+        assert ids_of(broker.peek(state="ready")) == [message.id], "now, though it was to come later"
+        delivery = await take_one(consumer)
+        assert delivery.id == message.id
+        await eventually(lambda: consumer.cancel_stamp != asked_at, "the stamp changed with a marked delivery")
+        assert ids_of(await consumer.cancelled([message.id])) == [message.id]
+        assert await consumer.settle([Done(delivery=delivery)]) == [Settled.OK]
+
+    async def test_the_result_of_what_is_handed_out_is_the_workers(
+        self, broker: Broker, results: ResultStore, consume: Consume
+    ) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        broker.publish([message := outgoing()])
+        broker.cancel([Cancellation(id=message.id, hand_out=True, result=result_of(message.id, "REVOKED"))])
+        assert not results.get([message.id])
+        consumer = await consume("q")
+        revoked = result_of(message.id, "REVOKED", b"by the worker")
+        assert await consumer.settle([Done(delivery=await take_one(consumer), result=revoked)]) == [Settled.OK]
+        assert results.get([message.id]) == {message.id: revoked}
+        broker.publish([message])
+        assert not broker.peek()
+
+    async def test_what_others_wait_for_is_not_dropped_by_a_later_order(self, broker: Broker, consume: Consume) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        broker.publish([message := outgoing()])
+        broker.cancel([Cancellation(id=message.id, hand_out=True)])
+        assert list(broker.cancel([Cancellation(id=message.id, terminate=True)])) == [Cancelled.MARKED]
+        consumer = await consume("q")
+        delivery = await take_one(consumer)
+        (order,) = await consumer.cancelled([message.id])
+        assert order.terminate
+        assert await consumer.settle([Release(delivery=delivery)]) == [Settled.OK]
+        assert ids_of(await take(consumer)) == [message.id]
+
+    async def test_a_waiting_claim_gets_what_is_handed_out(
+        self, broker: Broker, consume: Consume, clock: Clock
+    ) -> None:
+        skip_unless(broker.traits.cancel and broker.traits.native_delay, "cancel and native_delay")
+        broker.publish([message := outgoing(not_before=clock.time() + 3600)])
+        consumer = await consume("q")
+        async with background(consumer.claim(limit=1, wait_s=3600)) as waiting:
+            broker.cancel([Cancellation(id=message.id, hand_out=True)])
+            assert ids_of(await within(asyncio.wait_for(waiting, None))) == [message.id]
+
+    async def test_a_limited_message_is_handed_out_when_its_limit_allows(
+        self, broker: Broker, consume: Consume, clock: Clock
+    ) -> None:
+        skip_unless(broker.traits.cancel and broker.traits.limits, "cancel and limits")
+        limit = Admission(key="one", concurrency=1)
+        later = clock.time() + 3600 if broker.traits.native_delay else None
+        broker.publish([outgoing(limit=limit), message := outgoing(limit=limit, not_before=later)])
+        consumer = await consume("q")
+        first = await take_one(consumer)
+        broker.cancel([Cancellation(id=message.id, hand_out=True)])
+        assert not await take(consumer)
+        assert await consumer.settle([Done(delivery=first)]) == [Settled.OK]
+        assert ids_of(await take(consumer)) == [message.id]

@@ -11,10 +11,11 @@ import pytest
 
 from celeriac.model import new_task_id
 from celeriac.model.states import MOVES, READY_STATES, may_follow
-from celeriac.testing.conformance.stage import DEADLINE_S, Stage, background, elapse, result_of, told, within
+from celeriac.testing.conformance.keeping import KeepingTests
+from celeriac.testing.conformance.stage import DEADLINE_S, background, elapse, result_of, told, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from celeriac.clock import Clock
     from celeriac.interfaces import ResultStore
@@ -23,24 +24,8 @@ STATES = [*MOVES, "PROGRESS"]
 LONG_S = 3600.0
 
 
-class ResultStoreSuite(Stage):
+class ResultStoreSuite(KeepingTests):
     """What `interfaces.ResultStore` promises, sentence by sentence."""
-
-    @pytest.fixture
-    def result_store_factory(self, clock: Clock) -> Callable[[], ResultStore]:
-        """Override: opens one more result store on the test's own store."""
-        raise NotImplementedError("override the fixture `result_store_factory`; see celeriac.testing.conformance")
-
-    @pytest.fixture
-    def expires_by_itself(self) -> bool:
-        """Override: whether the engine drops what has expired without being asked, so that `expire` finds nothing."""
-        return False
-
-    @pytest.fixture
-    def store(self, result_store_factory: Callable[[], ResultStore]) -> Iterator[ResultStore]:
-        store = result_store_factory()
-        yield store
-        store.close()
 
     async def test_what_was_put_is_read(
         self, store: ResultStore, result_store_factory: Callable[[], ResultStore], clock: Clock

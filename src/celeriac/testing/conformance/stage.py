@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from celeriac.model import Outgoing, StoredResult, new_incarnation, new_task_id
+from celeriac.model import Arrival, Outgoing, StoredResult, new_incarnation, new_task_id
 from celeriac.testing.clocks import ManualClock
 
 if TYPE_CHECKING:
@@ -93,6 +93,26 @@ class BrokerStage(Stage):
             await within(consumer.close())
 
 
+class ResultStage(Stage):
+    """Fixtures of the result store suite."""
+
+    @pytest.fixture
+    def result_store_factory(self, clock: Clock) -> Callable[[], ResultStore]:
+        """Override: opens one more result store on the test's own store."""
+        raise NotImplementedError("override the fixture `result_store_factory`; see celeriac.testing.conformance")
+
+    @pytest.fixture
+    def expires_by_itself(self) -> bool:
+        """Override: whether the engine drops what has expired without being asked, so that `expire` finds nothing."""
+        return False
+
+    @pytest.fixture
+    def store(self, result_store_factory: Callable[[], ResultStore]) -> Iterator[ResultStore]:
+        store = result_store_factory()
+        yield store
+        store.close()
+
+
 def skip_unless(able: bool, trait: str) -> None:
     """Skip a test of what the engine says it cannot do."""
     if not able:
@@ -116,6 +136,27 @@ def result_of(task_id: str, state: str = "SUCCESS", value: bytes = b"1", **field
     """A result to store, in Celery's form."""
     meta = {"status": state, "result": value.decode("latin-1"), "task_id": task_id}
     return StoredResult(id=task_id, state=state, payload=msgspec.json.encode(meta), **fields)
+
+
+def release_of(join: str, queue: str = "releases", **fields: Any) -> Outgoing:
+    """The message that a join publishes; its id is a function of the join's."""
+    return outgoing(queue, id=f"release-{join}", **fields)
+
+
+def arrival(join: str, position: int | None, member: str | None = None, **fields: Any) -> Arrival:
+    """A member that arrives; its payload says who and where."""
+    member = member or f"{join}.{position}"
+    payload = f"{member}@{position}".encode()
+    return Arrival(
+        **{
+            "join": join,
+            "member": member,
+            "position": position,
+            "payload": payload,
+            "release": release_of(join),
+            **fields,
+        }
+    )
 
 
 def told(results: Mapping[str, StoredResult]) -> dict[str, tuple[str, bytes]]:

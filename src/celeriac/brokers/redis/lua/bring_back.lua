@@ -16,6 +16,8 @@ for _, base in ipairs(KEYS) do
       if ARGV[5] == '1' then
         redis.call('HDEL', S .. 'cancelled', id)
         redis.call('ZREM', S .. 'cancelled:until', id)
+        redis.call('SREM', S .. 'cancelled:handed', id)
+        if redis.call('EXISTS', S .. 'cancelled:handed') == 0 then redis.call('DEL', S .. 'handed') end
         redis.call('HSET', base .. ':m', id, blob)
         place(base, id, blob, '')
       end

@@ -1,8 +1,9 @@
 -- Leases messages to an incarnation, highest priority first, then in the order of the queues. KEYS: a base per queue,
 -- then lists of kombu's. ARGV from 5: incarnation, limit, tag of this claim, tag of an earlier one whose reply was
 -- lost (''), most bytes, number of queues, whether kombu's lists come before priority 0, per list the number of its
--- queue. Returns {lives, ms until something becomes due (-1: nothing), stamp, then groups {number of the queue, tag, ids,
--- blobs, earlier deliveries (nil: none)}}. A message of kombu's is stored under an id of its own until the consumer has read it.
+-- queue. Returns {lives, ms until something becomes due (-1: nothing), stamp (less than 0, -1 - stamp: some of these are
+-- cancelled), then groups {number of the queue, tag, ids, blobs, earlier deliveries (nil: none)}}. A message of kombu's
+-- is stored under an id of its own until the consumer has read it.
 -- include results.lua
 -- include common.lua
 -- include ending.lua
@@ -21,8 +22,15 @@ for _, late in ipairs(redis.call('ZRANGEBYSCORE', S .. 'leases', '-inf', now, 'L
   if late ~= incarnation then finish(late, nil) end
 end
 
-local stamp = redis.call('MGET', S .. 'stamp', S .. 'gated')
+local stamp = redis.call('MGET', S .. 'stamp', S .. 'gated', S .. 'handed')
 local out = {1, -1, tonumber(stamp[1] or '0')}
+
+-- Among these may be some that are handed out though they are cancelled: the consumer must ask.
+local function warn(ids)
+  for _, is_one in ipairs(redis.call('SMISMEMBER', S .. 'cancelled:handed', unpack(ids))) do
+    if is_one == 1 and out[3] >= 0 then out[3] = -1 - out[3] end
+  end
+end
 
 local function hand_out(base, k, ids, holds, its_tag)
   if #ids == 0 then return end
@@ -36,6 +44,7 @@ local function hand_out(base, k, ids, holds, its_tag)
       holds[2 * i] = '!' .. holds[2 * i] .. ':' .. terms
     end
   end
+  if stamp[3] then warn(ids) end
   out[#out + 1] = {k, its_tag, ids, blobs, counts}
   if holds then redis.call('HSET', base .. ':h:' .. incarnation, unpack(holds)) end
   left = left - #ids
@@ -104,6 +113,7 @@ if is_gated then
       if #ids == 0 then return end
       local base = KEYS[k]
       local counts = redis.call('EXISTS', base .. ':d') == 1 and redis.call('HMGET', base .. ':d', unpack(ids))
+      if stamp[3] then warn(ids) end
       out[#out + 1] = {k, tag, ids, blobs, counts}
       redis.call('HSET', base .. ':h:' .. incarnation, unpack(holds))
       ids, holds, blobs = {}, {}, {}

@@ -15,7 +15,8 @@ local function ring(base) redis.call('ZADD', base .. ':w', 0, '0') end
 
 -- include gates.lua
 
--- The order not to run a task, while it is in force: {until, terminate, signal, state, result, expires}.
+-- The order not to run a task, while it is in force: {until, terminate, signal, state, result, expires, hand out}. With
+-- the last its message is not dropped, but handed out, to be settled as revoked: others wait for it.
 local has_orders = nil
 local function ordered(id)
   if has_orders == nil then has_orders = redis.call('EXISTS', S .. 'cancelled') == 1 end

@@ -1,6 +1,7 @@
 -- Gives messages that came from kombu's lists their own ids, once the consumer has read them. KEYS: a base per queue.
 -- ARGV from 5: incarnation; then per message: number of its queue, the id it was claimed under, tag, its own id, due,
--- blob. Returns a string: '1' held under its own id, '0' not (delayed, a double, cancelled, or the lease is lost).
+-- blob. Returns a string: '1' held under its own id, '2' held, with an order not to run it, '0' not held (delayed, a
+-- double, cancelled, or the lease is lost).
 -- include results.lua
 -- include common.lua
 -- include incoming.lua
@@ -16,14 +17,15 @@ for p = 6, #ARGV, 6 do
     redis.call('HDEL', base .. ':m', old)
     local count = redis.call('HGET', base .. ':d', old)
     if count then redis.call('HDEL', base .. ':d', old) end
-    if is_new(id) then
+    local is_added, at_once = is_new(id)
+    if is_added then
       redis.call('HSET', base .. ':m', id, blob)
       if count then redis.call('HSET', base .. ':d', id, count) end
-      if due ~= '' and tonumber(due) > now then
+      if due ~= '' and not at_once and tonumber(due) > now then
         place(base, id, blob, due)
       else
         redis.call('HSET', hold_key, id, hold)
-        answer = '1'
+        answer = at_once and '2' or '1'
       end
     end
   end

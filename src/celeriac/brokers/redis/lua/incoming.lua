@@ -9,7 +9,7 @@ local function lives(id)
   return false
 end
 
--- Whether a message that may have been here before is to be taken in.
+-- Whether a message that may have been here before is to be taken in; and whether at once, whenever it is due.
 local function is_new(id)
   if lives(id) then return false end
   if R ~= '' then
@@ -17,16 +17,18 @@ local function is_new(id)
     if meta and FINAL[state_of(meta)] then return false end
   end
   local order = ordered(id)
-  if order then
+  if order and not order[7] then
     revoked(id, order)
     return false
   end
-  return true
+  return true, order ~= nil
 end
 
+-- As is_new, and takes it in.
 local function admit(base, id, blob, fresh)
-  if fresh ~= '1' and not is_new(id) then return false end
-  return redis.call('HSETNX', base .. ':m', id, blob) == 1
+  local is_added, at_once = true, false
+  if fresh ~= '1' then is_added, at_once = is_new(id) end
+  return is_added and redis.call('HSETNX', base .. ':m', id, blob) == 1, at_once
 end
 
 -- Puts a message that `m` holds behind its like, or among the delayed ones.

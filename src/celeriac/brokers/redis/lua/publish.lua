@@ -32,12 +32,13 @@ for k = 1, #KEYS do
   local ready, in_line, n = {}, nil, 0
   for _ = 1, count do
     local id, due, blob = ARGV[p], ARGV[p + 1], ARGV[p + 3]
-    local is_added, limit
+    local is_added, at_once, limit
     local form, priority = string.byte(blob, 1, 2)
     if form == 153 then
       local unique
       limit, unique = gates().terms(blob)
-      is_added = ARGV[p + 2] == '1' or is_new(id)
+      is_added = true
+      if ARGV[p + 2] ~= '1' then is_added, at_once = is_new(id) end
       here = here or {}
       local holder = is_added and unique and gates().holder(unique, here)
       if holder and holder ~= id then
@@ -53,11 +54,11 @@ for k = 1, #KEYS do
       end
       if is_added and limit then gates().said(limit) end
     else
-      is_added = admit(base, id, blob, ARGV[p + 2])
+      is_added, at_once = admit(base, id, blob, ARGV[p + 2])
     end
     if is_added then
       added = added + 1
-      if due ~= '' and tonumber(due) > now then
+      if due ~= '' and not at_once and tonumber(due) > now then
         place(base, id, blob, due)
       else
         n = n + 1

@@ -16,6 +16,8 @@ local over = redis.call('ZRANGEBYSCORE', S .. 'cancelled:until', '-inf', now, 'L
 if #over > 0 then
   redis.call('HDEL', S .. 'cancelled', unpack(over))
   redis.call('ZREM', S .. 'cancelled:until', unpack(over))
+  redis.call('SREM', S .. 'cancelled:handed', unpack(over))
+  if redis.call('EXISTS', S .. 'cancelled:handed') == 0 then redis.call('DEL', S .. 'handed') end
 end
 local sweep = S .. 'gates:swept'
 if redis.call('EXISTS', S .. 'gates', sweep) > 0 then

@@ -3,7 +3,7 @@
 -- Puts a message that was held back where it was; `hold` is tag:score, or that of a special one, whose slot is free.
 local function give_back(base, id, hold, counted)
   local order = ordered(id)
-  if order then
+  if order and not order[7] then
     redis.call('HDEL', base .. ':m', id)
     redis.call('HDEL', base .. ':d', id)
     revoked(id, order)
