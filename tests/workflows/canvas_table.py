@@ -214,7 +214,7 @@ TABLE = {
     "chord, members that send": lambda w: w.chord([w.call.s(1), w.add.s(2, 2)], w.echo.s()),
     "chord, of maps": lambda w: w.chord([w.ident.map([1, 2]), w.add.starmap([(1, 2), (3, 4)])], w.echo.s()),
     "chord, of chunks": lambda w: w.chord(w.add.chunks([(n, n) for n in range(5)], 2).group(), w.echo.s()),
-    "chord, grows": lambda w: w.chord([w.grow.s(1), w.add.s(2, 2)], w.xsum.s()),
+    "chord, grows": lambda w: w.chord([w.add.s(2, 2), w.grow.s(1)], w.xsum.s()),
     "chord, many members": lambda w: w.chord([w.add.s(n, 0) for n in range(50)], w.echo.s()),
     # -- chords that fail ----------------------------------------------------------------------------------------
     "chord fails": lambda w: w.chord([w.add.s(1, 1), w.boom.s()], w.xsum.s()),

@@ -30,6 +30,8 @@ _ACCUMULATE: Final[Form] = {
     "subtask_type": None,
     "immutable": False,
 }
+_MOST_CHILDREN: Final = 1000
+"""Of one group, in the handles that a task's result lists."""
 IDENTITY: Final = frozenset(
     {
         "task_id",
@@ -216,6 +218,43 @@ def leaves(form: Mapping[str, Any]) -> int:
     if kind == "chord":
         return leaves(body_of(form))
     return 1
+
+
+def gathered(form: Form) -> Form:
+    """As a member of a chord: a group that it ends in comes to the list of its results, and counts as one."""
+    kind = kind_of(form)
+    kwargs = form.get("kwargs") or {}
+    if kind in ("group", "chunks"):
+        return as_chord(form, _ACCUMULATE)
+    if kind == "chain" and (found := steps(form)):
+        if (last := gathered(found[-1])) is not found[-1]:
+            return {**form, "kwargs": {**kwargs, "tasks": [*found[:-1], last]}}
+    elif kind == "chord":
+        body = body_of(form)
+        if (last := gathered(body)) is not body:
+            return {**form, "kwargs": {**kwargs, "body": last}}
+    return form
+
+
+def handle_of(form: Form) -> Any:
+    """Celery's result tuple of what it comes to: of the last step of a chain, of a chord's body; None: it has no id."""
+    kind = kind_of(form)
+    if kind == "chain":
+        found = steps(form)
+        return handle_of(found[-1]) if found else None
+    if kind == "chord":
+        header, body = (form.get("kwargs") or {}).get("header"), handle_of(body_of(form))
+        gid = (id_of(header) if isinstance(header, dict) else None) or id_of(form)
+        if gid is None or body is None or body[1] is not None:
+            return body
+        members = [handle_of(part) for part in parts(form)[:_MOST_CHILDREN]]
+        return [[body[0][0], [[gid, None], [each for each in members if each is not None]]], None]
+    if kind in ("group", "chunks"):
+        gid = id_of(form)
+        members = [handle_of(part) for part in parts(form)[:_MOST_CHILDREN]]
+        return None if gid is None or None in members else [[gid, None], members]
+    task_id = id_of(form)
+    return None if task_id is None else [[task_id, None], None]
 
 
 def ids_in(form: Mapping[str, Any]) -> Iterator[str]:

@@ -17,6 +17,8 @@ from celeriac.canvas.forms import (
     as_list,
     body_of,
     checked,
+    gathered,
+    handle_of,
     id_of,
     inheriting,
     kind_of,
@@ -89,9 +91,11 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class Sending:
     """What is to be published."""
 
-    __slots__ = ("children", "joins", "messages")
+    __slots__ = ("check", "children", "joins", "messages")
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[str, Sequence[Any], Mapping[str, Any]], None] | None = None) -> None:
+        self.check = check
+        """Refuses what a task cannot be called with, `(name, args, kwargs)`."""
         self.messages: list[Outgoing] = []
         self.joins: list[Join] = []
         self.children: list[Any] = []
@@ -186,7 +190,7 @@ class Lowering:
                 position += leaves(member)
             child = self.lower(member, inner, origin, into)
             if len(children) < _MOST_CHILDREN:
-                children.append(child)
+                children.append(handle_of(member) or child)
         return [[gid, None], children]
 
     def _chord(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
@@ -205,7 +209,7 @@ class Lowering:
             group_id=place.group,
             group_index=place.index,
         )
-        members = parts(form)
+        members = [gathered(member) for member in parts(form)]
         size = sum(leaves(member) for member in members)
         if not size:
             return self.lower(body, Place(slot=f"{place.slot}:body", given=([],)), origin, into)
@@ -223,7 +227,7 @@ class Lowering:
             )
             position += leaves(member)
             if len(children) < _MOST_CHILDREN:
-                children.append(child)
+                children.append(handle_of(member) or child)
         expires_at = self._submitter.after(self._join_expires_s)
         if expires_at is not None:  # counted from when the last of them may start
             latest = max((message.not_before or 0.0 for message in into.messages[first:]), default=0.0)
@@ -238,6 +242,8 @@ class Lowering:
             args = [*place.given, *args]
         kwargs = form.get("kwargs") or {}
         name = form["task"]
+        if into.check is not None:
+            into.check(name, args, kwargs)
         links, errors = options.get("link"), options.get("link_error")
         embed = EMPTY_EMBED
         if links or errors or place.chain or place.chord:
