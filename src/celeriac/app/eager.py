@@ -36,7 +36,7 @@ def run_eagerly(executor: Executor, message: Outgoing) -> tuple[Ending, list[Sto
     endings: dict[str, Ending] = {}
     waiting: list[Outgoing] = [message]
     joins = WorkflowTable()
-    token = MEMBERS.set(joins.members)
+    token = MEMBERS.set(lambda join: joins.members(join, executor.clock.time()))
     try:
         while waiting:
             current = waiting.pop(0)
@@ -81,8 +81,9 @@ def _run_to_end(
             if workflow is None:
                 return ending, outcome.successors
             results.extend(workflow.results)
-            joins.open(workflow.joins)
-            return ending, [*outcome.successors, *joins.settle(workflow.arrivals)]
+            now = executor.clock.time()
+            joins.open(workflow.joins, now)
+            return ending, [*outcome.successors, *joins.settle(workflow.arrivals, now)]
         return (REJECTED, None, None), ()
 
 

@@ -176,7 +176,7 @@ class Broker(Protocol):
         published later likewise.
 
         With `hand_out`, a message is never dropped: one that waits is marked, and handed out now if it was delayed; so
-        is what is held and comes back, or is published later.
+        is what is held and comes back, or is published later, even if REVOKED is stored as its result.
 
         Whenever the broker drops a message for an order with a `result`, now or later, it stores that result with it,
         where the store may (`states.may_follow`). The caller stores the others: of ids that nobody may ever publish.

@@ -39,37 +39,37 @@ class WorkflowTable:
         self._closed: dict[str, float] = {}
         self._records: dict[tuple[str, str], Record] = {}
 
-    def open(self, joins: Iterable[Join]) -> None:
+    def open(self, joins: Iterable[Join], now: float) -> None:
         for each in joins:
-            join = self._join(each.id, each.expires_at)
+            join = self._join(each.id, each.expires_at, now)
             if join is not None and join.size is None:
                 join.size = each.size
 
-    def arrive(self, arrival: Arrival) -> bool:
+    def arrive(self, arrival: Arrival, now: float) -> bool:
         """Let a member arrive; whether its join is complete, as often as somebody asks."""
-        join = self._join(arrival.join, arrival.expires_at)
+        join = self._join(arrival.join, arrival.expires_at, now)
         if join is None:
             return False
         join.members.setdefault((arrival.member, arrival.position), arrival.payload)
         return join.is_complete
 
-    def settle(self, arrivals: Iterable[Arrival]) -> list[Outgoing]:
+    def settle(self, arrivals: Iterable[Arrival], now: float) -> list[Outgoing]:
         """Let members arrive; the releases of the joins that they complete, each once."""
         released = []
         for arrival in arrivals:
-            if self.arrive(arrival) and not (join := self._joins[arrival.join]).is_fired:
+            if self.arrive(arrival, now) and not (join := self._joins[arrival.join]).is_fired:
                 join.is_fired = True
                 released.append(arrival.release)
         return released
 
-    def extend(self, join_id: str, member: str) -> None:
-        join = self._join(join_id, 0.0)
+    def extend(self, join_id: str, member: str, now: float) -> None:
+        join = self._join(join_id, now, now)
         if join is not None:
             join.extra.add(member)
 
-    def members(self, join_id: str) -> list[bytes] | None:
+    def members(self, join_id: str, now: float) -> list[bytes] | None:
         join = self._joins.get(join_id)
-        if join is None or join.size is None:
+        if join is None or join.size is None or _is_over(join.expires_at, now):
             return None
         arrived = sorted(join.members.items(), key=lambda item: _LAST if item[0][1] is None else item[0][1])
         return [payload for _, payload in arrived]
@@ -109,12 +109,12 @@ class WorkflowTable:
             del self._closed[join_id]
         return len(joins) + len(records)
 
-    def _join(self, join_id: str, expires_at: float | None) -> _OpenJoin | None:
+    def _join(self, join_id: str, expires_at: float | None, now: float) -> _OpenJoin | None:
         """The open join of an id, made if need be and kept until `expires_at` at least; None: it is closed."""
         if join_id in self._closed:
             return None
         join = self._joins.get(join_id)
-        if join is None:
+        if join is None or (join.expires_at != 0.0 and _is_over(join.expires_at, now)):
             join = self._joins[join_id] = _OpenJoin()
         if join.expires_at is not None:
             join.expires_at = None if expires_at is None else max(join.expires_at, expires_at)

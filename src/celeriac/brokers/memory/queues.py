@@ -120,7 +120,7 @@ class Queues:
             task_id = message.id
             if task_id in entries or task_id in dead:
                 continue
-            if results.is_final(task_id, now) and not self._is_awaited(task_id, results):
+            if results.is_final(task_id, now) and not (self._is_handed_out(task_id) and results.is_revoked(task_id)):
                 continue
             unique = message.unique
             if unique is not None and dropped is not None:
@@ -135,16 +135,16 @@ class Queues:
         self.wake(queues)
         return added
 
-    def _is_awaited(self, task_id: TaskId, results: ResultTable) -> bool:
-        """Whether it was revoked before it was published, and others wait for it: a worker tells them."""
+    def _is_handed_out(self, task_id: TaskId) -> bool:
+        """Whether it is revoked, and others wait for it: a worker tells them, now."""
         order = self.marks.get(task_id)
-        return order is not None and order[0].hand_out and results.is_revoked(task_id)
+        return order is not None and order[0].hand_out
 
     def _insert(self, message: Outgoing, now: float, enqueued_at: float) -> None:
         self._count = order = self._count + 1
         entry = self.entries[message.id] = Entry(message, order, enqueued_at)
         due = message.not_before
-        if due is not None and due > now:
+        if due is not None and due > now and not self._is_handed_out(message.id):
             entry.due = due
             heappush(self.delayed, (due, order, entry))
         else:
@@ -347,11 +347,11 @@ class Queues:
                     for result in workflow.results:
                         results.write(result, now)
                     workflows.save(workflow.records)
-                    workflows.open(workflow.joins)
+                    workflows.open(workflow.joins, now)
                 if outcome.successors:
                     self.publish(outcome.successors, now, results)
                 if workflow is not None:
-                    self.publish(workflows.settle(workflow.arrivals), now, results)
+                    self.publish(workflows.settle(workflow.arrivals, now), now, results)
                     workflows.close(workflow.closed, now)
             if outcome.result is not None:
                 results.write(outcome.result, now)
@@ -434,6 +434,12 @@ class Queues:
         answers = []
         for cancellation in cancellations:
             task_id = cancellation.id
+            earlier = self.marks.pop(task_id, None)
+            if earlier is not None:  # an order is not taken back by a weaker one
+                if earlier[0].terminate and not cancellation.terminate:
+                    cancellation = msgspec.structs.replace(cancellation, terminate=True, signal=earlier[0].signal)
+                if earlier[0].hand_out:
+                    cancellation = msgspec.structs.replace(cancellation, hand_out=True)
             entry = self.entries.get(task_id)
             if entry is not None and entry.holder is None and cancellation.hand_out:
                 self._hurry(entry, now)
@@ -445,11 +451,6 @@ class Queues:
                     results.write(cancellation.result, now)
             else:
                 answers.append(Cancelled.MARKED)
-            earlier = self.marks.pop(task_id, None)
-            if earlier is not None and earlier[0].terminate and not cancellation.terminate:
-                cancellation = earlier[0]  # an order to stop it is not taken back by one not to start it
-            elif earlier is not None and earlier[0].hand_out and not cancellation.hand_out:
-                cancellation = msgspec.structs.replace(cancellation, hand_out=True)
             # marked even when it is gone: its producer may publish it again after an unknown outcome
             self.marks[task_id] = (cancellation, now + MARK_KEPT_S)
         if answers:

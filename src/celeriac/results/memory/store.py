@@ -114,25 +114,26 @@ class MemoryResultStore:
 
     def open_joins(self, joins: Sequence[Join], /) -> None:
         with self._space.lock:
-            self._workflows.open(joins)
+            self._workflows.open(joins, self._clock.time())
 
     async def aopen_joins(self, joins: Sequence[Join], /) -> None:
         self.open_joins(joins)
 
     def arrive(self, arrivals: Sequence[Arrival], /) -> Sequence[bool]:
+        now = self._clock.time()
         with self._space.lock:
-            return [self._workflows.arrive(arrival) for arrival in arrivals]
+            return [self._workflows.arrive(arrival, now) for arrival in arrivals]
 
     async def aarrive(self, arrivals: Sequence[Arrival], /) -> Sequence[bool]:
         return self.arrive(arrivals)
 
     def extend_join(self, join: str, member: str, /) -> None:
         with self._space.lock:
-            self._workflows.extend(join, member)
+            self._workflows.extend(join, member, self._clock.time())
 
     def members(self, join: str, /) -> Sequence[bytes] | None:
         with self._space.lock:
-            return self._workflows.members(join)
+            return self._workflows.members(join, self._clock.time())
 
     async def aclose_joins(self, ids: Sequence[str], /) -> None:
         with self._space.lock:

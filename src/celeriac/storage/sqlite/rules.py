@@ -18,11 +18,17 @@ the two for all pairs of states. `/*now*/` stands for the wall clock's expressio
 
 
 def may_come(task_id: str, now: str) -> str:
-    """Whether a message of this id may come in: it is neither cancelled nor finished. Both are SQL expressions."""
+    """Whether a message of this id may come in: it is neither cancelled nor finished. Both are SQL expressions.
+
+    One that was revoked before it came, and that others wait for, comes in to be handed out.
+    """
     return f"""
     NOT EXISTS (SELECT 1 FROM cancellation c WHERE c.id = {task_id} AND c.until > {now} AND c.hand_out = 0)
     AND NOT EXISTS (SELECT 1 FROM result r WHERE r.id = {task_id} AND r.state IN ('SUCCESS', 'FAILURE', 'REVOKED')
-                    AND (r.expires_at IS NULL OR r.expires_at > {now}))
+                    AND (r.expires_at IS NULL OR r.expires_at > {now})
+                    AND NOT (r.state = 'REVOKED'
+                             AND EXISTS (SELECT 1 FROM cancellation c
+                                         WHERE c.id = {task_id} AND c.until > {now} AND c.hand_out = 1)))
 """
 
 

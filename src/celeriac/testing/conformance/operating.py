@@ -328,8 +328,17 @@ class OperatingTests(BrokerStage):
         revoked = result_of(message.id, "REVOKED", b"by the worker")
         assert await consumer.settle([Done(delivery=await take_one(consumer), result=revoked)]) == [Settled.OK]
         assert results.get([message.id]) == {message.id: revoked}
+
+    async def test_what_is_revoked_before_it_is_published_is_handed_out(
+        self, broker: Broker, results: ResultStore, consume: Consume
+    ) -> None:
+        skip_unless(broker.traits.cancel, "cancel")
+        message = outgoing()
+        broker.cancel([Cancellation(id=message.id, hand_out=True)])
+        results.put([result_of(message.id, "REVOKED")])
         broker.publish([message])
-        assert not broker.peek()
+        consumer = await consume("q")
+        assert (await take_one(consumer)).id == message.id, "others wait to be told of its end"
 
     async def test_what_others_wait_for_is_not_dropped_by_a_later_order(self, broker: Broker, consume: Consume) -> None:
         skip_unless(broker.traits.cancel, "cancel")

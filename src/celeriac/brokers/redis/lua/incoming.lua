@@ -9,14 +9,16 @@ local function lives(id)
   return false
 end
 
--- Whether a message that may have been here before is to be taken in; and whether at once, whenever it is due.
+-- Whether a message that may have been here before is to be taken in; and whether at once, whenever it is due. One that
+-- was revoked before it came, and that others wait for, is taken in to be handed out.
 local function is_new(id)
   if lives(id) then return false end
+  local order = ordered(id)
   if R ~= '' then
     local meta = redis.call('GET', R .. id)
-    if meta and FINAL[state_of(meta)] then return false end
+    local state = meta and state_of(meta)
+    if state and FINAL[state] and not (state == 'REVOKED' and order and order[7]) then return false end
   end
-  local order = ordered(id)
   if order and not order[7] then
     revoked(id, order)
     return false
