@@ -15,7 +15,7 @@ from celeriac.canvas.lowering import Origin, Place, derived_id
 from celeriac.codec import encode_exception, shown_exception
 from celeriac.engine import report
 from celeriac.errors import ChordError, CodecError, ConfigError, TaskRevokedError
-from celeriac.model import Arrival, Embed
+from celeriac.model import Arrival, Embed, Join
 from celeriac.model.states import FAILURE, PROPAGATE_STATES, REVOKED, SUCCESS
 
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ class Chords:
             stamps=origin.stamps,
             stamped_headers=origin.stamped_headers,
         )
+        if isinstance(size := body.get("chord_size"), int):
+            # of a client of Celery 5.0, which says it in each member and opens nothing; else this changes nothing
+            draft.joins.append(Join(id=join, size=size, expires_at=self._submitter.after(self._expires_s)))
         draft.arrivals.append(
             Arrival(
                 join=join,

@@ -189,7 +189,10 @@ def as_chord(header: Form, body: Form) -> Form:
 
 
 def linked(form: Form, link: Any, link_error: Any) -> Form:
-    """A copy with more callbacks and error callbacks; the same one twice is once."""
+    """A copy with more callbacks and error callbacks; the same one twice is once. Those of a chord are its body's."""
+    if kind_of(form) == "chord" and (link or link_error):
+        kwargs = form.get("kwargs") or {}
+        return {**form, "kwargs": {**kwargs, "body": linked(body_of(form), link, link_error)}}
     options = options_of(form)
     more: dict[str, Any] = {}
     for name, added in (("link", link), ("link_error", link_error)):
@@ -197,6 +200,23 @@ def linked(form: Form, link: Any, link_error: Any) -> Form:
             known = as_list(options.get(name))
             more[name] = known + [each for each in as_list(added) if each not in known]
     return with_options(form, **more) if more else form
+
+
+def telling(form: Form) -> Form:
+    """With the error callbacks of all steps of a chain said by the chain itself, and so in the body of a chord.
+
+    When a body cannot run, Celery's workers look there.
+    """
+    kind = kind_of(form)
+    if kind == "chord":
+        body = body_of(form)
+        told = telling(body)
+        return form if told is body else {**form, "kwargs": {**(form.get("kwargs") or {}), "body": told}}
+    if kind != "chain":
+        return form
+    found = [as_list(options_of(step).get("link_error")) for step in steps(form)]
+    said = found[0] if found else []
+    return linked(form, None, [errback for errback in said if all(errback in others for others in found[1:])])
 
 
 def as_list(found: Any) -> list[Any]:
@@ -236,25 +256,28 @@ def gathered(form: Form) -> Form:
     return form
 
 
-def handle_of(form: Form) -> Any:
-    """Celery's result tuple of what it comes to: of the last step of a chain, of a chord's body; None: it has no id."""
+def handle_of(form: Form, parent: Any = None) -> Any:
+    """Celery's result tuple of what it comes to: of the last step of a chain, of a chord's body.
+
+    Without an id there, it is `parent`, the tuple of what comes before it.
+    """
     kind = kind_of(form)
     if kind == "chain":
         found = steps(form)
-        return handle_of(found[-1]) if found else None
+        return handle_of(found[-1], parent) if found else parent
     if kind == "chord":
-        header, body = (form.get("kwargs") or {}).get("header"), handle_of(body_of(form))
+        header = (form.get("kwargs") or {}).get("header")
         gid = (id_of(header) if isinstance(header, dict) else None) or id_of(form)
-        if gid is None or body is None or body[1] is not None:
-            return body
-        members = [handle_of(part) for part in parts(form)[:_MOST_CHILDREN]]
-        return [[body[0][0], [[gid, None], [each for each in members if each is not None]]], None]
-    if kind in ("group", "chunks"):
-        gid = id_of(form)
-        members = [handle_of(part) for part in parts(form)[:_MOST_CHILDREN]]
-        return None if gid is None or None in members else [[gid, None], members]
-    task_id = id_of(form)
-    return None if task_id is None else [[task_id, None], None]
+        before = parent if gid is None else [[gid, parent], _handles(form)]
+        return handle_of(body_of(form), before)
+    if (own := id_of(form)) is None:
+        return parent
+    return [[own, parent], _handles(form) if kind in ("group", "chunks") else None]
+
+
+def _handles(form: Form) -> list[Any]:
+    """Of the members of a group or a header."""
+    return [found for part in parts(form)[:_MOST_CHILDREN] if (found := handle_of(part)) is not None]
 
 
 def ids_in(form: Mapping[str, Any]) -> Iterator[str]:

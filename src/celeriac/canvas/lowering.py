@@ -28,6 +28,7 @@ from celeriac.canvas.forms import (
     options_of,
     parts,
     steps,
+    telling,
     with_options,
 )
 from celeriac.canvas.signature import signatures
@@ -157,7 +158,7 @@ class Lowering:
             tasks[-1] = linked(tasks[-1], links, None)
         if given := form.get("args"):
             place = msgspec.structs.replace(place, given=(*place.given, *given))
-        first, *rest = tasks
+        first, *rest = map(telling, tasks)
         return self.lower(first, msgspec.structs.replace(place, chain=[*place.chain, *reversed(rest)]), origin, into)
 
     def _nothing(self, place: Place, origin: Origin, into: Sending) -> Any:
@@ -199,7 +200,8 @@ class Lowering:
         manner = manner_of(header) if isinstance(header, dict) else {}
         gid = (id_of(header) if isinstance(header, dict) else None) or options.get("task_id")
         gid = gid or self._id(origin, f"{place.slot}:group")
-        body = linked(inheriting(body_of(form), manner_of(form)), options.get("link"), options.get("link_error"))
+        body = linked(body_of(form), options.get("link"), options.get("link_error"))
+        body = telling(inheriting(body, manner_of(form)))
         if id_of(body) is None and kind_of(body) == "task":
             body = with_options(body, task_id=derived_id(gid, "body"))
         body = with_options(
@@ -213,6 +215,7 @@ class Lowering:
         size = sum(leaves(member) for member in members)
         if not size:
             return self.lower(body, Place(slot=f"{place.slot}:body", given=([],)), origin, into)
+        body["chord_size"] = size  # where Celery 5.0 looks for it
         first = len(into.messages)
         given = (*place.given, *(form.get("args") or ()))
         children: list[Any] = []
@@ -233,7 +236,7 @@ class Lowering:
             latest = max((message.not_before or 0.0 for message in into.messages[first:]), default=0.0)
             expires_at = max(expires_at, latest + (self._join_expires_s or 0.0))
         into.joins.append(Join(id=gid, size=size, expires_at=expires_at))
-        return [[id_of(body), [[gid, None], children]], None]
+        return handle_of(body, [[gid, None], children])
 
     def _task(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
         options: dict[str, Any] = dict(options_of(form))
@@ -300,7 +303,8 @@ def _placed(options: Mapping[str, Any], place: Place) -> Place:
     chain, chord, group, index = place.chain, place.chord, place.group, place.index
     if own := options.get("chain"):
         chain = [*chain, *own]
-    if (said := options.get("chord")) is not None:
+    if (said := options.get("chord")) is not None and (place.chord is None or options.get("group_id") is not None):
+        # Celery 5.0 says the chord in members of a header, and not which group it is
         chord, group, index = said, options.get("group_id"), options.get("group_index")
     elif group is None:
         group, index = options.get("group_id"), options.get("group_index")
