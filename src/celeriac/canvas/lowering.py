@@ -311,7 +311,7 @@ def _placed(options: Mapping[str, Any], place: Place) -> Place:
     if chain and group is not None:
         # as Celery has it
         last = chain[0]
-        if options_of(last).get("chord") is None:
+        if options_of(last).get("chord") is None or options_of(last).get("group_id") is None:
             chain = [with_options(last, chord=chord, group_id=group, group_index=index), *chain[1:]]
         chord = group = index = None
     return Place(slot=place.slot, given=place.given, chain=chain, chord=chord, group=group, index=index)
