@@ -14,7 +14,7 @@ _CHORD_ERROR = ["raises", "ChordError", _TEXT]
 _HANGS = "Celery tells nobody that it failed, and its client waits for ever: "
 _PENDING = "Celery leaves what will not run as if it were still to come: "
 _ORDER = "Celery turns the members of each nested group around"
-_SKIPS = "Celery leaves out the first steps of a body that is a chain, or a chord, when it walks from a result to its parents"
+_SKIPS = "Celery leaves out the first steps of a chord's body on the way from a result to its parents"
 _STAMPS = "a stamp is on all that its workflow runs; Celery's is not on the bodies of chords, but on all else"
 
 

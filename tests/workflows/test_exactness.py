@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.environments import UnavailableError
 from canvas_fleet import OurCanvas
 
 from servers import RedisCluster, RedisServer, wait_until
@@ -101,8 +103,8 @@ class Run:
         return repeats
 
 
-def assert_nothing_waits(ours: OurCanvas, results: list[Any]) -> None:
-    """All joins of these results are closed, and all ids have a final state."""
+def assert_nothing_waits(ours: OurCanvas, results: list[Any], but: Collection[str] = ()) -> None:
+    """All joins of these results are closed, and all ids have a final state, `but` some."""
     joins, ids = set(), set()
 
     def walk(result: Any) -> None:
@@ -118,11 +120,11 @@ def assert_nothing_waits(ours: OurCanvas, results: list[Any]) -> None:
     for result in results:
         walk(result)
     store = ours.app.results
-    assert {join for join in joins if store.members(join) is not None} == set()
+    assert {join: found for join in joins if (found := store.members(join)) is not None} == {}
     final = {
         task_id for task_id, one in store.get(sorted(ids)).items() if one.state in ("SUCCESS", "FAILURE", "REVOKED")
     }
-    assert ids - final == set()
+    assert ids - final == set(but)
 
 
 def processes(pid: int) -> list[int]:
@@ -139,32 +141,37 @@ def processes(pid: int) -> list[int]:
 ENGINES = ("sqlite", "redis", "redis, results in sqlite", "redis cluster")
 
 
+@pytest.fixture
+def on_engine(tmp_path: Path, make_canvas: Callable[..., OurCanvas]) -> Iterator[Callable[..., OurCanvas]]:
+    """Makes our side on one of the engines: `on_engine(name, **settings)`."""
+    with ExitStack() as stack:
+
+        def make(engine: str, **settings: Any) -> OurCanvas:
+            results = None
+            try:
+                if engine == "sqlite":
+                    url = f"sqlite:///{tmp_path}/queue.db"
+                elif engine == "redis cluster":
+                    url = stack.enter_context(RedisCluster()).url
+                else:
+                    url = stack.enter_context(RedisServer()).url
+            except UnavailableError as exc:
+                pytest.skip(f"redis-server: {exc}")
+            if engine == "redis, results in sqlite":
+                results = f"sqlite:///{tmp_path}/results.db"
+            return make_canvas(url, results=results, **{**SETTINGS, **settings})
+
+        yield make
+
+
 @pytest.fixture(params=ENGINES)
-def ours(request: pytest.FixtureRequest, tmp_path: Path, make_canvas: Callable[..., OurCanvas]) -> OurCanvas:
-    return on(request.param, request, tmp_path, make_canvas)
-
-
-def on(
-    engine: str, request: pytest.FixtureRequest, folder: Path, make_canvas: Callable[..., OurCanvas], **settings: Any
-) -> OurCanvas:
-    """Our side on one of the engines."""
-    results = None
-    if engine == "sqlite":
-        url = f"sqlite:///{folder}/queue.db"
-    elif engine == "redis cluster":
-        cluster: RedisCluster = request.getfixturevalue("redis_cluster")
-        url = cluster.url
-    else:
-        server: RedisServer = request.getfixturevalue("redis_server")
-        url = server.url
-        if engine == "redis, results in sqlite":
-            results = f"sqlite:///{folder}/results.db"
-    return make_canvas(url, results=results, **{**SETTINGS, **settings})
+def ours(request: pytest.FixtureRequest, on_engine: Callable[..., OurCanvas]) -> OurCanvas:
+    return on_engine(request.param)
 
 
 def test_processes_die_between_any_two_steps(ours: OurCanvas) -> None:
     run = Run(ours)
-    mortal = {"app": "canvas_mortal", "CANVAS_DEATHS": "25", "CANVAS_ODDS": "0.02"}
+    mortal = {"app": "canvas_mortal", "CANVAS_DEATHS": "25", "CANVAS_ODDS": "0.1"}
     workers = [ours.worker(**mortal) for _ in range(2)]
     run.send_chords(100)
     run.send_chains(25)
@@ -204,11 +211,16 @@ def test_members_that_end_at_one_instant(ours: OurCanvas) -> None:
     for turn in range(10):
         gate = ours.folder / f"gate-{turn}"
         results.append(w.chord([w.gated.s(n, str(gate)) for n in range(8)], w.echo.s(turn)).apply_async())
-        ours.wait(lambda: len(ours.lines(task="gated")) == 8 * (turn + 1), "all members to run")  # noqa: B023
+
+        def running(join: str = results[-1].parent.id) -> set[str]:
+            return {line["node"] for line in ours.lines(task="gated", group=join)}
+
+        # a process may have taken two of them, one of which waits
+        ours.wait(lambda: len(running()) == 2, "members on both workers")
         gate.touch()
         assert results[-1].get(timeout=10) == [list(range(8)), turn]
     ours.wait_idle()
-    assert len({line["pid"] for line in ours.lines(task="gated")}) == 8
+    assert len(ours.lines(task="gated")) == 80
     assert Counter(line["args"][-1] for line in ours.lines(task="echo")) == Counter(range(10))
     assert_nothing_waits(ours, results)
 
@@ -242,12 +254,13 @@ BAD: dict[str, Callable[[Any], Any]] = {
     "expired": lambda w: w.add.s(1, 1).set(expires=-1),
     "expired when due": lambda w: w.add.s(1, 1).set(countdown=0.3, expires=0.1),
     "not registered": lambda w: w.signature("canvas.nobody", app=w.app),
-    "wrong arguments": lambda w: w.signature("canvas.no_args", args=(1, 2), app=w.app),
+    "wrong arguments": lambda w: w.chain(w.add.s(1, 1), w.no_args.s()),
     "unwritable result": lambda w: w.unwritable.s(),
     "soft time limit": lambda w: w.nap.s(1, 30).set(soft_time_limit=0.3),
     "hard time limit": lambda w: w.nap.s(1, 30).set(time_limit=0.3),
     "kills its process": lambda w: w.suicide.s(),
     "rejected": lambda w: w.rejected.s(),
+    "ignored": lambda w: w.ignored.s(),
     "serializer not accepted": lambda w: w.add.s(1, 1).set(serializer="msgpack"),
     "in a chain, first": lambda w: w.chain(w.boom.s(), w.add.s(1), w.add.s(2)),
     "in a chain, expired": lambda w: w.chain(w.add.s(1, 1), w.add.s(1).set(countdown=0.2, expires=0.1), w.add.s(2)),
@@ -259,11 +272,9 @@ BAD: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("engine", ENGINES[:3])
-def test_members_that_come_to_a_bad_end(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path, make_canvas: Callable[..., OurCanvas]
-) -> None:
+def test_members_that_come_to_a_bad_end(engine: str, on_engine: Callable[..., OurCanvas]) -> None:
     """The error path runs once, the body never, and nothing waits."""
-    ours = on(engine, request, tmp_path, make_canvas, accept_content=["json"], task_max_deliveries=2)
+    ours = on_engine(engine, accept_content=["json"], task_max_deliveries=2)
     w = ours.module
     ours.worker("-c", "2")
     sent = {}
@@ -273,12 +284,16 @@ def test_members_that_come_to_a_bad_end(
     ours.wait(lambda: all(result.ready() for result in sent.values()), "all to fail", 20)
     ours.wait_idle()
     assert {name: result.state for name, result in sent.items()} == dict.fromkeys(BAD, "FAILURE")
-    assert Counter(line["args"][0] for line in ours.lines(task="note")) == Counter(list(BAD))
+    # by id: what a process had not told when another task took it along runs again
+    told = {line["id"]: line["args"][0] for line in ours.lines(task="note")}
+    assert Counter(told.values()) == Counter(list(BAD))
     assert not ours.lines(task="echo")
     for name, result in sent.items():
         body = result.parent
         assert type(body.result).__name__ == "ChordError", name
-    assert_nothing_waits(ours, list(sent.values()))
+    # as with Celery, a task that is rejected, or wants to be ignored, has no result of its own
+    silent = {line["id"] for task in ("rejected", "ignored") for line in ours.lines(task=task)}
+    assert_nothing_waits(ours, list(sent.values()), but=silent)
 
 
 REVOKED: dict[str, Callable[[Any], Any]] = {
@@ -290,10 +305,8 @@ REVOKED: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("engine", ENGINES[:3])
-def test_members_that_are_revoked(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path, make_canvas: Callable[..., OurCanvas]
-) -> None:
-    ours = on(engine, request, tmp_path, make_canvas)
+def test_members_that_are_revoked(engine: str, on_engine: Callable[..., OurCanvas]) -> None:
+    ours = on_engine(engine)
     w = ours.module
     ours.worker("-c", "4")
     sent, members = {}, {}
@@ -314,11 +327,9 @@ def test_members_that_are_revoked(
 
 
 @pytest.mark.parametrize("engine", ENGINES[:3])
-def test_a_revoked_step_of_a_chain(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path, make_canvas: Callable[..., OurCanvas]
-) -> None:
+def test_a_revoked_step_of_a_chain(engine: str, on_engine: Callable[..., OurCanvas]) -> None:
     """What was to follow it has an end too, and its error callback runs once."""
-    ours = on(engine, request, tmp_path, make_canvas)
+    ours = on_engine(engine)
     w = ours.module
     ours.worker()
     steps = w.chain(w.nap.s(1, 30), w.group(w.add.s(1), w.add.s(2)), w.guarded(w.echo.s(), w.note.si("unused")))
