@@ -187,7 +187,7 @@ def nap(self, x, seconds):
 @app.task(name="canvas.gated", bind=True)
 def gated(self, x, gate):
     """Wait for a file, for twenty seconds at most."""
-    witness(self, [x])
+    witness(self, [x, gate])
     end = time.monotonic() + 20
     while not Path(gate).exists():
         if time.monotonic() > end:
