@@ -107,7 +107,7 @@ def _tree(result, labels, is_child=False):
             value = result.result
             shown["result"] = _error(value)[1:] if isinstance(value, Exception) else _plain(value)
         if result.state == "SUCCESS":
-            children = [_tree(one, labels, True) for child in result.children or () for one in _leaves(child)]
+            children = [_tree(one, labels, True) for child in result.children or () for one in _leaves(child, result)]
             if children:
                 shown["children"] = children
     if result.parent is not None and not is_child:
@@ -115,13 +115,16 @@ def _tree(result, labels, is_child=False):
     return shown
 
 
-def _leaves(child):
+def _leaves(child, owner):
     """The tasks of a child that is a group; a chord is known to Celery's by its header."""
-    if not hasattr(child, "results") and hasattr(child.parent, "results"):
-        child = child.parent
+    first = child
+    while first.parent is not None and first.parent.id != owner.id:
+        first = first.parent
+    if hasattr(first, "results"):
+        child = first
     if not hasattr(child, "results"):
         return [child]
-    return [leaf for one in child.results for leaf in _leaves(one)]
+    return [leaf for one in child.results for leaf in _leaves(one, one)]
 
 
 def wait_idle(busy, sent, patience_s):

@@ -286,9 +286,17 @@ class Celeriac:
 
         return make_builtins(self)
 
-    def lowering(self, submitter: Submitter) -> Lowering:
-        """Makes messages of signatures, built by `submitter`."""
-        return Lowering(submitter, self._route, join_expires_s=self._join_expires_s)
+    def lowering(
+        self, submitter: Submitter, *, check: Callable[[Mapping[str, Any], str], None] | None = None
+    ) -> Lowering:
+        """Makes messages of signatures, built by `submitter`; `check` refuses options."""
+        return Lowering(
+            submitter,
+            self._route,
+            join_expires_s=self._join_expires_s,
+            says_size=bool(self.settings.task_celery_queues),
+            check=check,
+        )
 
     def links(self, submitter: Submitter, writer: ResultWriter) -> Links:
         """What follows a task, with messages built by `submitter` and results made by `writer`."""
@@ -558,7 +566,10 @@ class Celeriac:
             task.parameters.check(args, kwargs)
         if self._always_eager:
             return self._apply(task, args, kwargs, options, None)
-        return self._publish_one(self._message(task.name, args, kwargs, options, task), options)
+        handle = self._publish_one(self._message(task.name, args, kwargs, options, task), options)
+        if _first(options.get("ignore_result"), task.plan.ignore_result):
+            handle.ignored = True  # as in Celery, nobody waits for what is not stored
+        return handle
 
     async def _asend(
         self, task: Task[Any, R], args: Sequence[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
@@ -567,7 +578,10 @@ class Celeriac:
             task.parameters.check(args, kwargs)
         if self._always_eager:
             return await self._aapply(task, args, kwargs, options)
-        return await self._apublish_one(self._message(task.name, args, kwargs, options, task), options)
+        handle = await self._apublish_one(self._message(task.name, args, kwargs, options, task), options)
+        if _first(options.get("ignore_result"), task.plan.ignore_result):
+            handle.ignored = True
+        return handle
 
     def _send_many(self, task: Task[Any, R], calls: Iterable[Any], options: dict[str, Any]) -> list[Handle[R]]:
         if self._always_eager:
@@ -658,7 +672,7 @@ class Celeriac:
             priority = parent.delivery_info["priority"] if self._inherits_priority else None
             origin = msgspec.structs.replace(Origin.of(head, priority=priority), id=None)
         sending = Sending(check=self._check)
-        child = self.lowering(self.submitter).lower(form, Place(), origin, sending)
+        child = self.lowering(self.submitter, check=check_options).lower(form, Place(), origin, sending)
         if parent is not None and trail and parent.plan.trail:
             if parent.children is None:
                 parent.children = []

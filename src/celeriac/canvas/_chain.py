@@ -143,6 +143,7 @@ class chain(Composite):  # noqa: N801 - Celery's name
     def _fix(
         self, app: Any, _id: str | None, last: Mapping[str, Any], root_id: str | None, parent_id: str | None
     ) -> Any:
+        self._app = app
         root_id = root_id or self["options"].pop("root_id", None)
         parent_id = parent_id or self["options"].pop("parent_id", None)
         steps = self._steps()

@@ -109,9 +109,10 @@ class Chords:
             stamps=origin.stamps,
             stamped_headers=origin.stamped_headers,
         )
-        if isinstance(size := body.get("chord_size"), int):
-            # of a client of Celery 5.0, which says it in each member and opens nothing; else this changes nothing
-            draft.joins.append(Join(id=join, size=size, expires_at=self._submitter.after(self._expires_s)))
+        expires_at = self._submitter.after(self._expires_s)
+        size = body.get("chord_size")
+        if type(size) is int:  # of a client of Celery before 5.1, which opens no join
+            draft.joins.append(Join(id=join, size=size, expires_at=expires_at))
         draft.arrivals.append(
             Arrival(
                 join=join,
@@ -119,7 +120,7 @@ class Chords:
                 position=position,
                 payload=self._codec.encode_member(member, *ending),
                 release=release,
-                expires_at=self._submitter.after(self._expires_s),
+                expires_at=expires_at,
             )
         )
 

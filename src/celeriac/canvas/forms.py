@@ -263,8 +263,9 @@ def handle_of(form: Form, parent: Any = None) -> Any:
     """
     kind = kind_of(form)
     if kind == "chain":
-        found = steps(form)
-        return handle_of(found[-1], parent) if found else parent
+        for step in steps(form):
+            parent = handle_of(step, parent)
+        return parent
     if kind == "chord":
         header = (form.get("kwargs") or {}).get("header")
         gid = (id_of(header) if isinstance(header, dict) else None) or id_of(form)

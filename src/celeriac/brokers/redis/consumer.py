@@ -41,6 +41,7 @@ _script: Final = partial(load, f"{__package__}.lua")
 _CLAIM: Final = _script("claim")
 _SETTLE: Final = _script("settle")
 _SETTLE_WORKFLOW: Final = _script("settle_workflow")
+"""The same with what follows. Apart, so that tasks that nothing follows do not pay for those that something does."""
 _IMPORT: Final = _script("import")
 
 _LOOK_AGAIN_S: Final = 2.5
