@@ -132,7 +132,7 @@ def test_who_ends_last_calls_the_body(mixed: Mixed, client: str, last: str) -> N
     gate = mixed.ours.folder / f"gate-{client}-{last}"
     code = (
         "w.chord([w.add.s(1, 1).set(queue=first), w.gated.s(2, gate).set(queue=last), w.add.s(3, 3).set(queue=first),"
-        " w.add.s(4, 4).set(queue=last)], w.echo.s(gate).set(queue=first)).apply_async()"
+        " w.add.s(4, 4).set(queue=first)], w.echo.s(gate).set(queue=first)).apply_async()"
     )
     names = {"first": first, "last": last, "gate": str(gate)}
     if client == "celery":

@@ -1,6 +1,6 @@
 """The application for workers whose processes die, by SIGKILL, before or after any step of a settlement.
 
-CANVAS_DEATHS tells how many may die in all, and CANVAS_ODDS how likely each step is fatal.
+CANVAS_DEATHS tells how many may die at each step, and CANVAS_ODDS how likely it is fatal until then.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def fate(step: str) -> None:
     places = Path(os.environ["INTEROP_LEDGER"]).parent
     for number in range(DEATHS):
         try:
-            (places / f"death-{number}").touch(exist_ok=False)
+            (places / f"death {step} {number}").touch(exist_ok=False)
         except FileExistsError:
             continue
         write({"event": "death", "step": step, "pid": os.getpid()})
