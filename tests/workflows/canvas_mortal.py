@@ -19,6 +19,8 @@ from celeriac.brokers.redis.broker import RedisBroker
 from celeriac.brokers.redis.consumer import RedisConsumer
 from celeriac.brokers.sqlite.broker import SqliteBroker
 from celeriac.brokers.sqlite.consumer import SqliteConsumer
+from celeriac.model import Done, Settled
+from celeriac.model.states import is_final
 from celeriac.results.redis.store import RedisResultStore
 from celeriac.results.sqlite.store import SqliteResultStore
 
@@ -32,6 +34,15 @@ STEPS = {
     RedisResultStore: ("aput", "aopen_joins", "aarrive", "aclose_joins", "asave"),
     SqliteResultStore: ("aput", "aopen_joins", "aarrive", "aclose_joins", "asave"),
 }
+KEPT = {
+    "aput": lambda results, _: [one.id for one in results if is_final(one.state)],
+    "settle": lambda outcomes, answers: [
+        one.delivery.id
+        for one, answer in zip(outcomes, answers, strict=True)
+        if isinstance(one, Done) and one.result is not None and answer is Settled.OK
+    ],
+}
+"""Of which tasks it is known from then on how they ended."""
 DEATHS = int(os.environ["CANVAS_DEATHS"])
 ODDS = float(os.environ["CANVAS_ODDS"])
 
@@ -57,6 +68,8 @@ def mortal(owner: type, name: str) -> None:
     async def with_fate(*args: Any, **kwargs: Any) -> Any:
         fate(f"before {owner.__name__}.{name}")
         answer = await done(*args, **kwargs)
+        if kept := list(KEPT[name](args[1], answer) if name in KEPT else ()):
+            write({"event": "kept", "ids": kept, "pid": os.getpid()})
         fate(f"after {owner.__name__}.{name}")
         return answer
 

@@ -140,6 +140,7 @@ class Fetcher:
         clock: Clock,
         lease: Callable[[], Lease],
         wait_s: float,
+        look: Callable[[Sequence[Delivery]], Awaitable[None]],
         accept: Callable[[Lease, Sequence[Delivery], int], None],
         on_lost: Callable[[Lease], Awaitable[None]],
     ) -> None:
@@ -148,6 +149,7 @@ class Fetcher:
         self._clock = clock
         self._lease = lease
         self._wait_s = wait_s
+        self._look = look
         self._accept = accept
         self._on_lost = on_lost
         self._room = asyncio.Event()
@@ -188,6 +190,7 @@ class Fetcher:
                 finally:
                     self._claiming = False
                 if deliveries:
+                    await self._look(deliveries)
                     self._accept(lease, deliveries, stamp)
                 self._backoff.reset()
             except LeaseLostError:
