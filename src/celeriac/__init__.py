@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from celeriac.engine.middleware import Middleware
     from celeriac.errors import (
         CeleriacError,
+        FlowError,
+        FlowFailed,
         Ignore,
         MaxRetriesExceededError,
         Reject,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         TaskError,
         TimeLimitExceeded,
     )
+    from celeriac.flow import Flow, FlowRun, Step
     from celeriac.model import Limit, Retry
 
 _HOME = {
@@ -50,6 +53,10 @@ _HOME = {
     "ConfiguredTask": "celeriac.app.task",
     "EagerResult": "celeriac.app.result",
     "Exchange": "celeriac.app.routing",
+    "Flow": "celeriac.flow",
+    "FlowError": "celeriac.errors",
+    "FlowFailed": "celeriac.errors",
+    "FlowRun": "celeriac.flow",
     "GroupResult": "celeriac.app.group_result",
     "Ignore": "celeriac.errors",
     "Limit": "celeriac.model",
@@ -63,6 +70,7 @@ _HOME = {
     "Snooze": "celeriac.errors",
     "SoftTimeLimitExceeded": "celeriac.errors",
     "StampingVisitor": "celeriac.canvas",
+    "Step": "celeriac.flow",
     "Task": "celeriac.app.task",
     "TaskError": "celeriac.errors",
     "TimeLimitExceeded": "celeriac.errors",
@@ -104,6 +112,10 @@ __all__ = [
     "ConfiguredTask",
     "EagerResult",
     "Exchange",
+    "Flow",
+    "FlowError",
+    "FlowFailed",
+    "FlowRun",
     "GroupResult",
     "Ignore",
     "Limit",
@@ -117,6 +129,7 @@ __all__ = [
     "Snooze",
     "SoftTimeLimitExceeded",
     "StampingVisitor",
+    "Step",
     "Task",
     "TaskError",
     "TimeLimitExceeded",

@@ -57,6 +57,7 @@ from celeriac.model.states import PROPAGATE_STATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
+    from celeriac.app.flows import AppHost
     from celeriac.app.sent import SentEvents
     from celeriac.app.settings import Settings
     from celeriac.canvas import Expander
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from celeriac.engine.continuation import Sequel
     from celeriac.engine.middleware import Middleware
     from celeriac.engine.plan import Plan
+    from celeriac.flow import Edge, Ending, Flow, FlowDefinition, Step
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
     from celeriac.model import Admission, Outgoing, TaskId, Unique
 
@@ -145,6 +147,7 @@ class Celeriac:
         if include:
             settings["include"] = tuple(include)
         self.conf = Conf(**settings)
+        self.flows: dict[str, FlowDefinition[Any, Any]] = {}
         self.expanders: dict[str, Expander] = {}
         """By task name, callbacks that are carried out in the settlement of the task they follow."""
         self._autodiscover: list[tuple[tuple[str, ...], str | None]] = []
@@ -283,8 +286,23 @@ class Celeriac:
     def builtins(self) -> dict[str, Task[Any, Any]]:
         """The tasks that every worker has beside the application's own."""
         from celeriac.app.builtins import make_builtins
+        from celeriac.app.flows import make_flow_tasks
 
-        return make_builtins(self)
+        return {**make_builtins(self), **make_flow_tasks(self)}
+
+    @once
+    def flow_host(self) -> AppHost:
+        """The application as its flows see it."""
+        from celeriac.app.flows import AppHost
+
+        return AppHost(self)
+
+    @once
+    def flow_ending(self) -> Ending:
+        """Hands on what the steps of flows end with, in messages of this process."""
+        from celeriac.app.flows import make_ending
+
+        return make_ending(self, self.submitter)
 
     def lowering(
         self, submitter: Submitter, *, check: Callable[[Mapping[str, Any], str], None] | None = None
@@ -300,6 +318,8 @@ class Celeriac:
 
     def links(self, submitter: Submitter, writer: ResultWriter) -> Links:
         """What follows a task, with messages built by `submitter` and results made by `writer`."""
+        from celeriac.app.flows import make_ending
+
         conf = self.settings
         lowering = self.lowering(submitter)
         chords = Chords(
@@ -315,7 +335,7 @@ class Celeriac:
             lowering,
             chords,
             errback=self._errback,
-            expanders=self.expanders,
+            expanders={"celeriac.flow.ended": make_ending(self, submitter), **self.expanders},
             inherits_priority=self._inherits_priority,
         )
 
@@ -455,6 +475,53 @@ class Celeriac:
             task = make_task(body, base=base or self._task_cls, bind=bind, attributes=options)
             task.name = name or options.get("name") or self.gen_task_name(body.__name__, body.__module__)
             return self._register(task)
+
+        return decorate if function is None else decorate(function)
+
+    @overload
+    def flow(self, function: Callable[Concatenate[Flow, P], Step[R] | Edge[R]], /) -> FlowDefinition[P, R]: ...
+    @overload
+    def flow(self, function: Callable[Concatenate[Flow, P], None], /) -> FlowDefinition[P, None]: ...
+    @overload
+    def flow(self, function: Callable[Concatenate[Flow, P], Any], /) -> FlowDefinition[P, Any]: ...
+    @overload
+    def flow(self, *, name: str | None = None, queue: str | None = None) -> _FlowDecorator: ...
+    def flow(self, function: Any = None, *, name: str | None = None, queue: str | None = None) -> Any:
+        """Make a flow of a function that notes its steps: `@app.flow`, or `@app.flow(name="import")`.
+
+            @app.flow
+            def import_album(flow: Flow, url: str) -> Step[str]:
+                listing = flow.step(fetch_listing, url)
+                photos = flow.each(fetch_photo, listing, size=256)
+                return flow.step(contact_sheet, photos)
+
+            run = import_album.start("https://…")
+
+        Args:
+            function: Gets a `Flow` first; what it returns is the run's result.
+            name: Registered name; `<module>.<function>` unless given.
+            queue: Of the messages that drive its runs, where no worker of Celery's listens; unless given, the queue
+                that tasks named `celeriac.flow.start` are routed to. Its steps go where their tasks do.
+
+        Raises:
+            AlreadyRegistered: Another function has this name already.
+        """
+        from celeriac.flow import FlowDefinition
+
+        def decorate(body: Callable[..., Any]) -> FlowDefinition[Any, Any]:
+            if not callable(body):
+                raise ConfigError(f"@app.flow decorates functions; it got {body!r}")
+            named = name or self.gen_task_name(body.__name__, body.__module__)
+            made: FlowDefinition[Any, Any] = FlowDefinition(self.flow_host, named, body, queue=queue)
+            with self._lock:
+                known = self.flows.get(made.name)
+                if known is not None and known.function.__qualname__ != body.__qualname__:
+                    raise AlreadyRegistered(
+                        f"flow name {made.name!r} is taken by {known.function.__qualname__}; give "
+                        f"{body.__qualname__} another with @app.flow(name=…)"
+                    )
+                self.flows[made.name] = made
+            return made
 
         return decorate if function is None else decorate(function)
 
@@ -938,6 +1005,18 @@ class _Decorator:
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Any, /) -> Any: ...
+
+
+class _FlowDecorator:
+    """The type of `@app.flow(…)` for checkers; never instantiated."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Flow, P], Step[R] | Edge[R]], /) -> FlowDefinition[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Flow, P], None], /) -> FlowDefinition[P, None]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Flow, P], Any], /) -> FlowDefinition[P, Any]: ...
     def __call__(self, function: Any, /) -> Any: ...
 
 

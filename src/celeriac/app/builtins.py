@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from celeriac.app.task import Task
 
 _EXPIRE: Final = 1_000_000
-_PATIENT: Final = Retry(attempts=None, on=(BrokerError,), backoff="exponential", delay=0.5, max_delay=30.0)
+PATIENT: Final = Retry(attempts=None, on=(BrokerError,), backoff="exponential", delay=0.5, max_delay=30.0)
 """Of what a workflow cannot go on without: it waits for the result store to come back."""
 
 MEMBERS: ContextVar[Callable[[str], Sequence[bytes] | None] | None] = ContextVar("members", default=None)
@@ -66,7 +66,7 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
 
     made: dict[str, Task[Any, Any]] = {}
     bound: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
-        (RELEASE, release, {"ignore_result": True, "retry_policy": _PATIENT}),
+        (RELEASE, release, {"ignore_result": True, "retry_policy": PATIENT}),
         *((f"celery.{kind}", expand, {}) for kind in ("group", "chain", "chord", "chunks")),
     ]
     plain: list[tuple[str, Callable[..., Any]]] = [

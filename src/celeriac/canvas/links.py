@@ -95,11 +95,15 @@ class Links:
         return draft.sequel()
 
     def after_nothing(self, attempt: Attempt, exc: BaseException) -> Sequel:
-        if not (attempt.chain or attempt.chord):
+        told = [form for form in attempt.errbacks or () if form["task"] in self._expanders]
+        if not (attempt.chain or attempt.chord or told):
             return NOTHING
         draft = Draft()
         why = f"rejected: {exc.reason}" if isinstance(exc, Reject) else "ignored"
-        self._unrun(attempt, TaskRevokedError(why, task_id=attempt.id), None, draft)
+        ended = TaskRevokedError(why, task_id=attempt.id)
+        for form in told:  # not a callback of the user's, but somebody who waits
+            self._expanders[form["task"]].failed(attempt, form, ended, draft)
+        self._unrun(attempt, ended, None, draft)
         return draft.sequel()
 
     def _unrun(self, attempt: Attempt, exc: BaseException, traceback: str | None, draft: Draft) -> None:
