@@ -143,6 +143,7 @@ class Fetcher:
         clock: Clock,
         lease: Callable[[], Lease],
         wait_s: float,
+        look: Callable[[Sequence[Delivery]], Awaitable[None]],
         accept: Callable[[Lease, Sequence[Delivery], int], bool],
         on_lost: Callable[[Lease], Awaitable[None]],
     ) -> None:
@@ -151,6 +152,7 @@ class Fetcher:
         self._clock = clock
         self._lease = lease
         self._wait_s = wait_s
+        self._look = look
         self._accept = accept
         self._on_lost = on_lost
         self._room = asyncio.Event()
@@ -191,6 +193,7 @@ class Fetcher:
                 finally:
                     self._claiming = False
                 if deliveries:
+                    await self._look(deliveries)
                     self._room.clear()
                     if self._accept(lease, deliveries, stamp):
                         # The runner that wakes up needs the interpreter, so the loop sleeps until the task has ended,

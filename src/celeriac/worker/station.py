@@ -208,6 +208,7 @@ class Station:
             clock=self._clock,
             lease=lambda: self.lease,
             wait_s=min(WAIT_S, self.options.lease_s / 3.0),
+            look=self._executor.look_back,
             accept=self._accept,
             on_lost=self._renew,
         )
