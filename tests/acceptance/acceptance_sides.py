@@ -123,7 +123,7 @@ APPLICATIONS = {
     ),
     "mailroom": Application("mailroom", ("-c", "2", "-Q", "celery,mail"), _DJANGO, prepare="migrate"),
     "mailroom, results in Django's database": Application(
-        "mailroom", ("-c", "2"), ("tasks", "progress", "results"), "django-db", prepare="migrate", folder="mailroom"
+        "mailroom", ("-c", "2"), ("results",), "django-db", prepare="migrate", folder="mailroom"
     ),
     "locks": Application("errands", ("-c", "4"), ("singleton", "once", "heimdall", "pubsub")),
     "flaskshop": Application("worker_app", ("-c", "1"), ("view", "inside", "price")),

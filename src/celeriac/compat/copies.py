@@ -191,7 +191,8 @@ class Copies:
         return known or await self.home.await_final(ids, timeout_s=timeout_s)
 
     def gather(self, ids: Sequence[str], /, *, timeout_s: float) -> Iterator[StoredResult]:
-        old = self._read(set(ids) - self.home.get(ids).keys())
+        elsewhere = self._read(set(ids) - self.home.get(ids).keys())
+        old = {one: stored for one, stored in elsewhere.items() if is_final(stored.state)}
         waited = self.home.gather([one for one in ids if one not in old], timeout_s=timeout_s)
         for one in ids:
             stored = old.get(one) or next(waited, None)

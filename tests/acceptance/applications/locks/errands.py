@@ -81,7 +81,7 @@ def watch(what, gate):
     return what
 
 
-@app.task(base=Guarded, heimdall={"times": 1, "per": 1})
+@app.task(base=Guarded, heimdall={"times": 1, "per": 2})
 def ring(bell):
     return [bell, time.time()]
 

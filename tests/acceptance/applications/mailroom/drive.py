@@ -193,6 +193,7 @@ def results():
     forgotten.get(timeout=WAIT)
     forgotten.forget()
     return {
+        "chord": chord([tasks.add.s(n, 1) for n in range(3)])(tasks.total.s()).get(timeout=WAIT),
         "row": [row.task_name, row.result, row.status, row.task_args, row.task_kwargs, row.content_type],
         "worker": row.worker.startswith("w@"),
         "bad": [bad.task_name, bad.result, bad.status, "ValueError: torn" in bad.traceback],

@@ -25,7 +25,7 @@ class Noisy(Task):
         note(f"on_success {retval}")
 
     def on_failure(self, exc, task_id, args, kwargs, einfo):
-        note(f"on_failure {exc!r} {einfo.type.__name__} {'line' in einfo.traceback} {einfo.exception is exc}")
+        note(f"on_failure {exc!r} {einfo.type.__name__} {'line' in einfo.traceback}")
 
     def on_retry(self, exc, task_id, args, kwargs, einfo):
         note(f"on_retry {exc!r}")
