@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from celeriac.engine.middleware import Middleware
     from celeriac.errors import (
         CeleriacError,
+        FlowError,
+        FlowFailed,
         Ignore,
         MaxRetriesExceededError,
         Reject,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         TaskError,
         TimeLimitExceeded,
     )
+    from celeriac.flow import Flow, FlowRun, Step
     from celeriac.model import Limit, Retry
 
 _HOME = {
@@ -51,6 +54,10 @@ _HOME = {
     "ConfiguredTask": "celeriac.app.task",
     "EagerResult": "celeriac.app.result",
     "Exchange": "celeriac.app.routing",
+    "Flow": "celeriac.flow",
+    "FlowError": "celeriac.errors",
+    "FlowFailed": "celeriac.errors",
+    "FlowRun": "celeriac.flow",
     "GroupResult": "celeriac.app.group_result",
     "Ignore": "celeriac.errors",
     "Limit": "celeriac.model",
@@ -64,6 +71,7 @@ _HOME = {
     "Snooze": "celeriac.errors",
     "SoftTimeLimitExceeded": "celeriac.errors",
     "StampingVisitor": "celeriac.canvas",
+    "Step": "celeriac.flow",
     "Task": "celeriac.app.task",
     "TaskError": "celeriac.errors",
     "TimeLimitExceeded": "celeriac.errors",
@@ -106,6 +114,10 @@ __all__ = [
     "ConfiguredTask",
     "EagerResult",
     "Exchange",
+    "Flow",
+    "FlowError",
+    "FlowFailed",
+    "FlowRun",
     "GroupResult",
     "Ignore",
     "Limit",
@@ -119,6 +131,7 @@ __all__ = [
     "Snooze",
     "SoftTimeLimitExceeded",
     "StampingVisitor",
+    "Step",
     "Task",
     "TaskError",
     "TimeLimitExceeded",

@@ -142,7 +142,7 @@ def test_signals_and_settings_that_pages_name_exist() -> None:
     assert not unknown, "\n".join(sorted(unknown))
 
 
-NOT_SETTINGS = {"task_id", "task_routes", "task_cls", "result_type"}
+NOT_SETTINGS = {"task_id", "task_routes", "task_cls", "result_type", "result_from_tuple"}
 """Arguments and fields whose names begin as those of settings do."""
 
 
@@ -164,7 +164,7 @@ def test_signals_are_sent_as_the_page_says() -> None:
 
 def test_the_api_page_names_what_is_public_and_nothing_else() -> None:
     import celeriac
-    from celeriac import AsyncResult, Celeriac, Task
+    from celeriac import AsyncResult, Celeriac, GroupResult, Task
     from celeriac.app.options import KNOWN
 
     text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
@@ -180,9 +180,12 @@ def test_the_api_page_names_what_is_public_and_nothing_else() -> None:
     assert [
         name for name in re.findall(r"app\.(\w+)", application) if name != "conf" and not hasattr(Celeriac, name)
     ] == []
-    result = text.partition("## A result")[2].partition("## Other")[0]
+    result = text.partition("## A result")[2].partition("## Several results")[0]
     names = re.findall(r"`(\w+)(?:\(|`)", result)
     assert [name for name in names if not hasattr(AsyncResult, name) and name != "result_extended"] == []
+    several = text.partition("## Several results")[2].partition("## Other")[0]
+    handle = GroupResult("id", [])
+    assert [name for name in re.findall(r"`(\w+)`", several) if name != "await" and not hasattr(handle, name)] == []
 
 
 def test_no_page_names_a_path_of_some_machine() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from celeriac.brokers.redis.consumer import RedisConsumer
+from celeriac.brokers.redis.consumer import _CLAIM, RedisConsumer
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.codec import Codec
 from celeriac.codec.kombu import KombuForm
@@ -192,6 +192,36 @@ async def test_a_consumer_waits_on_while_its_news_line_is_down(redis_server, sta
     redis_server.cli().lpush("q", KombuForm(Codec()).encode(sent))
     (taken,) = await asyncio.wait_for(waiting, 5)
     assert taken.id == sent.id
+
+
+async def test_celerys_message_is_handed_out_though_it_was_cancelled(redis_server, open_broker, consume) -> None:
+    """Others wait for it; the stamp tells who claims it, whatever was asked before."""
+    broker = open_broker(redis_server.url)
+    consumer = await consume(broker)
+    sent = message(not_before=SYSTEM_CLOCK.time() + 3600)
+    broker.cancel([Cancellation(id=sent.id, hand_out=True)])
+    assert [order.hand_out for order in await consumer.cancelled([sent.id])] == [True]
+    await eventually(lambda: consumer.cancel_stamp > 0, "the order is heard of")
+    asked_at = consumer.cancel_stamp
+    redis_server.cli().lpush("q", KombuForm(Codec()).encode(sent))
+    (taken,) = await consumer.claim(limit=10, wait_s=10)
+    assert taken.id == sent.id
+    assert consumer.cancel_stamp != asked_at
+
+
+async def test_what_a_lost_claim_took_is_known_to_be_cancelled(redis_server, open_broker, consume) -> None:
+    broker = open_broker(redis_server.url)
+    consumer = await consume(broker)
+    broker.publish([sent := message()])
+    broker.cancel([Cancellation(id=sent.id, hand_out=True)])
+    lane = consumer._lanes[0]
+    tag, keys, args = consumer._claim_command(lane, 10)
+    await lane.line.run(_CLAIM, keys, args, "claim from")  # nobody reads the answer
+    lane.lost.append(tag)
+    asked_at = consumer.cancel_stamp
+    (taken,) = await consumer.claim(limit=10, wait_s=10)
+    assert (taken.id, taken.tag) == (sent.id, tag)
+    assert consumer.cancel_stamp != asked_at
 
 
 async def test_a_waiting_claim_survives_a_flush_of_the_scripts(redis_server, open_broker, consume) -> None:

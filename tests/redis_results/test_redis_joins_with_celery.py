@@ -127,6 +127,7 @@ def _body_of(envelope: bytes) -> str:
 async def test_whatever_comes_again_changes_nothing(chord: Chord, server: redis.Redis, last: str) -> None:
     chord.open("theirs")
     for side, position in (("theirs", 0), ("ours", 1), ("ours", 0), (last, 2)):
+        assert chord.published(server) == ([], [])
         await chord.end(side, position)
     published = chord.published(server)
     assert sum(map(len, published)) == 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from celeriac.app.task import Task
 
 _EXPIRE: Final = 1_000_000
-_PATIENT: Final = Retry(attempts=None, on=(BrokerError,), backoff="exponential", delay=0.5, max_delay=30.0)
+PATIENT: Final = Retry(attempts=None, on=(BrokerError,), backoff="exponential", delay=0.5, max_delay=30.0)
 """Of what a workflow cannot go on without: it waits for the result store to come back."""
 
 MEMBERS: ContextVar[Callable[[str], Sequence[bytes] | None] | None] = ContextVar("members", default=None)
@@ -36,7 +36,9 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         members = find(join)
         if members is None:
             return  # done before: this is a second delivery
-        sequel = app.own_links.release(self.request, join, members)
+        store = app.results
+        shape = None if store is None else store.load("group", [join]).get(join)
+        sequel = app.own_links.release(self.request, join, members, shape)
         raise Continue(sequel, f"released chord {join}")
 
     def expand(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
@@ -64,7 +66,7 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
 
     made: dict[str, Task[Any, Any]] = {}
     bound: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
-        (RELEASE, release, {"ignore_result": True, "retry_policy": _PATIENT}),
+        (RELEASE, release, {"ignore_result": True, "retry_policy": PATIENT}),
         *((f"celery.{kind}", expand, {}) for kind in ("group", "chain", "chord", "chunks")),
     ]
     plain: list[tuple[str, Callable[..., Any]]] = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celeriac.canvas import stamping
 from celeriac.canvas._group import group
 from celeriac.canvas.forms import leaves
-from celeriac.canvas.signature import Composite, Signature, listed, maybe_signature, members, signature_of
+from celeriac.canvas.signature import Composite, Signature, is_nothing, listed, maybe_signature, members, signature_of
 from celeriac.model import new_task_id
 
 if TYPE_CHECKING:
@@ -149,10 +149,10 @@ class chord(Composite):  # noqa: N801 - Celery's name
         app = self._find_app()
         each = app is not None and app.settings.task_allow_error_cb_on_chord_header
         for task in self._members():
-            if each:
-                task.link_error(found.clone().set(immutable=True))
             if isinstance(task, chord):
                 task.link_error(errback)
+            elif each:
+                task.link_error(found.clone())
         self._whole_body().link_error(errback)
         return errback
 
@@ -161,6 +161,13 @@ class chord(Composite):  # noqa: N801 - Celery's name
         if body is None:
             raise TypeError(f"{self!r} has no body: give it one, chord(header, body) or chord(header)(body)")
         return body
+
+    def _is_empty(self) -> bool:
+        return self.body is not None and is_nothing(self.body) and all(map(is_nothing, self._members()))
+
+    def _nothing(self) -> Any:
+        body = self._whole_body()
+        return body._nothing() if isinstance(body, Composite) else None
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Stamp the members and the body; see `Signature.stamp`."""
@@ -185,6 +192,7 @@ class chord(Composite):  # noqa: N801 - Celery's name
     ) -> Any:
         body = self._whole_body()
         header = self.header_group()
+        self._app = header._app = app
         options = dict(self["options"])
         own_id = options.pop("task_id", None)
         for callback in listed(options.pop("link", None)):
@@ -242,13 +250,21 @@ class chord(Composite):  # noqa: N801 - Celery's name
         if body is not None:
             kwargs = {**(kwargs or {}), "body": body}
         whole, _, _ = self._prepare(args, kwargs, options)
-        header = whole.tasks.apply(throw=throw)
-        result = whole.body.apply((header.get(propagate=propagate),), throw=throw)
+        header = whole.tasks.run(throw)
+        result = whole.body.apply((_values(header, propagate),), throw=throw)
         root = result
         while root.parent is not None:
             root = root.parent
         root.parent = header
         return result
+
+
+def _values(result: Any, propagate: bool) -> list[Any]:
+    """What the members of a header returned; those of a group that ends one are members themselves."""
+    values: list[Any] = []
+    for one in result.results:
+        values += _values(one, propagate) if hasattr(one, "results") else [one.get(propagate=propagate)]
+    return values
 
 
 def _header(given: Any, app: Any) -> Any:

@@ -149,9 +149,7 @@ class group(Composite):  # noqa: N801 - Celery's name
 
     def _prepare(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> tuple[group, Any, dict[str, Any]]:
         whole, handle, how = super()._prepare(args, kwargs, options)
-        only = handle.results[0] if len(handle.results) == 1 else None
-        # as in Celery: a group of one chain that ends in a group has that one's results
-        return whole, only if hasattr(only, "results") else handle, how
+        return whole, _unwrapped(handle), how
 
     def members(self) -> list[Signature]:
         """Its members as they are sent: those of groups within it are its own, and chains of one task that task."""
@@ -185,6 +183,7 @@ class group(Composite):  # noqa: N801 - Celery's name
     def _fix(
         self, app: Any, _id: str | None, last: Mapping[str, Any], root_id: str | None, parent_id: str | None
     ) -> Any:
+        self._app = app  # one without members has no other
         options = self["options"]
         self._refuse_links({"link": options.get("link")})
         gid = options.get("task_id") or _id or new_task_id()
@@ -234,9 +233,18 @@ class group(Composite):  # noqa: N801 - Celery's name
     ) -> Any:
         """Run the members here and now, one after another; returns a `GroupResult`."""
         self._refuse_links(options)
-        app = self.app
         whole, _, _ = self._prepare(args, kwargs, options)
-        return app.GroupResult(whole.id, [task.apply(throw=throw) for task in whole.tasks])
+        return _unwrapped(whole.run(throw))
+
+    def run(self, throw: bool | None) -> Any:
+        """Run the members of a frozen group here and now."""
+        return self.app.GroupResult(self.id, [task.apply(throw=throw) for task in self.tasks])
+
+
+def _unwrapped(result: Any) -> Any:
+    """As in Celery, a group of one chain that ends in a group has that one's results."""
+    only = result.results[0] if len(result.results) == 1 else None
+    return only if hasattr(only, "results") else result
 
 
 def only_member(task: Signature) -> Signature:

@@ -16,6 +16,7 @@ from celeriac.app.settings import Conf, Settings
 from celeriac.app.settings.celery_names import resolve
 from celeriac.app.settings.conf import Layer
 from celeriac.app.settings.table import OPTIONS
+from celeriac.compat.copies import Copied, is_other
 from celeriac.errors import ConfigError
 
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -124,7 +125,11 @@ class CeleryConf(Conf):
                     continue
                 self._pending.insert(0, (dotted, namespace, silent))
                 raise
-            self._take(found, namespace, f"{'module' if isinstance(found, ModuleType) else 'object'} {dotted}")
+            try:
+                self._take(found, namespace, f"{'module' if isinstance(found, ModuleType) else 'object'} {dotted}")
+            except ConfigError:
+                self._pending.insert(0, (dotted, namespace, silent))  # the next who asks is told, too
+                raise
         while self._later:
             self._layers[Layer.DEFAULTS].update(_given(self._later.pop(0)(), "defaults"))
 
@@ -216,6 +221,8 @@ class CeleryConf(Conf):
             except KeyError:
                 return _UNSET.get(new)
         value = super().__getitem__(new)
+        if new == "result_backend" and value is None:
+            value = self.other_backend
         return LiveTable(self, new, value) if isinstance(value, dict) else value
 
     def __getattr__(self, name: str) -> Any:
@@ -247,7 +254,19 @@ class CeleryConf(Conf):
         """The first value of these that is not None."""
         return next((value for name in names if (value := self.get(name)) is not None), None)
 
-    find_value_for_key = __getitem__
+    def find_value_for_key(self, name: str, namespace: str = "celery") -> Any:
+        """The value of `<namespace>_<name>`, or of `name`."""
+        both = f"{namespace}_{name}".lower()
+        return self[both if both in self else name]
+
+    @property
+    def other_backend(self) -> str | None:
+        """The result backend of another package that gets copies, where the settings name one."""
+        self.settings  # noqa: B018 - loads what is pending
+        for layer in reversed(self._layers):
+            if (given := layer.get("result_backend")) is not None:
+                return given.notice.backend if isinstance(given.notice, Copied) else None
+        return None
 
     def value_set_for(self, name: str) -> bool:
         """Whether a source set it."""
@@ -321,6 +340,10 @@ def _check(name: str, value: Any, source: str, spelt: str) -> sources.Given | No
             return None
         if str(value).startswith("cache+memory"):
             value = "memory://"
+        if name == "result_backend" and is_other(value):
+            return sources.Given(None, source, Copied.to(value))
+    if name == "cache_backend":
+        return sources.Given(value, source, "only result_backend='django-cache' reads it")
     try:
         return sources.check(name, value, source, spelt=spelt)
     except ConfigError:

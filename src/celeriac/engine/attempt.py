@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 if TYPE_CHECKING:
     from celeriac.engine.plan import Plan
-    from celeriac.model import Delivery, Embed, Headers
+    from celeriac.model import Delivery, Embed, Headers, StoredResult
 
 StopReason = Literal["soft_limit", "terminated", "shutdown"]
 
@@ -26,6 +28,7 @@ class Attempt:
         "children",
         "delivery",
         "embed",
+        "ended_before",
         "ending",
         "hard_limit_s",
         "hostname",
@@ -42,6 +45,7 @@ class Attempt:
     )
 
     def __init__(self, delivery: Delivery | None, headers: Headers, plan: Plan, hostname: str | None) -> None:
+        self.ended_before: StoredResult | None = None
         self.delivery = delivery
         self.message_headers = headers
         self.plan = plan
@@ -82,8 +86,12 @@ class Attempt:
 
     @property
     def retries(self) -> int:
-        """Retries made before this run."""
+        """Retries made before this run. May be set, as in Celery: the next retry counts on from there."""
         return self.message_headers.retries
+
+    @retries.setter
+    def retries(self, retries: int) -> None:
+        self.message_headers = msgspec.structs.replace(self.message_headers, retries=retries)
 
     @property
     def deliveries(self) -> int:

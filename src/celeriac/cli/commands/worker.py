@@ -131,7 +131,7 @@ of the worker failed · 78 the application cannot be loaded, or is set up wrongl
     metavar="SECONDS",
     help="What running tasks get to finish after SIGTERM.",
 )
-@click.option("--purge", is_flag=True, help="Delete all waiting messages of these queues first.")
+@click.option("--purge", "--discard", is_flag=True, help="Delete all waiting messages of these queues first.")
 @click.option("-I", "--include", multiple=True, metavar="MODULES", help="More modules with tasks.")
 @click.option("--autoreload", is_flag=True, help="Start anew when source files change; for development.")
 @click.option("--pidfile", metavar="FILE", help="Keep the worker's process id there while it runs.")
@@ -141,7 +141,7 @@ of the worker failed · 78 the application cannot be loaded, or is set up wrongl
 @click.option("--without-gossip", is_flag=True, help="No effect; Celery's.")
 @click.option("--without-mingle", is_flag=True, help="No effect; Celery's.")
 @click.option("--without-heartbeat", is_flag=True, help="No effect; Celery's.")
-@click.option("-O", "optimization", metavar="WORD", help="No effect; Celery's.")
+@click.option("-O", "--optimization", "optimization", metavar="WORD", help="No effect; Celery's.")
 @click.option("--prefetch-multiplier", metavar="N", help="No effect; Celery's.")
 @click.option("--disable-prefetch", is_flag=True, hidden=True)
 @click.option("-S", "--statedb", hidden=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celeriac.app import group_result, result
-from celeriac.app.result import EagerResult, allow_join_result, denied_join_result
+from celeriac.app.result import allow_join_result, denied_join_result
 from celeriac.compat.celery._state import get_current_app, get_current_task
 from celeriac.errors import ResultTimeout
 
@@ -63,6 +63,39 @@ class AsyncResult(result.AsyncResult[Any], metaclass=_Like):
     def backend(self) -> Any:
         """The result store, with the methods of Celery's backends."""
         return self._app.backend  # type: ignore[attr-defined]
+
+    def _get_task_meta(self) -> dict[str, Any]:
+        """What is stored, as Celery's dict; packages that show progress ask for it."""
+        found: dict[str, Any] = self.backend.get_task_meta(self.id)
+        return found
+
+
+class EagerResult(result.EagerResult[Any], metaclass=_Like):
+    """The outcome of a task that ran here, or that a package says has an outcome.
+
+    Args:
+        id: Of the task; None where there is none.
+        ret_value: What it returned or raised.
+        state: Its state.
+        traceback: Of its exception, as text.
+        name: Of the task.
+        app: The current one unless given.
+    """
+
+    _stands_for = result.EagerResult
+    name: Any = None
+
+    def __init__(
+        self,
+        id: str | None,
+        ret_value: Any,
+        state: str,
+        traceback: str | None = None,
+        name: str | None = None,
+        app: Any = None,
+    ) -> None:
+        super().__init__(id or "", _plain(app), ret_value, state, traceback)
+        self.name = name
 
 
 class ResultSet(group_result.ResultSet, metaclass=_Like):

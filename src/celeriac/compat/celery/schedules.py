@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celeriac.clock import SYSTEM_CLOCK
@@ -70,7 +71,7 @@ class BaseSchedule:
     def app(self, app: Any) -> None:
         self._app = app
 
-    @property
+    @cached_property  # which a subclass may set: django-celery-beat's does
     def tz(self) -> tzinfo:
         found: tzinfo = self.app.timezone
         return found

@@ -488,7 +488,11 @@ class Celery(Celeriac):
             options = {**task.call_defaults, **options}
         if self._always_eager and task is not None:
             return self._apply(task, args or (), kwargs or {}, options, None)
-        return self._publish_one(self._message(name, args or (), kwargs or {}, options, task), options)
+        handle = self._publish_one(self._message(name, args or (), kwargs or {}, options, task), options)
+        ignored = options.get("ignore_result")
+        if ignored if ignored is not None else task is not None and task.plan.ignore_result:
+            handle.ignored = True
+        return handle
 
     async def asend_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """As `send_task`, without blocking the event loop."""
@@ -508,7 +512,7 @@ class Celery(Celeriac):
 
     @property
     def EagerResult(self) -> Any:
-        from celeriac.app.result import EagerResult
+        from celeriac.compat.celery.result import EagerResult
 
         return EagerResult
 
@@ -591,6 +595,13 @@ class Celery(Celeriac):
         from celeriac.compat.celery.loaders import get_loader_cls
 
         return get_loader_cls(self._loader_source)(app=self)
+
+    @once
+    def results(self) -> Any:
+        """The result store, which sends copies to the backend of another package where the settings name one."""
+        from celeriac.compat.copies import copied
+
+        return copied(self, super().results, self.conf.other_backend)
 
     @property
     def backend(self) -> Any:

@@ -149,8 +149,7 @@ def utcoffset(time: Any = None, localtime: Any = None) -> int:
 
 
 def adjust_timestamp(ts: float, offset: int, here: Any = utcoffset) -> float:
-    hours: float = offset - here()
-    return ts - hours * 3600
+    return float(ts - (offset - here()) * 3600)
 
 
 def get_exponential_backoff_interval(factor: float, retries: int, maximum: float, full_jitter: bool = False) -> float:
