@@ -748,7 +748,7 @@ class Celeriac:
             head = parent.message_headers
             priority = parent.delivery_info["priority"] if self._inherits_priority else None
             origin = msgspec.structs.replace(Origin.of(head, priority=priority), id=None)
-        sending = Sending()
+        sending = Sending(check=self._check)
         child = self.lowering(self.submitter, check=check_options).lower(form, Place(), origin, sending)
         if parent is not None and trail and parent.plan.trail:
             if parent.children is None:
@@ -756,6 +756,12 @@ class Celeriac:
             if child is not None and len(parent.children) < _MOST_CHILDREN:
                 parent.children.append(child)
         return sending
+
+    def _check(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise TypeError where a task of this application cannot be called like that."""
+        task = self.tasks.get(name)
+        if task is not None and task.typing:
+            task.parameters.check(args, kwargs)
 
     def _replacement(self, attempt: Attempt, signature: dict[str, Any]) -> Sequel:
         """What is carried out in place of a running task: a workflow that ends in a task of its id."""

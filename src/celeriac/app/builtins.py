@@ -36,7 +36,9 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         members = find(join)
         if members is None:
             return  # done before: this is a second delivery
-        sequel = app.own_links.release(self.request, join, members)
+        store = app.results
+        shape = None if store is None else store.load("group", [join]).get(join)
+        sequel = app.own_links.release(self.request, join, members, shape)
         raise Continue(sequel, f"released chord {join}")
 
     def expand(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:

@@ -112,10 +112,13 @@ class Links:
         state = REVOKED if isinstance(exc, TaskRevokedError) else FAILURE
         self._chords.arrive(attempt, state, encode_exception(exc), draft)
 
-    def release(self, attempt: Attempt, join: str, members: Sequence[bytes]) -> Sequel:
-        """What follows when the members of a join have all arrived; `attempt` is the release task's."""
+    def release(self, attempt: Attempt, join: str, members: Sequence[bytes], shape: bytes | None = None) -> Sequel:
+        """What follows when the members of a join have all arrived; `attempt` is the release task's.
+
+        `shape` is the saved group of its header, if there is one.
+        """
         draft = Draft()
-        self._chords.release(attempt, join, members, draft, self.calling_back(attempt))
+        self._chords.release(attempt, join, members, draft, self.calling_back(attempt), shape)
         return draft.sequel()
 
     def calling_back(self, attempt: Attempt) -> Callable[[Form, Form, BaseException, Draft], None]:
@@ -151,7 +154,8 @@ class Links:
         """
         errback = self._errback(form["task"])
         if errback is None:
-            draft.children.append(self._lowering.lower(form, Place(slot=slot, given=(attempt.id,)), origin, draft))
+            # No child of the task, as with Celery: who asks for a child's result would get the task's error.
+            self._lowering.lower(form, Place(slot=slot, given=(attempt.id,)), origin, draft)
             return
         given = () if form.get("immutable") else (attempt, exc, traceback)
         try:

@@ -342,11 +342,13 @@ def check_nesting(value: Any, most: int) -> None:
         depth += 1
         if depth > most:
             raise DecodeError(f"values are nested more than {most} deep")
-        below: list[Any] = []
-        for box in level:
-            items = box.values() if type(box) is dict else box
-            below += [item for item in items if type(item) in _BOXES]
-        level = below
+        level = [
+            item
+            for box in level
+            if box
+            for item in (box.values() if type(box) is dict else box)
+            if type(item) in _BOXES
+        ]
 
 
 def check_keys(raw: bytes) -> None:

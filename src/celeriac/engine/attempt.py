@@ -9,7 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from celeriac.engine.plan import Plan
-    from celeriac.model import Delivery, Embed, Headers
+    from celeriac.model import Delivery, Embed, Headers, StoredResult
 
 StopReason = Literal["soft_limit", "terminated", "shutdown"]
 
@@ -28,6 +28,7 @@ class Attempt:
         "children",
         "delivery",
         "embed",
+        "ended_before",
         "ending",
         "hard_limit_s",
         "hostname",
@@ -44,6 +45,7 @@ class Attempt:
     )
 
     def __init__(self, delivery: Delivery | None, headers: Headers, plan: Plan, hostname: str | None) -> None:
+        self.ended_before: StoredResult | None = None
         self.delivery = delivery
         self.message_headers = headers
         self.plan = plan

@@ -58,11 +58,11 @@ class Settler:
             successors += await self._enter(workflows, store)
         if successors:
             await self._broker.apublish(successors)
-        settled = await consumer.settle(bare)
         if workflows and store is not None and (closed := [join for each in workflows for join in each.closed]):
-            # last: until then a redelivered release finds its members
+            # Behind the successors: until they are published, a redelivered release must find its members. Before the
+            # acknowledgement, or nobody would do it for a worker that died between the two.
             await store.aclose_joins(closed)
-        return settled
+        return await consumer.settle(bare)
 
     async def _enter(self, workflows: Sequence[Workflow], store: ResultStore) -> list[Outgoing]:
         """Write records, open joins and let members arrive; the releases of joins that are complete."""
