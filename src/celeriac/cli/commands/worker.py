@@ -169,6 +169,8 @@ def command(
     here = session()
     if here.app_text is None:
         raise ConfigError("a worker needs an application: celeriac -A MODULE worker, or set CELERIAC_APP")
+    if beat and not here.as_celery:
+        raise ConfigError("--beat: the scheduler is not built yet in this version; start the worker without it")
     if beat:
         from celeriac.cli.commands.beat import refuse_schedules
 
