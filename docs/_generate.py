@@ -360,8 +360,8 @@ def celery_coverage() -> str:
         NOTE,
         f"# What of Celery {facts.CELERY} is covered\n",
         (
-            "What [`celeriac doctor --celery`](command-line.md#celeriac-doctor) judges a project by. After "
-            "`install_as_celery()`, or with `celeriac --as-celery`, what is covered behaves as in Celery; what differs "
+            "What [`celeriac doctor --celery PATH`](command-line.md#celeriac-doctor) judges a project by. After "
+            "`install_as_celery()`, or with `--as-celery`, what is covered behaves as in Celery; what differs "
             "says how; what is not covered is an error that says what to do. Settings have "
             "[a page of their own](settings.md). What was tried is on [another](celery-applications.md).\n"
         ),
