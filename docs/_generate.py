@@ -361,8 +361,8 @@ def celery_coverage() -> str:
         f"# What of Celery {facts.CELERY} is covered\n",
         (
             "What [`celeriac doctor --celery PATH`](command-line.md#celeriac-doctor) judges a project by. After "
-            "`install_as_celery()`, or with `--as-celery`, what is covered behaves as in Celery; what differs "
-            "says how; what is not covered is an error that says what to do. Settings have "
+            "`install_as_celery()`, or with `celeriac --as-celery -A proj worker`, what is covered behaves as in "
+            "Celery; what differs says how; what is not covered is an error that says what to do. Settings have "
             "[a page of their own](settings.md). What was tried is on [another](celery-applications.md).\n"
         ),
         "## Modules\n",

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from acceptance_sides import APPLICATIONS, Environment, Run, Who
 
 from servers import RedisServer
+from servers.program import ProgramError
 
 _HERE = Path(__file__).parent
 _environments: dict[str, Environment | UnavailableError] = {}
@@ -27,14 +32,6 @@ def _environment(who: Who) -> Environment | UnavailableError:
         except UnavailableError as exc:
             _environments[who] = exc
     return _environments[who]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """An application is run once in each test process: what is asked of it goes to one process."""
-    for item in items:
-        if _HERE in item.path.parents and hasattr(item, "callspec"):
-            side, application = (item.callspec.params.get(name, "") for name in ("side", "application"))
-            item.add_marker(pytest.mark.xdist_group(f"acceptance-{application}-{side}"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -61,24 +58,32 @@ def environment() -> Callable[[Who], Environment]:
 def runs(
     environment: Callable[[Who], Environment], shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., dict[str, Any]]:
-    """Runs an application on a side, once; `runs(side, name)` gives its outcomes by check."""
-    known: dict[tuple[str, ...], dict[str, Any] | Exception] = {}
+    """Runs an application on a side, once in a whole test run; `runs(side, name)` gives its outcomes by check.
+
+    Test processes share what came of it, in a file: whoever wants it while another runs it waits.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
 
     def run(side: str, name: str) -> dict[str, Any]:
-        if (side, name) not in known:
-            who: Who = "celery" if side.startswith("celery ") else "celeriac"
-            folder = tmp_path_factory.mktemp(f"{APPLICATIONS[name].app}-{side.replace(' ', '-')}")
-            shared_redis.empty()
-            redis, locks = (shared_redis.url_at(shared_redis.port, database=number) for number in (1, 2))
-            broker = redis if side.endswith("redis") else f"sqlite:///{folder}/tasks.db"
-            one = Run(environment(who), name, APPLICATIONS[name], folder, broker, locks)
-            try:
-                known[side, name] = one.outcomes()
-            except Exception as exc:  # not twice: it takes long
-                known[side, name] = exc
-        found_or_not = known[side, name]
-        if isinstance(found_or_not, Exception):
-            raise found_or_not
-        return found_or_not
+        application = APPLICATIONS[name]
+        file = shared / f"outcomes of {name} with {side}.json".replace("'", "").replace(" ", "-")
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not file.exists():
+                who: Who = "celery" if side.startswith("celery ") else "celeriac"
+                folder = tmp_path_factory.mktemp(f"{application.app}-{side.replace(' ', '-')}")
+                shared_redis.empty()
+                redis, locks = (shared_redis.url_at(shared_redis.port, database=number) for number in (1, 2))
+                broker = redis if side.endswith("redis") else f"sqlite:///{folder}/tasks.db"
+                one = Run(environment(who), name, application, folder, broker, locks)
+                try:
+                    told = one.outcomes()
+                except (ProgramError, subprocess.TimeoutExpired) as exc:  # not twice: it takes long
+                    told = {"stderr": str(exc)}
+                file.write_text(json.dumps(told))
+            found: dict[str, Any] = json.loads(file.read_text())
+            return found
 
     return run

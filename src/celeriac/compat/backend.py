@@ -438,8 +438,10 @@ class KeyValueStoreBackend(Backend):
         found = self.get(self.get_key_for_group(group_id))
         if not found:
             return None
+        from celeriac.app.group_result import result_from_tuple
+
         decoded = self.decode(found)
-        return {**decoded, "result": self.app._result_from_tuple(decoded["result"], None)}
+        return {**decoded, "result": result_from_tuple(decoded["result"], self.app)}
 
     def _delete_group(self, group_id: str) -> None:
         self.delete(self.get_key_for_group(group_id))
