@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         xstarmap,
     )
     from celeriac.canvas.signature import signature
+    from celeriac.compat import install_as_celery
     from celeriac.engine.attempt import Attempt
     from celeriac.engine.middleware import Middleware
     from celeriac.errors import (
@@ -80,6 +81,7 @@ _HOME = {
     "chunks": "celeriac.canvas",
     "denied_join_result": "celeriac.app.result",
     "group": "celeriac.canvas",
+    "install_as_celery": "celeriac.compat",
     "maybe_signature": "celeriac.canvas",
     "result_from_tuple": "celeriac.app.group_result",
     "signature": "celeriac.canvas.signature",
@@ -140,6 +142,7 @@ __all__ = [
     "chunks",
     "denied_join_result",
     "group",
+    "install_as_celery",
     "maybe_signature",
     "result_from_tuple",
     "signature",

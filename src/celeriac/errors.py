@@ -4,7 +4,8 @@
 
     CeleriacError
     ├── ConfigError                   a setting, option, URL or application name is wrong   (ImproperlyConfigured)
-    │   └── AlreadyRegistered         two tasks share a name
+    │   ├── AlreadyRegistered         two tasks share a name
+    │   └── NotSupportedError         a feature of Celery's that is not here; says what to do instead
     ├── CodecError                    bytes that are not a message, or a value that cannot become bytes
     │   ├── EncodeError               an argument or result has no wire form
     │   ├── DecodeError               bytes are malformed or break a limit
@@ -65,6 +66,10 @@ ImproperlyConfigured = ConfigError
 
 class AlreadyRegistered(ConfigError):
     """Two different tasks want the same name."""
+
+
+class NotSupportedError(ConfigError):
+    """A feature of Celery's that celeriac does not have. The message says what to do instead."""
 
 
 class CodecError(CeleriacError):

@@ -75,6 +75,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 _NO_OPTIONS: dict[str, Any] = {}
+_NO_COMMANDS: Mapping[str, Callable[..., Any]] = {}
 _ROUND_TRIP = 1000
 """Messages per publish of `delay_many`."""
 _MOST_CHILDREN = 1000
@@ -133,20 +134,20 @@ class Celeriac:
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
+        self._lock = threading.RLock()
         self.main = main or "celeriac"
         self.clock = clock
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.plans = _Plans(self.tasks, lambda: self.builtins)
         self.middleware = list(middleware)
         self._task_cls = task_cls
-        self._lock = threading.RLock()
         if broker is not None:
             settings["broker_url"] = broker
         if backend is not None:
             settings["result_backend"] = backend
         if include:
             settings["include"] = tuple(include)
-        self.conf = Conf(**settings)
+        self.conf = self._make_conf(settings)
         self.flows: dict[str, FlowDefinition[Any, Any]] = {}
         self.expanders: dict[str, Expander] = {}
         """By task name, callbacks that are carried out in the settlement of the task they follow."""
@@ -156,6 +157,15 @@ class Celeriac:
         return f"<Celeriac {self.main}: {len(self.tasks)} tasks>"
 
     # -- configuration -------------------------------------------------------------------------------------------
+
+    def _make_conf(self, settings: Mapping[str, Any]) -> Conf:
+        """The settings object; `compat` has one that bears with what Celery bears with."""
+        return Conf(**settings)
+
+    @property
+    def commands(self) -> Mapping[str, Callable[..., Any]]:
+        """Remote-control commands of the application's own, by name: called with the node's name and the arguments."""
+        return _NO_COMMANDS
 
     def config_from_object(self, source: Any, *, namespace: str | None = None) -> None:
         """Take settings from an object, a mapping or the dotted name of a module; see `Conf.from_object`."""
@@ -716,7 +726,7 @@ class Celeriac:
                 parent.children = []
             if len(parent.children) < _MOST_CHILDREN:
                 parent.children.append([[task_id, None], None])
-        return Handle(task_id, self)
+        return self.AsyncResult(task_id)
 
     # -- workflows -----------------------------------------------------------------------------------------------
 

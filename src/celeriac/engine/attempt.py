@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 if TYPE_CHECKING:
     from celeriac.engine.plan import Plan
     from celeriac.model import Delivery, Embed, Headers, StoredResult
@@ -84,8 +86,12 @@ class Attempt:
 
     @property
     def retries(self) -> int:
-        """Retries made before this run."""
+        """Retries made before this run. May be set, as in Celery: the next retry counts on from there."""
         return self.message_headers.retries
+
+    @retries.setter
+    def retries(self, retries: int) -> None:
+        self.message_headers = msgspec.structs.replace(self.message_headers, retries=retries)
 
     @property
     def deliveries(self) -> int:
