@@ -241,11 +241,14 @@ def leaves(form: Mapping[str, Any]) -> int:
 
 
 def gathered(form: Form) -> Form:
-    """As a member of a chord: a group that it ends in comes to the list of its results, and counts as one."""
+    """As a member of a chord: a group that it ends in comes to the list of its results, and counts as one.
+
+    Not one of nothing, which is no member at all.
+    """
     kind = kind_of(form)
     kwargs = form.get("kwargs") or {}
     if kind in ("group", "chunks"):
-        return as_chord(form, _ACCUMULATE)
+        return as_chord(form, _ACCUMULATE) if leaves(form) else form
     if kind == "chain" and (found := steps(form)):
         if (last := gathered(found[-1])) is not found[-1]:
             return {**form, "kwargs": {**kwargs, "tasks": [*found[:-1], last]}}
