@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from celeriac.engine.plan import Plan
     from celeriac.model import Delivery, Embed, Headers, StoredResult
 
+_REQUEUED = "celeriac_requeued"
+
 StopReason = Literal["soft_limit", "terminated", "shutdown"]
 
 
@@ -200,7 +202,7 @@ class Attempt:
             "exchange": "",
             "routing_key": self.delivery.queue,
             "priority": self.delivery.priority,
-            "redelivered": self.delivery.deliveries > 1,
+            "redelivered": self.delivery.deliveries > 1 or _REQUEUED in self.message_headers.headers,
         }
 
     @property
@@ -242,6 +244,11 @@ class Attempt:
     def get(self, key: str, default: Any = None) -> Any:
         """Celery's `request.get`: a field or a header of the user's own by name, or a default."""
         return getattr(self, key, default)
+
+
+def requeued(attempt: Attempt) -> dict[str, Any]:
+    """The user's headers of a message that a task has given back: what runs it next sees that it is no first run."""
+    return {**attempt.headers, _REQUEUED: True}
 
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)

@@ -18,7 +18,7 @@ import msgspec
 from celeriac.clock import ENTROPY
 from celeriac.codec import decode_exception, epoch_from_iso
 from celeriac.engine import report, signals
-from celeriac.engine.attempt import Attempt, current_attempt
+from celeriac.engine.attempt import Attempt, current_attempt, requeued
 from celeriac.engine.continuation import NOTHING, Continue
 from celeriac.engine.outcomes import ErrorInfo
 from celeriac.engine.plan import Plan
@@ -501,7 +501,9 @@ class Executor:
                 if attempt.plan.rerun_when_lost:
                     return Release(delivery=delivery, spent=True)
                 # handed out a second time, an at-most-once task would be taken for lost: it is a new message
-                message = self._submitter.again(attempt, not_before=None, retries=attempt.retries)
+                message = self._submitter.again(
+                    attempt, not_before=None, retries=attempt.retries, changes={"headers": requeued(attempt)}
+                )
                 return Later(delivery=delivery, message=message)
             if attempt.is_eager:
                 attempt.ending = (REJECTED, None, None)

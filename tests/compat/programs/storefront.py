@@ -6,7 +6,8 @@ import time
 from datetime import timedelta
 
 from celery import Celery, Task, current_app, current_task, shared_task
-from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.result import allow_join_result
 from celery.schedules import crontab
 from celery.signals import (
     after_task_publish,
@@ -20,6 +21,7 @@ from celery.signals import (
     worker_ready,
 )
 from celery.utils.log import get_task_logger
+from kombu.utils.json import register_type
 
 logger = get_task_logger(__name__)
 LEDGER = os.environ["STOREFRONT_LEDGER"]
@@ -300,3 +302,109 @@ def on_ready(sender=None, **kwargs):
 @worker_process_init.connect
 def on_process(**kwargs):
     note("process_init")
+
+
+class Money:
+    """A type with a marker of its own in JSON."""
+
+    def __init__(self, amount, currency):
+        self.amount, self.currency = amount, currency
+
+    def __eq__(self, other):
+        return isinstance(other, Money) and vars(self) == vars(other)
+
+
+register_type(Money, "storefront-money", lambda money: [money.amount, money.currency], lambda parts: Money(*parts))
+
+
+def route_by_argument(name, args, kwargs, options, task=None, **more):
+    if name == "storefront.about" and kwargs.get("lane") == "slow":
+        return {"queue": "slow", "priority": 5}
+    return None
+
+
+app.conf.task_routes = (route_by_argument, Config.task_routes)
+
+
+@app.task
+def doubled(money):
+    return Money(money.amount * 2, money.currency)
+
+
+@app.task(bind=True, acks_late=True)
+def rejecting(self):
+    if not self.request.delivery_info["redelivered"]:
+        raise Reject("try again", requeue=True)
+    return "second time"
+
+
+@app.task(bind=True)
+def elsewhere(self):
+    if not self.request.retries:
+        raise self.retry(queue="slow", countdown=0, kwargs={})
+    return self.request.delivery_info["routing_key"]
+
+
+@app.task(bind=True)
+def nested(self):
+    with allow_join_result():
+        return add.delay(20, 22).get(timeout=20)
+
+
+@app.task(bind=True)
+def impatient(self):
+    try:
+        add.delay(1, 1).get(timeout=5)
+    except RuntimeError:
+        return "RuntimeError"
+
+
+@app.task(time_limit=1)
+def endless():
+    time.sleep(60)
+
+
+@app.task(bind=True, max_retries=None, default_retry_delay=0)
+def patient(self):
+    if self.request.retries < 5:
+        raise self.retry(exc=OutOfStock("wait"))
+    return self.request.retries
+
+
+@app.task(
+    autoretry_for=(Exception,),
+    dont_autoretry_for=(ValueError,),
+    max_retries=1,
+    retry_backoff=False,
+    default_retry_delay=0,
+)
+def choosy():
+    raise ValueError("at once")
+
+
+@app.task
+def stamped(*args):
+    return sorted(current_task.request.stamps or {})
+
+
+@app.task(bind=True)
+def expiring(self):
+    return self.request.expires is not None
+
+
+@app.task
+def raises_at(n, at):
+    if n == at:
+        raise OutOfStock(n)
+    return n
+
+
+@app.task
+def collect_errors(results):
+    return results
+
+
+@app.task(bind=True)
+def spawns(self):
+    add.delay(1, 1)
+    return self.request.id

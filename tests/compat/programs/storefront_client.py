@@ -4,7 +4,7 @@ import json
 import sys
 import time
 import uuid
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 
 from celery import chain, chord, group, signature
@@ -354,6 +354,190 @@ def connection():
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1)
         return connection.as_uri().partition(":")[0]
+
+
+@case
+def own_types():
+    money = storefront.Money(3, "EUR")
+    return storefront.doubled.delay(money).get(timeout=LONG) == storefront.Money(6, "EUR")
+
+
+@case
+def routing_function():
+    return [
+        storefront.about.delay(lane="slow").get(timeout=LONG)["queue"],
+        storefront.about.delay(lane="fast").get(timeout=LONG)["queue"],
+        storefront.about.apply_async(kwargs={"lane": "slow"}, queue="shop").get(timeout=LONG)["queue"],
+    ]
+
+
+@case
+def rejected():
+    return storefront.rejecting.delay().get(timeout=LONG)
+
+
+@case
+def retried_elsewhere():
+    return storefront.elsewhere.delay().get(timeout=LONG)
+
+
+@case
+def results_inside_tasks():
+    return [storefront.nested.delay().get(timeout=LONG), storefront.impatient.delay().get(timeout=LONG)]
+
+
+@case
+def hard_limit():
+    result = storefront.endless.delay()
+    return [error(result)[0], result.state]
+
+
+@case
+def endless_retries():
+    return storefront.patient.delay().get(timeout=LONG)
+
+
+@case
+def not_retried():
+    return error(storefront.choosy.delay())
+
+
+@case
+def moments():
+    soon = datetime.now(timezone.utc) + timedelta(seconds=0.2)
+    later = datetime.now(timezone.utc) + timedelta(hours=1)
+    return [
+        storefront.add.apply_async((1, 2), eta=soon).get(timeout=LONG),
+        storefront.expiring.apply_async(expires=later).get(timeout=LONG),
+        storefront.about.apply_async(eta=soon).get(timeout=LONG)["eta"],
+    ]
+
+
+@case
+def expired():
+    result = storefront.add.apply_async((1, 2), expires=datetime.now(timezone.utc) - timedelta(seconds=5))
+    return [error(result)[0], result.state]
+
+
+@case
+def failing_chain():
+    result = chain(storefront.raises_at.s(1, 1), storefront.raises_at.s(2))()
+    seen = error(result.parent)
+    wait(lambda: result.state == "FAILURE")
+    return [seen, result.state if result.state != "PENDING" else "PENDING"]
+
+
+@case
+def failing_chord():
+    header = [storefront.raises_at.s(n, 2) for n in range(4)]
+    return error(chord(header)(storefront.collect_errors.s()))[0]
+
+
+@case
+def failing_group():
+    result = group(storefront.raises_at.s(n, 1) for n in range(3))()
+    wait(lambda: result.ready())
+    return [
+        [one.state for one in result],
+        result.failed(),
+        result.successful(),
+        error(result)[0],
+        len(result.get(propagate=False)),
+    ]
+
+
+@case
+def stamps():
+    sig = storefront.stamped.s()
+    sig.stamp(monitoring_id="abc")
+    return sig.apply_async().get(timeout=LONG)
+
+
+@case
+def children():
+    result = storefront.spawns.delay()
+    result.get(timeout=LONG)
+    return [len(result.children), [value for _, value in result.collect(timeout=LONG)][1:]]
+
+
+@case
+def nested_workflows():
+    add, xsum = storefront.add, storefront.xsum
+    return [
+        chain(add.s(1, 1), group(add.s(1), add.s(2)), xsum.s())().get(timeout=LONG),
+        group(chain(add.s(1, 1), add.s(1)), add.s(5, 5))().get(timeout=LONG),
+        chord([chain(add.s(1, 1), add.s(1)), add.s(5, 5)], xsum.s())().get(timeout=LONG),
+        chord(group(add.s(1, 1), chord([add.s(1, 1), add.s(2, 2)], xsum.s())), xsum.s())().get(timeout=LONG),
+        group([])().get(timeout=LONG),
+        chord([add.s(3, 3)], xsum.s())().get(timeout=LONG),
+    ]
+
+
+@case
+def workflows_as_data():
+    workflow = chain(storefront.add.s(1, 2), group(storefront.add.s(3), storefront.add.s(4)))
+    again = signature(json.loads(json.dumps(workflow)))
+    return [
+        type(again).__name__.lstrip("_"),
+        again().get(timeout=LONG),
+        storefront.add.s(1, y=2),
+        repr(storefront.add.s(1, 2)),
+    ]
+
+
+@case
+def eager_workflows():
+    app.conf.update(task_always_eager=True, task_eager_propagates=True)
+    try:
+        add, xsum = storefront.add, storefront.xsum
+        found = [
+            chain(add.s(1, 1), add.s(2))().get(),
+            group(add.s(1, 1), add.s(2, 2))().get(),
+            chord([add.s(1, 1), add.s(2, 2)], xsum.s())().get(),
+            xsum.map([[1], [2]]).delay().get(),
+        ]
+        try:
+            storefront.raises_at.delay(1, 1)
+        except storefront.OutOfStock as exc:
+            found.append(str(exc))
+        return found
+    finally:
+        app.conf.update(task_always_eager=False, task_eager_propagates=False)
+
+
+@case
+def statistics():
+    stats = app.control.inspect(timeout=2).stats() or {}
+    return [
+        [
+            sorted(set(each) & {"pid", "pool", "total", "broker", "clock", "prefetch_count", "rusage"})
+            for each in stats.values()
+        ],
+        [each["pool"]["max-concurrency"] for each in stats.values()],
+        ["storefront.add" in each["total"] for each in stats.values()],
+    ]
+
+
+@case
+def revoked_before_it_starts():
+    result = storefront.add.apply_async((1, 1), countdown=1)
+    result.revoke()
+    return [error(result)[0], result.state]
+
+
+@case
+def terminated():
+    result = storefront.long.apply_async(soft_time_limit=15)
+    wait(lambda: result.state == "STARTED")
+    app.control.revoke(result.id, terminate=True, signal="SIGKILL")
+    return [error(result)[0], result.state]
+
+
+@case
+def retry_policies():
+    return storefront.add.apply_async((1, 2), retry=True, retry_policy={"max_retries": 1, "interval_start": 0}).get(
+        LONG
+    )
 
 
 json.dump(found, sys.stdout, default=str)
