@@ -297,6 +297,22 @@ def ids_in(form: Mapping[str, Any]) -> Iterator[str]:
         yield from ids_in(body_of(form))
 
 
+def tasks_in(form: Mapping[str, Any]) -> Iterator[Form]:
+    """Every task that may be sent for it, callbacks and error callbacks included."""
+    kind = kind_of(form)
+    if kind == "task":
+        yield form if isinstance(form, dict) else dict(form)
+    else:
+        for part in parts(form):
+            yield from tasks_in(part)
+        if kind == "chord":
+            yield from tasks_in(body_of(form))
+    options = options_of(form)
+    for name in ("link", "link_error"):
+        for link in as_list(options.get(name)):
+            yield from tasks_in(checked(link))
+
+
 def tails(form: Mapping[str, Any]) -> Iterator[Form]:
     """The tasks that end it: who is a member of a chord is one of these."""
     kind = kind_of(form)

@@ -113,7 +113,6 @@ class Lowering:
         *,
         join_expires_s: float | None,
         says_size: bool,
-        check: Callable[[Mapping[str, Any], str], None] | None = None,
     ) -> None:
         """Wire it.
 
@@ -122,13 +121,11 @@ class Lowering:
             route: `(options, name, args, kwargs)` to at least `queue`.
             join_expires_s: How long a chord may take; None: for ever.
             says_size: A chord's body says how many members there are, for workers of Celery before 5.1.
-            check: `(options, name)`: refuses options that nobody knows, of a caller's; a worker takes what came.
         """
         self._submitter = submitter
         self._route = route
         self._join_expires_s = join_expires_s
         self._says_size = says_size
-        self._check = check
 
     def lower(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
         """Add what is published for one signature.
@@ -254,9 +251,6 @@ class Lowering:
         name = form["task"]
         if into.check is not None:
             into.check(name, args, kwargs)
-        if self._check is not None:
-            stamps_of = as_list(options.get("stamped_headers"))  # each is an option, too
-            self._check({key: value for key, value in options.items() if key not in stamps_of}, name)
         links, errors = options.get("link"), options.get("link_error")
         embed = EMPTY_EMBED
         if links or errors or place.chain or place.chord:
