@@ -39,7 +39,6 @@ from celeriac.canvas import (
     linked,
     options_of,
     signatures,
-    with_options,
 )
 from celeriac.canvas.signature import signature
 from celeriac.clock import SYSTEM_CLOCK
@@ -668,9 +667,7 @@ class Celeriac:
         parent = current_attempt.get()
         origin = Origin()
         if parent is not None:
-            head = parent.message_headers
-            priority = parent.delivery_info["priority"] if self._inherits_priority else None
-            origin = msgspec.structs.replace(Origin.of(head, priority=priority), id=None)
+            origin = msgspec.structs.replace(self._origin(parent), id=None)
         sending = Sending()
         child = self.lowering(self.submitter, check=check_options).lower(form, Place(), origin, sending)
         if parent is not None and trail and parent.plan.trail:
@@ -680,12 +677,18 @@ class Celeriac:
                 parent.children.append(child)
         return sending
 
+    def _origin(self, attempt: Attempt) -> Origin:
+        priority = attempt.delivery_info["priority"] if self._inherits_priority else None
+        return Origin.of(attempt.message_headers, priority=priority)
+
     def _replacement(self, attempt: Attempt, signature: dict[str, Any]) -> Sequel:
         """What is carried out in place of a running task: a workflow that ends in a task of its id."""
         if options_of(signature).get("chord") is not None:
             raise ConfigError(f"task {attempt.name!r}: what replaces it must not be part of another chord")
-        form = linked(ending_in(signature, attempt.id), attempt.callbacks, attempt.errbacks)
         head = attempt.message_headers
+        # the last task has the id of this one, so only the nesting tells apart what either of them sends
+        last = ending_in(signature, attempt.id, replaced_task_nesting=head.replaced_task_nesting + 1)
+        form = linked(last, attempt.callbacks, attempt.errbacks)
         place = Place(
             slot=f"replaced:{head.replaced_task_nesting}",
             chain=attempt.chain or [],
@@ -693,9 +696,8 @@ class Celeriac:
             group=head.group,
             index=head.group_index,
         )
-        form = with_options(form, replaced_task_nesting=head.replaced_task_nesting + 1)
         draft = Draft()
-        self.lowering(self.submitter).lower(form, place, Origin.of(head), draft)
+        self.lowering(self.submitter).lower(form, place, self._origin(attempt), draft)
         return draft.sequel()
 
     def _add_to_chord(self, attempt: Attempt, signature: Signature, lazy: bool) -> Any:

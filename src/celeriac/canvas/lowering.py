@@ -23,6 +23,7 @@ from celeriac.canvas.forms import (
     leaves,
     linked,
     manner_of,
+    members,
     options_of,
     parts,
     steps,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from celeriac.model import Headers, Outgoing
 
 _NAMESPACE: Final = uuid.UUID("5b3c7c0e-6f43-5c0a-9a0b-0f4c0c7d1f5e")
+_OF_THE_HEADER: Final = ("countdown", "eta")
+"""Options of a chord that its body does not have, too."""
 _MOST_CHILDREN: Final = 1000
 """Of a group, so many are told to the result of the task that sent it."""
 
@@ -149,14 +152,9 @@ class Lowering:
     # -- kinds ---------------------------------------------------------------------------------------------------
 
     def _chain(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
-        options, manner = options_of(form), manner_of(form)
-        tasks = [inheriting(step, manner) for step in steps(form)]
+        tasks = steps(form)
         if not tasks:
             return self._nothing(place, origin, into)
-        if errors := options.get("link_error"):
-            tasks = [linked(step, None, errors) for step in tasks]
-        if links := options.get("link"):
-            tasks[-1] = linked(tasks[-1], links, None)
         if given := form.get("args"):
             place = msgspec.structs.replace(place, given=(*place.given, *given))
         first, *rest = tasks
@@ -176,11 +174,9 @@ class Lowering:
                 as_chord(form, checked(following)), msgspec.structs.replace(place, chain=rest), origin, into
             )
         gid = id_of(form) or self._id(origin, f"{place.slot}:group")
-        manner, errors, links = manner_of(form), options_of(form).get("link_error"), options_of(form).get("link")
         children: list[Any] = []
         position = place.index or 0
-        for number, part in enumerate(parts(form)):
-            member = linked(inheriting(part, manner), links, errors)
+        for number, member in enumerate(members(form)):
             inner = Place(
                 slot=f"{place.slot}:{number}",
                 given=place.given,
@@ -198,21 +194,23 @@ class Lowering:
     def _chord(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
         options = options_of(form)
         header = (form.get("kwargs") or {}).get("header")
-        manner = manner_of(header) if isinstance(header, dict) else {}
         gid = (id_of(header) if isinstance(header, dict) else None) or options.get("task_id")
         gid = gid or self._id(origin, f"{place.slot}:group")
-        body = linked(inheriting(body_of(form), manner_of(form)), options.get("link"), options.get("link_error"))
+        manner = manner_of(form)
+        later = {name: value for name, value in manner.items() if name not in _OF_THE_HEADER}
+        body = linked(inheriting(body_of(form), later), options.get("link"), options.get("link_error"))
         if id_of(body) is None and kind_of(body) == "task":
             body = with_options(body, task_id=derived_id(gid, "body"))
         body = with_options(
             body,
-            chain=place.chain or None,
+            chain=[*place.chain, *(options_of(body).get("chain") or ())] or None,
             chord=place.chord,
             group_id=place.group,
             group_index=place.index,
         )
-        members = parts(form)
-        size = sum(leaves(member) for member in members)
+        header_tasks = [inheriting(part, manner) for part in parts(form)]
+        sizes = [leaves(member) for member in header_tasks]
+        size = sum(sizes)
         if not size:
             return self.lower(body, Place(slot=f"{place.slot}:body", given=([],)), origin, into)
         first = len(into.messages)
@@ -221,15 +219,14 @@ class Lowering:
         given = (*place.given, *(form.get("args") or ()))
         children: list[Any] = []
         position = 0
-        for number, part in enumerate(members):
-            member = inheriting(part, manner)
+        for number, member in enumerate(header_tasks):
             child = self.lower(
                 member,
                 Place(slot=f"{gid}:{number}", given=given, chord=body, group=gid, index=position),
                 origin,
                 into,
             )
-            position += leaves(member)
+            position += sizes[number]
             if len(children) < _MOST_CHILDREN:
                 children.append(child)
         expires_at = self._submitter.after(self._join_expires_s)
@@ -313,7 +310,11 @@ def _placed(options: Mapping[str, Any], place: Place) -> Place:
         # as Celery has it
         last = chain[0]
         if options_of(last).get("chord") is None:
-            chain = [with_options(last, chord=chord, group_id=group, group_index=index), *chain[1:]]
+            last = with_options(last, chord=chord, group_id=group, group_index=index)
+            if chord is not None and kind_of(last) == "task" and id_of(last) is None:
+                # whoever lets it arrive, run or not, lets the same member arrive
+                last = with_options(last, task_id=derived_id(group, f"last:{index}"))
+            chain = [last, *chain[1:]]
         chord = group = index = None
     return Place(slot=place.slot, given=place.given, chain=chain, chord=chord, group=group, index=index)
 
