@@ -257,8 +257,7 @@ def tails(form: Mapping[str, Any]) -> Iterator[Form]:
         if found := steps(form):
             yield from _within(form, tails(found[-1]))
     else:
-        for part in parts(form):
-            yield from _within(form, tails(part))
+        yield from _within(form, (tail for part in parts(form) for tail in tails(part)))
 
 
 def _within(form: Mapping[str, Any], inner: Iterator[Form]) -> Iterator[Form]:
