@@ -17,7 +17,9 @@ from celeriac.engine.attempt import Attempt
 from celeriac.model import Delivery, Headers
 
 Form = dict[str, Any]
-_task = st.fixed_dictionaries({"task": st.just("t"), "args": st.just([]), "kwargs": st.just({}), "immutable": st.booleans()})
+_task = st.fixed_dictionaries(
+    {"task": st.just("t"), "args": st.just([]), "kwargs": st.just({}), "immutable": st.booleans()}
+)
 
 
 def _composite(inner: st.SearchStrategy[Form]) -> st.SearchStrategy[Form]:
@@ -119,8 +121,7 @@ def test_whoever_is_waited_for_arrives(app: Celeriac, form: Form, nth: int) -> N
     for found in world.arrived.values():
         assert sorted(place for _, place in found) == list(range(len(found)))
     assert set(world.released.values()) <= {1}
-    ids = [one for one in world.ran]
-    assert len(ids) == len(set(ids)), "two messages have one id: the broker would drop the second"
+    assert len(world.ran) == len(set(world.ran)), "two messages have one id: the broker would drop the second"
 
 
 @settings(max_examples=300, deadline=None)

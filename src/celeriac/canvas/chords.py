@@ -14,7 +14,7 @@ from celeriac.codec import decode_exception, encode_exception
 from celeriac.engine import report
 from celeriac.errors import ChordError, CodecError, ConfigError, TaskRevokedError
 from celeriac.model import Arrival, Embed, Join
-from celeriac.model.states import FAILURE, PROPAGATE_STATES, REVOKED, SUCCESS
+from celeriac.model.states import FAILURE, REVOKED, SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +64,14 @@ class Chords:
         self._propagates = propagates
 
     def arrive(self, attempt: Attempt, state: str, value: Any, draft: Draft) -> None:
-        """Let a task that has ended arrive at the chord it is a member of, if it is one."""
+        """Let a task that has ended arrive at the chord it is a member of, if it is one.
+
+        Args:
+            attempt: Of the task.
+            state: How it ended.
+            value: What it returned; the exception, in any other state than SUCCESS.
+            draft: The arrival goes there.
+        """
         headers = attempt.message_headers
         if attempt.chord is None or headers.group is None:
             return
@@ -88,11 +95,13 @@ class Chords:
         member: str,
         position: int | None,
         ending: tuple[str, Any],
-        *,
         queue: str,
         origin: Origin,
         draft: Draft,
     ) -> None:
+        state, value = ending
+        if isinstance(value, BaseException):
+            value = encode_exception(value)
         release = self._submitter.build(
             RELEASE,
             [join],
@@ -116,7 +125,7 @@ class Chords:
                 join=join,
                 member=member,
                 position=position,
-                payload=self._codec.encode_member(member, *ending),
+                payload=self._codec.encode_member(member, state, value),
                 release=release,
                 expires_at=expires_at,
             )
@@ -127,6 +136,7 @@ class Chords:
         attempt: Attempt,
         join: str,
         members: Sequence[bytes],
+        origin: Origin,
         draft: Draft,
         call_back: Callable[[Form, Form, BaseException, Draft], None],
     ) -> None:
@@ -136,6 +146,7 @@ class Chords:
             attempt: Of the release task; its embed has the body.
             join: Its id.
             members: What arrived, in order.
+            origin: What the body follows.
             draft: What is to happen goes there.
             call_back: `(errback, body, exc, draft)`: calls or sends one error callback.
         """
@@ -147,22 +158,13 @@ class Chords:
             values = []
             for member in members:
                 task_id, state, value = self._codec.decode_member(member)
-                if self._propagates and (state in PROPAGATE_STATES or state != SUCCESS):
+                if self._propagates and state != SUCCESS:
                     raise ChordError(f"Dependency {task_id} raised {decode_exception(value, task_id=task_id)!r}")
                 values.append(value)
-            headers = attempt.message_headers
-            origin = Origin(
-                id=join,
-                root_id=headers.root_id,
-                parent_id=headers.parent_id,  # the member that was the last
-                stamps=headers.stamps,
-                stamped_headers=headers.stamped_headers,
-            )
-            sent = len(draft.messages), len(draft.joins)
             try:
-                self._lowering.lower(body, Place(slot="body", given=(values,)), origin, draft)
+                with draft.whole():
+                    self._lowering.lower(body, Place(slot="body", given=(values,)), origin, draft)
             except Exception as exc:
-                del draft.messages[sent[0] :], draft.joins[sent[1] :]
                 raise ChordError(f"the body of chord {join} cannot be called: {exc}") from exc
         except (ChordError, CodecError) as exc:
             error = exc if isinstance(exc, ChordError) else ChordError(f"a member of chord {join} is unreadable: {exc}")
@@ -180,7 +182,12 @@ class Chords:
         if body is None:
             return
         report.chord_failed(attempt, body["task"], id_of(body), error)
-        for owner, errback in _errbacks(body):
+        try:
+            errbacks = list(_errbacks(body))
+        except CodecError:
+            report.log.exception("%s: the error callbacks of its body cannot be read", attempt)
+            errbacks = []
+        for owner, errback in errbacks:
             call_back(errback, owner, error, draft)
         rest = options_of(body).get("chain") or []
         for form in (body, *reversed(rest)):
@@ -188,6 +195,13 @@ class Chords:
 
     def fail(self, attempt: Attempt, form: Form, error: BaseException, traceback: str | None, draft: Draft) -> None:
         """Tell who waits for a part of a workflow that it will not run: its results, and the chord it belongs to."""
+        try:
+            with draft.whole():
+                self._fail(attempt, form, error, traceback, draft)
+        except Exception:  # of one part; the others are told all the same
+            report.log.exception("%s[%s]: who waits for %.200r cannot be told", attempt.name, attempt.id, form)
+
+    def _fail(self, attempt: Attempt, form: Form, error: BaseException, traceback: str | None, draft: Draft) -> None:
         state = REVOKED if isinstance(error, TaskRevokedError) else FAILURE
         if self._stores_results:
             draft.results += [self._writer.unrun(task_id, state, error, traceback) for task_id in ids_in(form)]
@@ -203,7 +217,7 @@ class Chords:
                 group,
                 id_of(tail) or derived_id(attempt.id, f"unrun:{group}:{number}"),
                 options.get("group_index"),
-                (state, encode_exception(error)),
+                (state, error),
                 queue=delivery.queue,
                 origin=Origin.of(headers, priority=delivery.priority),
                 draft=draft,

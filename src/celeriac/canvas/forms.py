@@ -96,7 +96,7 @@ def parts(form: Mapping[str, Any]) -> list[Form]:
     if kind == "chord":
         header = kwargs.get("header") or []
         if isinstance(header, dict):
-            return members(header) if kind_of(header) == "group" else [checked(header)]
+            return members(header) if kind_of(header) in ("group", "chunks") else [checked(header)]
         found = header
     else:
         found = kwargs.get("tasks") or []
@@ -156,7 +156,7 @@ def steps(chain: Mapping[str, Any]) -> list[Form]:
     """The steps of a chain as they are sent, with its options on those whom they concern: its callbacks and id on the
     last, its error callbacks on all, and the first is sent in its manner.
 
-    Chains in it are opened up, what is empty is left out, and each group that something follows is made a chord with it.
+    Chains in it are opened up, what is empty is left out, and a group that something follows is made a chord with it.
     """
     flat: list[Form] = []
     for part in parts(chain):

@@ -8,6 +8,7 @@ is run again after its worker was lost makes the same messages, and the broker d
 from __future__ import annotations
 
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -33,7 +34,7 @@ from celeriac.canvas.signature import signatures
 from celeriac.model import EMPTY_EMBED, Embed, Join, new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from celeriac.canvas.forms import Form
     from celeriac.engine.submit import Submitter
@@ -99,6 +100,21 @@ class Sending:
         self.joins: list[Join] = []
         self.children: list[Any] = []
         """Celery's result tuples of the outermost parts."""
+
+    def lists(self) -> tuple[list[Any], ...]:
+        return self.messages, self.joins, self.children
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is added within is added as a whole, or, where that raises, not at all."""
+        lists = self.lists()
+        lengths = [len(each) for each in lists]
+        try:
+            yield
+        except BaseException:
+            for each, length in zip(lists, lengths, strict=True):
+                del each[length:]
+            raise
 
 
 class Lowering:
