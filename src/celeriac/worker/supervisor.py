@@ -176,7 +176,7 @@ class Supervisor:
         self.links: Links = oversight.links
         self.broker: Broker = oversight.links.broker
         self.casualties: Casualties = oversight.casualties
-        self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
+        self._settler = Settler(self.links.results, fused=self.links.fused)
         threads = self.options.threads
         self.slots = SlotMap.create(
             slots=max(MOST_SLOTS, 4 * self.wanted) + 1,
