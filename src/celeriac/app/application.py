@@ -36,10 +36,14 @@ from celeriac.canvas import (
     derived_id,
     ending_in,
     has_join,
+    id_of,
+    leaves,
     linked,
     options_of,
     signatures,
+    tails,
 )
+from celeriac.canvas.lowering import no_results as no_chords
 from celeriac.canvas.signature import signature
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.codec import Codec, Limits, ResultMeta, decode_exception, encode_exception
@@ -293,9 +297,14 @@ class Celeriac:
             submitter,
             self._route,
             join_expires_s=self._join_expires_s,
+            has_joins=self._has_joins,
             says_size=bool(self.settings.task_celery_queues),
             check=check,
         )
+
+    def _has_joins(self) -> bool:
+        running = current_attempt.get()  # an eager run has joins of its own
+        return self.results is not None or (running is not None and running.is_eager)
 
     def links(self, submitter: Submitter, writer: ResultWriter) -> Links:
         """What follows a task, with messages built by `submitter` and results made by `writer`."""
@@ -660,10 +669,7 @@ class Celeriac:
             EncodeError: An argument has no wire form; the message names it.
         """
         if self.results is None and has_join(form):
-            raise ConfigError(
-                f"workflow {form['task']} has a chord (or a group that something follows), which needs a result store, "
-                "and result_backend is disabled: set backend=… to a URL"
-            )
+            raise no_chords(form)
         parent = current_attempt.get()
         origin = Origin()
         if parent is not None:
@@ -681,7 +687,7 @@ class Celeriac:
         priority = attempt.delivery_info["priority"] if self._inherits_priority else None
         return Origin.of(attempt.message_headers, priority=priority)
 
-    def _replacement(self, attempt: Attempt, signature: dict[str, Any]) -> Sequel:
+    def replacement(self, attempt: Attempt, signature: dict[str, Any]) -> Sequel:
         """What is carried out in place of a running task: a workflow that ends in a task of its id."""
         if options_of(signature).get("chord") is not None:
             raise ConfigError(f"task {attempt.name!r}: what replaces it must not be part of another chord")
@@ -706,13 +712,21 @@ class Celeriac:
             raise ValueError(
                 f"task {attempt.name}[{attempt.id}] is not a member of a chord; nothing can be added to it"
             )
+        if (count := leaves(signature)) != 1:
+            raise ValueError(f"{signature!r} ends in {count} tasks; add them to the chord one by one")
         # the same id when this task runs again after its worker was lost
-        added = derived_id(attempt.id, f"added:{len(attempt.children or ())}:{signature['task']}")
-        member = signature.clone(
-            task_id=signature.id or added, group_id=head.group, chord=attempt.chord, root_id=attempt.root_id
+        attempt.added += 1
+        member = signature.clone()
+        handle = member.freeze(
+            derived_id(attempt.id, f"added:{attempt.added}"),
+            group_id=head.group,
+            chord=attempt.chord,
+            root_id=attempt.root_id,
         )
-        self._result_store().extend_join(head.group, str(member.id))
-        return member if lazy else member.apply_async()
+        (tail,) = tails(member)
+        self._result_store().extend_join(head.group, str(id_of(tail)))
+        # as a workflow: a unique task that is dropped as a double would be waited for
+        return member if lazy else self._send_workflow(member, handle)
 
     def _send_workflow(
         self,

@@ -23,6 +23,13 @@ _EXPIRE: Final = 1_000_000
 _PATIENT: Final = Retry(attempts=None, on=(BrokerError,), backoff="exponential", delay=0.5, max_delay=30.0)
 """Of what a workflow cannot go on without: it waits for the result store to come back."""
 
+_OF_RELEASE: Final = {
+    "ignore_result": True,
+    "retry_policy": _PATIENT,
+    "acks_late": True,  # it may run twice, whatever the settings say of tasks: a chord that it failed for would be lost
+    "reject_on_worker_lost": True,
+}
+
 MEMBERS: ContextVar[Callable[[str], Sequence[bytes] | None] | None] = ContextVar("members", default=None)
 """Where an eager run finds the members of a join; None: in the result store."""
 
@@ -43,6 +50,8 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         """Send what a group, chain or chord that came as a task is made of, as old senders have it."""
         attempt, draft = self.request, Draft()
         form = {"task": self.name, "args": list(args), "kwargs": kwargs, "options": {}}
+        if attempt.chord or attempt.callbacks or attempt.errbacks:  # somebody waits for it as for one task
+            raise Continue(app.replacement(attempt, form), f"sent the parts of {self.name}")
         place = Place(slot="parts", chain=attempt.chain or [])
         app.lowering(app.submitter).lower(form, place, Origin.of(attempt.message_headers), draft)
         raise Continue(draft.sequel(), f"sent {len(draft.messages)} messages")
@@ -64,7 +73,7 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
 
     made: dict[str, Task[Any, Any]] = {}
     bound: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
-        (RELEASE, release, {"ignore_result": True, "retry_policy": _PATIENT}),
+        (RELEASE, release, _OF_RELEASE),
         *((f"celery.{kind}", expand, {}) for kind in ("group", "chain", "chord", "chunks")),
     ]
     plain: list[tuple[str, Callable[..., Any]]] = [
@@ -77,6 +86,7 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         is_bound = function in (release, expand)
         task = make_task(function, base=None, bind=is_bound, attributes={**attributes, "typing": False})
         task.name = name
+        task.is_annotated = name == RELEASE  # `task_annotations` for "*" mean the user's tasks
         task.bind(app)
         made[name] = task
     return made

@@ -31,6 +31,7 @@ from celeriac.canvas.forms import (
     with_options,
 )
 from celeriac.canvas.signature import signatures
+from celeriac.errors import ConfigError
 from celeriac.model import EMPTY_EMBED, Embed, Join, new_task_id
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ _MOST_CHILDREN: Final = 1000
 def derived_id(origin: str, slot: str) -> str:
     """The id of what follows `origin` in `slot`."""
     return str(uuid.uuid5(_NAMESPACE, f"{origin}:{slot}"))
+
+
+def no_results(form: Mapping[str, Any]) -> ConfigError:
+    """What is wrong with a chord where results are disabled."""
+    return ConfigError(
+        f"workflow {form['task']} has a chord (or a group that something follows), which needs a result store, "
+        "and result_backend is disabled: set backend=… to a URL"
+    )
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +135,7 @@ class Lowering:
         route: Callable[[dict[str, Any], str, Sequence[Any], Mapping[str, Any]], Mapping[str, Any]],
         *,
         join_expires_s: float | None,
+        has_joins: Callable[[], bool],
         says_size: bool,
         check: Callable[[Mapping[str, Any], str], None] | None = None,
     ) -> None:
@@ -135,12 +145,14 @@ class Lowering:
             submitter: Builds messages.
             route: `(options, name, args, kwargs)` to at least `queue`.
             join_expires_s: How long a chord may take; None: for ever.
+            has_joins: Whether there is somewhere to open a join, as a chord needs.
             says_size: A chord's body says how many members there are, for workers of Celery before 5.1.
             check: `(options, name)`: refuses options that nobody knows, of a caller's; a worker takes what came.
         """
         self._submitter = submitter
         self._route = route
         self._join_expires_s = join_expires_s
+        self._has_joins = has_joins
         self._says_size = says_size
         self._check = check
 
@@ -151,6 +163,7 @@ class Lowering:
             Celery's result tuple of it.
 
         Raises:
+            ConfigError: It has a chord, and results are disabled.
             DecodeError: It has no signature's shape.
             EncodeError: An argument has no wire form; the message names it.
             ValueError: An option is out of range; the message names it.
@@ -229,6 +242,8 @@ class Lowering:
         size = sum(sizes)
         if not size:
             return self.lower(body, Place(slot=f"{place.slot}:body", given=([],)), origin, into)
+        if not self._has_joins():
+            raise no_results(form)
         first = len(into.messages)
         if self._says_size:
             body["chord_size"] = size

@@ -20,6 +20,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "added",
         "args",
         "began",
         "called_directly",
@@ -53,6 +54,7 @@ class Attempt:
         self.kwargs: dict[str, Any] = {}
         self.embed: Embed | None = None
         self.children: list[Any] | None = None
+        self.added = 0  # how often it has added to its chord
         self.began = False  # its start has been announced, so its end will be
         self.is_eager = False
         self.called_directly = False
