@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from celeriac import Celeriac, chain, chord, group
+from celeriac.errors import BrokerUnavailableError
 from celeriac.model import Embed, Join
 
 
@@ -127,3 +128,26 @@ async def test_a_group_sent_as_a_task_is_a_member_of_its_chord(hand: Any) -> Non
     while hand.meta("the-body") is None:
         await hand.step()
     assert hand.meta("the-body").result == [[2, 2]]
+
+
+@pytest.mark.parametrize("is_caught", [False, True])
+async def test_what_is_added_and_cannot_be_sent_is_not_waited_for(
+    hand: Any, monkeypatch: pytest.MonkeyPatch, is_caught: bool
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise BrokerUnavailableError("gone")
+
+    @hand.app.task(name="more", bind=True)
+    def more(self: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(hand.app._publisher, "publish", refuse)
+            try:
+                self.add_to_chord(hand.app.signature("celery.accumulate"))
+            except BrokerUnavailableError:
+                if not is_caught:
+                    raise
+
+    result = chord([more.s()], hand.app.signature("celery.accumulate")).apply_async()
+    for _ in range(2):  # it, and the release
+        await hand.step()
+    assert hand.meta(result.id).result["exc_type"] == "ChordError"

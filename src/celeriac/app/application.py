@@ -724,9 +724,13 @@ class Celeriac:
             root_id=attempt.root_id,
         )
         (tail,) = tails(member)
-        self._result_store().extend_join(head.group, str(id_of(tail)))
-        # as a workflow: a unique task that is dropped as a double would be waited for
-        return member if lazy else self._send_workflow(member, handle)
+        try:
+            self._result_store().extend_join(head.group, str(id_of(tail)))
+            # as a workflow: a unique task that is dropped as a double would be waited for
+            return member if lazy else self._send_workflow(member, handle)
+        except Exception as exc:  # the chord may wait for it by now
+            attempt.unsent = [*(attempt.unsent or ()), (member, exc)]
+            raise
 
     def _send_workflow(
         self,

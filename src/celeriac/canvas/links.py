@@ -79,6 +79,7 @@ class Links:
             place = Place(slot=f"chain:{len(rest)}", given=(value,), chain=rest)
             draft.children.append(self._lowering.lower(following, place, origin, draft))
         self._chords.arrive(attempt, SUCCESS, value, draft)
+        self._unsent(attempt, draft)
         return draft.sequel()
 
     def after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequel:
@@ -107,6 +108,12 @@ class Links:
             self._chords.arrive(attempt, REVOKED if isinstance(exc, TaskRevokedError) else FAILURE, exc, draft)
         except Exception:
             report.log.exception("%s[%s]: the chord that it is a member of cannot be told", attempt.name, attempt.id)
+        self._unsent(attempt, draft)
+
+    def _unsent(self, attempt: Attempt, draft: Draft) -> None:
+        """Its chord is not to wait for what the task has added to it and could not send."""
+        for form, why in attempt.unsent or ():
+            self._chords.fail(attempt, form, why, None, draft)
 
     def release(self, attempt: Attempt, join: str, members: Sequence[bytes]) -> Sequel:
         """What follows when the members of a join have all arrived; `attempt` is the release task's."""
