@@ -224,3 +224,17 @@ async def test_an_errback_is_called_once(t: Tasks, ending: str) -> None:
     assert len(t.told) == 2
     t.told.pop(0)
     t.check_failed(last)
+
+
+async def test_the_broker_refuses_how_it_ended(t: Tasks) -> None:
+    last = t.send()
+
+    async def refuse(delivery: Delivery) -> Any:
+        return t.hand.executor.refused(await t.hand.run(delivery), ValueError("too large for this broker"))
+
+    while not t.told:
+        delivery = await t.hand.claim()
+        is_member = msgspec.json.decode(delivery.headers)["task"] == "member"
+        outcome = await (refuse if is_member else t.hand.run)(delivery)
+        await t.hand.settler.settle(t.hand.consumer, [outcome])
+    t.check_failed(last)

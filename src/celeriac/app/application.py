@@ -715,22 +715,26 @@ class Celeriac:
         if (count := leaves(signature)) != 1:
             raise ValueError(f"{signature!r} ends in {count} tasks; add them to the chord one by one")
         # the same id when this task runs again after its worker was lost
-        attempt.added += 1
+        if attempt.added is None:
+            attempt.added = []
         member = signature.clone()
         handle = member.freeze(
-            derived_id(attempt.id, f"added:{attempt.added}"),
+            derived_id(attempt.id, f"added:{len(attempt.added)}"),
             group_id=head.group,
             chord=attempt.chord,
             root_id=attempt.root_id,
         )
         (tail,) = tails(member)
+        fault: BaseException | None = None
         try:
             self._result_store().extend_join(head.group, str(id_of(tail)))
             # as a workflow: a unique task that is dropped as a double would be waited for
             return member if lazy else self._send_workflow(member, handle)
         except Exception as exc:  # the chord may wait for it by now
-            attempt.unsent = [*(attempt.unsent or ()), (member, exc)]
+            fault = exc
             raise
+        finally:
+            attempt.added.append((member, fault))
 
     def _send_workflow(
         self,

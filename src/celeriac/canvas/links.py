@@ -112,8 +112,9 @@ class Links:
 
     def _unsent(self, attempt: Attempt, draft: Draft) -> None:
         """Its chord is not to wait for what the task has added to it and could not send."""
-        for form, why in attempt.unsent or ():
-            self._chords.fail(attempt, form, why, None, draft)
+        for form, fault in attempt.added or ():
+            if fault is not None:
+                self._chords.fail(attempt, form, fault, None, draft)
 
     def release(self, attempt: Attempt, join: str, members: Sequence[bytes]) -> Sequel:
         """What follows when the members of a join have all arrived; `attempt` is the release task's."""

@@ -40,7 +40,6 @@ class Attempt:
         "soft_limit_s",
         "started_at",
         "stop_reason",
-        "unsent",
     )
 
     def __init__(self, delivery: Delivery | None, headers: Headers, plan: Plan, hostname: str | None) -> None:
@@ -55,10 +54,8 @@ class Attempt:
         self.kwargs: dict[str, Any] = {}
         self.embed: Embed | None = None
         self.children: list[Any] | None = None
-        self.added = 0  # how often it has added to its chord
-        self.unsent: list[tuple[dict[str, Any], BaseException]] | None = (
-            None  # what it added and could not send, and why
-        )
+        # what it has added to its chord, and why that could not be sent
+        self.added: list[tuple[dict[str, Any], BaseException | None]] | None = None
         self.began = False  # its start has been announced, so its end will be
         self.is_eager = False
         self.called_directly = False

@@ -192,7 +192,7 @@ class Executor:
         attempt = Attempt(delivery, headers, _UNKNOWN, self._node)
         return self._never_run(attempt, exc, str(exc))
 
-    def _never_run(self, attempt: Attempt, exc: CodecError | NotRegistered, reason: str) -> Outcome:
+    def _never_run(self, attempt: Attempt, exc: CodecError | TaskError, reason: str) -> Bury:
         """Bury what cannot run, and tell who waits for it, as far as the body says who."""
         delivery = attempt.delivery
         assert delivery is not None
@@ -620,6 +620,20 @@ class Executor:
         if self._results is None or (attempt.ignore_result and not attempt.plan.store_errors_even_if_ignored):
             return None
         return self._writer.failure(attempt, exc, traceback, children)
+
+    def refused(self, outcome: Done | Later, exc: Exception) -> Outcome:
+        """The outcome of a delivery of which the broker took no other: a dead letter, and whoever waits is told."""
+        delivery = outcome.delivery
+        reason = f"the broker refused its outcome: {type(exc).__name__}: {exc}"
+        report.buried(delivery.id, "?", reason)
+        bare = Bury(delivery=delivery, reason=reason, detail=_format(exc))
+        try:
+            headers = self._codec.decode_headers(delivery.headers)
+            attempt = Attempt(delivery, headers, self._plans.get(headers.task, _UNKNOWN), self._node)
+            told = self._never_run(attempt, TaskError(reason, task_id=attempt.id), reason)
+        except CodecError:
+            return bare
+        return msgspec.structs.replace(told, detail=bare.detail)
 
     def revoked(self, delivery: Delivery, cancellation: Cancellation, *, terminated: bool) -> Outcome:
         """The outcome of a delivery whose task was cancelled before it started, or stopped while it ran."""
