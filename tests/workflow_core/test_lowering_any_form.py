@@ -141,3 +141,36 @@ def test_the_same_again_is_the_same(app: Celeriac, form: Form) -> None:
         return [message.id for message in draft.messages]
 
     assert lowered() == lowered()
+
+
+def _whole(kind: str, **kwargs: Any) -> Form:
+    return {"task": f"celery.{kind}", "args": [], "kwargs": kwargs, "options": {}}
+
+
+_T: Form = {"task": "t", "args": [], "kwargs": {}, "options": {}}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: _whole("chain", tasks=[_T, inner]),
+        lambda inner: _whole("chain", tasks=[_T, _whole("group", tasks=[inner, _T])]),
+        lambda inner: _whole("group", tasks=[_whole("chain", tasks=[inner, _T])]),
+        lambda inner: _whole("chord", header=[_T], body=_whole("chain", tasks=[_T, inner])),
+        lambda inner: _whole("chord", header=[_whole("chain", tasks=[_T, inner])], body=_T),
+    ],
+)
+def test_nesting_costs_what_it_holds(app: Celeriac, around: Any) -> None:
+    """One look at each level for each level around it; where it is two, a message of 60 levels stops a worker."""
+    form, seen = _T, []
+
+    class Counting(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            seen.append(key)
+            return super().get(key, default)
+
+    for _ in range(20):
+        form = Counting(around(form))
+    app.lowering(app.submitter).lower(form, Place(slot="x"), Origin(id="sender"), Draft())
+    assert len(list(tails(form))) == leaves(form)
+    assert len(seen) < 30_000

@@ -121,7 +121,7 @@ def members(group: Form) -> list[Form]:
 
 def body_of(chord: Mapping[str, Any]) -> Form:
     body = checked((chord.get("kwargs") or {}).get("body"))
-    return body if kind_of(body) == "task" or leaves(body) else _EMPTY_LIST
+    return _EMPTY_LIST if is_empty(body) else body
 
 
 def checked(found: Any) -> Form:
@@ -167,7 +167,7 @@ def steps(chain: Mapping[str, Any]) -> list[Form]:
                     inner[-1], **{name: own.get(name) for name in ("chord", "group_id", "group_index")}
                 )
             flat += inner
-        elif kind_of(part) == "task" or leaves(part):
+        elif not is_empty(part):
             flat.append(part)
     if found := joined(flat):
         options = options_of(chain)
@@ -231,6 +231,11 @@ def leaves(form: Mapping[str, Any]) -> int:
     if kind == "chord":
         return leaves(body_of(form))
     return 1
+
+
+def is_empty(form: Form) -> bool:
+    """Whether nothing is sent for it; looks no further than the first task."""
+    return kind_of(form) not in ("task", "chord") and all(map(is_empty, parts(form)))
 
 
 def ids_in(form: Mapping[str, Any]) -> Iterator[str]:
