@@ -9,7 +9,7 @@ import pytest
 
 from celeriac import Ignore, Reject, chain, chord
 from celeriac.engine.casualties import Casualties, Crashed, HardLimit, Terminated
-from celeriac.model import Delivery
+from celeriac.model import Delivery, Embed, Join
 
 
 class Tasks:
@@ -238,3 +238,28 @@ async def test_the_broker_refuses_how_it_ended(t: Tasks) -> None:
         outcome = await (refuse if is_member else t.hand.run)(delivery)
         await t.hand.settler.settle(t.hand.consumer, [outcome])
     t.check_failed(last)
+
+
+GARBAGE: dict[str, dict[str, Any]] = {
+    "callbacks": {"callbacks": [{"no": "task"}]},
+    "errbacks": {"errbacks": [{"no": "task"}, {"task": 7}]},
+    "chain": {"chain": [{"no": "task"}, {"task": "celery.group", "kwargs": {"tasks": 3}}]},
+    "options": {"chain": [{"task": "x", "options": [1]}]},
+    "chord": {"chord": {"no": "task"}},
+    "a chord's header": {"chord": {"task": "celery.chord", "kwargs": {"header": 3}, "options": {"chain": 7}}},
+    "a chord's callbacks": {"chord": {"task": "x", "options": {"link_error": 7, "task_id": "x1"}}},
+}
+
+
+@pytest.mark.parametrize("what", GARBAGE)
+@pytest.mark.parametrize("fails", [False, True], ids=["", "fails"])
+async def test_no_garbage_stops_a_worker(t: Tasks, what: str, fails: bool) -> None:
+    """Of another sender: whatever follows, the task ends, and so does the release of its chord."""
+    t.behave = raising(ValueError(1)) if fails else lambda: 1
+    t.app._result_store().open_joins([Join(id="j", size=1)])
+    embed = Embed(**{"chord": {"task": "body", "options": {"task_id": "b"}}, **GARBAGE[what]})
+    message = t.app.submitter.build("member", [], {}, queue="celery", embed=embed, group="j", group_index=0)
+    t.app.broker.publish([message])
+    await t.drain()
+    assert t.hand.meta(message.id).status in ("SUCCESS", "FAILURE")
+    assert t.app._result_store().members("j") is None, "the join is closed: its release has run"

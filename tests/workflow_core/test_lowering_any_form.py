@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from typing import Any
@@ -14,6 +15,7 @@ from celeriac import Celeriac
 from celeriac.canvas import Draft, Origin, Place
 from celeriac.canvas.forms import leaves, tails
 from celeriac.engine.attempt import Attempt
+from celeriac.errors import EncodeError
 from celeriac.model import Delivery, Headers
 
 Form = dict[str, Any]
@@ -171,6 +173,7 @@ def test_nesting_costs_what_it_holds(app: Celeriac, around: Any) -> None:
 
     for _ in range(20):
         form = Counting(around(form))
-    app.lowering(app.submitter).lower(form, Place(slot="x"), Origin(id="sender"), Draft())
+    with contextlib.suppress(EncodeError):  # it is too deep to be sent, which is found last
+        app.lowering(app.submitter).lower(form, Place(slot="x"), Origin(id="sender"), Draft())
     assert len(list(tails(form))) == leaves(form)
     assert len(seen) < 30_000

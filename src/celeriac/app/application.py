@@ -673,7 +673,7 @@ class Celeriac:
         parent = current_attempt.get()
         origin = Origin()
         if parent is not None:
-            origin = msgspec.structs.replace(self._origin(parent), id=None)
+            origin = msgspec.structs.replace(self.origin(parent), id=None)
         sending = Sending()
         child = self.lowering(self.submitter, check=check_options).lower(form, Place(), origin, sending)
         if parent is not None and trail and parent.plan.trail:
@@ -683,11 +683,12 @@ class Celeriac:
                 parent.children.append(child)
         return sending
 
-    def _origin(self, attempt: Attempt) -> Origin:
+    def origin(self, attempt: Attempt) -> Origin:
+        """What a workflow follows that `attempt` sends."""
         priority = attempt.delivery_info["priority"] if self._inherits_priority else None
         return Origin.of(attempt.message_headers, priority=priority)
 
-    def replacement(self, attempt: Attempt, signature: dict[str, Any]) -> Sequel:
+    def replacement(self, attempt: Attempt, signature: Mapping[str, Any]) -> Sequel:
         """What is carried out in place of a running task: a workflow that ends in a task of its id."""
         if options_of(signature).get("chord") is not None:
             raise ConfigError(f"task {attempt.name!r}: what replaces it must not be part of another chord")
@@ -703,7 +704,7 @@ class Celeriac:
             index=head.group_index,
         )
         draft = Draft()
-        self.lowering(self.submitter).lower(form, place, self._origin(attempt), draft)
+        self.lowering(self.submitter).lower(form, place, self.origin(attempt), draft)
         return draft.sequel()
 
     def _add_to_chord(self, attempt: Attempt, signature: Signature, lazy: bool) -> Any:

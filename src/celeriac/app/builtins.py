@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.app.task import make_task
-from celeriac.canvas import RELEASE, Draft, Origin, Place
+from celeriac.canvas import RELEASE, Draft, Place
+from celeriac.engine import report
 from celeriac.engine.continuation import Continue
 from celeriac.errors import BrokerError, NotRegistered
 from celeriac.model import Retry
@@ -42,7 +43,9 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         find = MEMBERS.get() or app._result_store().members
         members = find(join)
         if members is None:
-            return  # done before: this is a second delivery
+            # done before, and this is a second delivery; or it waited for longer than joins are kept
+            report.log.warning("%s[%s]: the members of chord %s are gone", RELEASE, self.request.id, join)
+            return
         sequel = app.own_links.release(self.request, join, members)
         raise Continue(sequel, f"released chord {join}")
 
@@ -53,7 +56,7 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         if attempt.chord or attempt.callbacks or attempt.errbacks:  # somebody waits for it as for one task
             raise Continue(app.replacement(attempt, form), f"sent the parts of {self.name}")
         place = Place(slot="parts", chain=attempt.chain or [])
-        app.lowering(app.submitter).lower(form, place, Origin.of(attempt.message_headers), draft)
+        app.lowering(app.submitter).lower(form, place, app.origin(attempt), draft)
         raise Continue(draft.sequel(), f"sent {len(draft.messages)} messages")
 
     def over(task: Any, it: Iterable[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.canvas.forms import as_list, body_of, id_of, ids_in, kind_of, options_of, parts, steps, tails
+from celeriac.canvas.forms import as_list, body_of, checked, id_of, ids_in, kind_of, options_of, parts, steps, tails
 from celeriac.canvas.lowering import Origin, Place, derived_id
 from celeriac.codec import decode_exception, encode_exception
 from celeriac.engine import report
@@ -181,15 +181,14 @@ class Chords:
         body = attempt.chord
         if body is None:
             return
-        report.chord_failed(attempt, body["task"], id_of(body), error)
         try:
-            errbacks = list(_errbacks(body))
-        except CodecError:
-            report.log.exception("%s: the error callbacks of its body cannot be read", attempt)
-            errbacks = []
+            report.chord_failed(attempt, checked(body)["task"], id_of(body), error)
+            errbacks, rest = list(_errbacks(body)), list(options_of(body).get("chain") or ())
+        except Exception:  # of another sender, and no signature
+            report.log.exception("%s[%s]: its body cannot be read: %.200r", attempt.name, attempt.id, body)
+            errbacks, rest = [], []
         for owner, errback in errbacks:
             call_back(errback, owner, error, draft)
-        rest = options_of(body).get("chain") or []
         for form in (body, *reversed(rest)):
             self.fail(attempt, form, error, None, draft)
 

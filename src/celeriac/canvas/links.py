@@ -87,7 +87,7 @@ class Links:
         for number, form in enumerate(attempt.errbacks or ()):
             self._call_back(form, attempt, exc, traceback, f"errback:{number}", draft, self._origin(attempt))
         if attempt.name == RELEASE:
-            draft.closed += [str(join) for join in attempt.args[:1]]
+            draft.closed += [str(join) for join in attempt.args[:1]]  # none where they could not be read
             self._chords.fail_body(attempt, exc, draft, self.calling_back(attempt))
             return draft.sequel()
         self._unrun(attempt, exc, traceback, draft)

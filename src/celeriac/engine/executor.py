@@ -177,7 +177,7 @@ class Executor:
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
         head = Headers(task=name or "?", id=delivery.id, **self._codec.salvage_membership(delivery.headers))
-        return self._never_run(Attempt(delivery, head, _UNKNOWN, self._node), exc, reason)
+        return self._buried(Attempt(delivery, head, _UNKNOWN, self._node), exc, reason)
 
     def _unknown(self, delivery: Delivery, headers: Headers) -> Outcome:
         known = len(self._plans)
@@ -190,10 +190,10 @@ class Executor:
         if signals.task_unknown.receivers:
             signals.task_unknown.send(self._node, message=delivery, exc=exc, name=headers.task, id=headers.id)
         attempt = Attempt(delivery, headers, _UNKNOWN, self._node)
-        return self._never_run(attempt, exc, str(exc))
+        return self._buried(attempt, exc, str(exc))
 
-    def _never_run(self, attempt: Attempt, exc: CodecError | TaskError, reason: str) -> Bury:
-        """Bury what cannot run, and tell who waits for it, as far as the body says who."""
+    def _buried(self, attempt: Attempt, exc: CodecError | TaskError, reason: str) -> Bury:
+        """Bury what will not run (again), and tell who waits for it, as far as the body says who."""
         delivery = attempt.delivery
         assert delivery is not None
         sequel = self._after_failure(attempt, exc)
@@ -219,7 +219,7 @@ class Executor:
         report.buried(attempt.id, attempt.name, reason)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
-        return self._never_run(attempt, exc, reason)
+        return self._buried(attempt, exc, reason)
 
     def _redelivered(self, attempt: Attempt) -> Outcome | None:
         """Why a task that has been handed out before does not run again; None: it does.
@@ -251,15 +251,9 @@ class Executor:
             )
             lost = WorkerLostError(reason, task_id=attempt.id)
             report.buried(attempt.id, attempt.name, reason)
-            sequel = self._after_failure(attempt, lost)
+            outcome = self._buried(attempt, lost, reason)
             self._announce_failure(attempt, lost, ErrorInfo(lost, reason))
-            return Bury(
-                delivery=delivery,
-                reason=reason,
-                result=self._failure_result(attempt, lost, None, sequel.children),
-                successors=sequel.messages,
-                workflow=sequel.workflow,
-            )
+            return outcome
         return None
 
     # -- run -----------------------------------------------------------------------------------------------------
@@ -630,7 +624,7 @@ class Executor:
         try:
             headers = self._codec.decode_headers(delivery.headers)
             attempt = Attempt(delivery, headers, self._plans.get(headers.task, _UNKNOWN), self._node)
-            told = self._never_run(attempt, TaskError(reason, task_id=attempt.id), reason)
+            told = self._buried(attempt, TaskError(reason, task_id=attempt.id), reason)
         except CodecError:
             return bare
         return msgspec.structs.replace(told, detail=bare.detail)
