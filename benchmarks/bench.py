@@ -86,8 +86,13 @@ class Bench:
         """Celery's side, with an empty store. Raises as `rival`."""
         return self.rival(CELERY, results=results)
 
-    def rival(self, name: str, *, results: bool = False) -> Opponent:
+    def rival(self, name: str, *, results: bool = False, environment: Mapping[str, str] | None = None) -> Opponent:
         """A rival's side, with an empty store; its environment is built and Redis started at the first call.
+
+        Args:
+            name: Whose.
+            results: Whether tasks keep them.
+            environment: More of it, for the application.
 
         Raises:
             UnavailableError: There is no redis-server, or no environment for the rival.
@@ -95,7 +100,12 @@ class Bench:
         if not self.with_rivals:
             raise UnavailableError("left out (--ours)")
         ready = self._prepared(name)
-        return self._emptied(Opponent(RIVALS[name], ready, self.record, self.directory, self.redis, results=results))
+        return self._emptied(
+            Opponent(
+                RIVALS[name], ready, self.record, self.directory, self.redis,
+                results=results, environment=environment or {},
+            )
+        )  # fmt: skip
 
     def bare(self) -> Bare:
         """Loops without a task queue, with an empty store; their messages are as long as ours are on the wire."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -97,6 +98,25 @@ class Tree:
     def pss_mb(self) -> float:
         """Proportional set size of all: each page is counted once, shared ones in equal parts. Linux only."""
         return sum(_pss_kib(pid) for pid in self.pids()) / 1024
+
+    @contextlib.contextmanager
+    def watched(self, every_s: float = 0.05) -> Iterator[list[float]]:
+        """What `pss_mb` says while the block runs, in a list that fills."""
+        seen = [self.pss_mb()]
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(every_s):
+                seen.append(self.pss_mb())
+
+        watcher = threading.Thread(target=watch, name="memory")
+        watcher.start()
+        try:
+            yield seen
+        finally:
+            over.set()
+            watcher.join()
+            seen.append(self.pss_mb())
 
 
 def _processor_s(pid: int) -> float:

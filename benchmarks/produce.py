@@ -4,6 +4,10 @@ Modes: `one` and `many` send tasks 0 to COUNT - 1 by the ordinary or the bulk ca
 due time of tomorrow; `latency` sends one at a time, waits until it runs, and pauses for 2 to 22 ms; `wait` sends one
 and waits for its result before it sends the next. The time of the first call, with the connection it opens, is inside.
 
+`chord`, `chain` and `group` run a few workflows of COUNT tasks, one after the other, behind a small one that opens the
+connections; each is built first, then sent, then its result is waited for and checked. `wide` and `layered` run one
+flow of COUNT tasks and those around them.
+
 A producer whose `one` is a coroutine has `open` and `close` as well, and is driven on one event loop.
 """
 
@@ -28,11 +32,31 @@ if TYPE_CHECKING:
 _PATIENCE_S = 30.0
 _RECORD = Path(os.environ.get(VARIABLE, ""))
 
+_REPEATED = {"chord": 3, "chain": 5, "group": 1}
+"""How many workflows of each form one process runs; a group is large."""
+
+_FLOWS = ("wide", "layered")
+"""Flows are run once, without a small one before."""
+
+_RESULTS: dict[str, Callable[[range], Any]] = {
+    "chord": sum,
+    "chain": lambda numbers: numbers.stop,
+    "group": list,
+    "wide": sum,
+    "layered": lambda numbers: sum(range(numbers.start + 99, numbers.stop + 1, 99)),
+}
+"""What comes out where the tasks have these numbers."""
+
 
 def produce(producer: Any, mode: str, count: int) -> dict[str, Any]:
     """Send; what was measured."""
     if mode == "latency":
         return {"calls": _one_at_a_time(producer.one, count)}
+    if mode in _REPEATED:
+        _workflow(producer, mode, max(2, count // 100))
+        return {"runs": [_workflow(producer, mode, count) for _ in range(_REPEATED[mode])]}
+    if mode in _FLOWS:
+        return {"runs": [_workflow(producer, mode, count)]}
     if mode == "wait":
         done = _ran()
         return {"seconds_each": [_timed(producer.wait, number) for number in range(done, done + count)]}
@@ -67,6 +91,25 @@ def _timed(call: Callable[[int], object], number: int) -> float:
     begin = time.monotonic()
     call(number)
     return time.monotonic() - begin
+
+
+def _workflow(producer: Any, form: str, count: int) -> dict[str, Any]:
+    """One of them: when it was sent, when that was done, and when the result was there, monotonic.
+
+    The body of a chord takes the number behind its members'; it is the last that runs, as in a chain.
+    """
+    start = _ran()
+    numbers = range(start, start + count)
+    send, wait = getattr(producer, form)(numbers)
+    gc.collect()
+    begin = time.monotonic()
+    handle = send()
+    sent = time.monotonic()
+    found = wait(handle)
+    end = time.monotonic()
+    if found != (expected := _RESULTS[form](numbers)):
+        raise ValueError(f"the {form} of {count} gave {str(found)[:200]}, not {str(expected)[:200]}")
+    return {"begin": begin, "sent": sent, "end": end, "last": numbers.stop - (form in ("chain", "group"))}
 
 
 def _one_at_a_time(call: Callable[[int], object], count: int) -> list[tuple[float, float]]:

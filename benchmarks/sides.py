@@ -99,7 +99,7 @@ class Ours(Side):
     """celeriac with its default settings."""
 
     name = "celeriac"
-    module: ClassVar[str] = "benchmarks.apps.celeriac_app"
+    module = "benchmarks.apps.celeriac_app"
 
     def __init__(self, record: Record, logs: Path, url: str, environment: Mapping[str, str]) -> None:
         self.url = url
@@ -193,15 +193,16 @@ class Opponent(Side):
     """A rival in its own environment."""
 
     def __init__(
-        self, rival: Rival, ready: Ready, record: Record, logs: Path, redis: RedisServer, *, results: bool
-    ) -> None:
+        self, rival: Rival, ready: Ready, record: Record, logs: Path, redis: RedisServer, *,
+        results: bool, environment: Mapping[str, str],
+    ) -> None:  # fmt: skip
         self._rival = rival
         self._ready = ready
         self.redis = redis
         self.name = rival.name
         self.times = rival.times
         where = {"BENCH_URL": redis.url, "BENCH_RESULTS": "1" if results else "0"}
-        super().__init__(record, logs, {**where, **rival.environment, **ready.environment})
+        super().__init__(record, logs, {**where, **rival.environment, **ready.environment, **environment})
 
     def _worker_command(self, options: Sequence[str]) -> Sequence[str]:
         return [*self._ready.command, *self._rival.worker, *(options or self._rival.two_processes)]

@@ -350,12 +350,58 @@ def exceptions() -> str:
     )
 
 
+# -- what of Celery is covered ----------------------------------------------------------------------------------------
+
+
+def celery_coverage() -> str:
+    from celeriac.compat import coverage as facts
+
+    out = [
+        NOTE,
+        f"# What of Celery {facts.CELERY} is covered\n",
+        (
+            "What [`celeriac doctor --celery PATH`](command-line.md#celeriac-doctor) judges a project by. After "
+            "`install_as_celery()`, or with `celeriac --as-celery -A proj worker`, what is covered behaves as in "
+            "Celery; what differs says how; what is not covered is an error that says what to do. Settings have "
+            "[a page of their own](settings.md). What was tried is on [another](celery-applications.md).\n"
+        ),
+        "## Modules\n",
+        *_covered("module", facts.IMPORTS),
+        "## Attributes, methods and arguments\n",
+        *_covered("of", {**facts.MEMBERS, "task option": facts.TASK_OPTIONS}),
+        "## Command line\n",
+        *_covered("command", {"celery": facts.COMMANDS}),
+        *_covered("options of", {f"celery {name}".rstrip(): each for name, each in facts.OPTIONS.items() if each}),
+        *_covered("option", {"celery worker --pool": facts.POOLS}),
+        "## Packages\n",
+        *_covered("packages", {"": facts.PACKAGES}),
+    ]
+    return "\n".join(out)
+
+
+def _covered(head: str, tables: dict[str, Any]) -> Iterator[str]:
+    rows = []
+    for name, facts in tables.items():
+        covered = " ".join(sorted(each for each, fact in facts.items() if fact.verdict == "covered"))
+        if covered:
+            rows.append((code(name), "covered", code(covered), ""))
+        notes: dict[tuple[str, str], list[str]] = {}
+        for each, fact in facts.items():
+            if fact.verdict != "covered":
+                notes.setdefault((fact.verdict, fact.note), []).append(each)
+        for (verdict, note), names in notes.items():
+            word = "differs" if verdict == "differs" else "**not covered**"
+            rows.append((code(name), word, code(" ".join(sorted(names))), cell(note)))
+    yield table((head, "", "names", "how, or what to do"), rows)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings,
     "reference/command-line.md": command_line,
     "reference/capabilities.md": capabilities,
     "reference/states.md": states,
     "reference/exceptions.md": exceptions,
+    "reference/celery-coverage.md": celery_coverage,
 }
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.record import record
-from celeriac import Celeriac
+from celeriac import Celeriac, chain, chord, group
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PATIENCE_S = 120
 NAP_S = float(os.environ.get("BENCH_NAP_S", "0.1"))
 
 _ignore = os.environ.get("BENCH_RESULTS") == "0"
@@ -37,6 +42,20 @@ async def nap(number: int) -> int:
     return number
 
 
+@app.task(name="benchmarks.step")
+def step(number: int) -> int:
+    """A step of a chain: the next one's number."""
+    record(number)
+    return number + 1
+
+
+@app.task(name="benchmarks.total")
+def total(numbers: list[int], number: int) -> int:
+    """The body of a chord."""
+    record(number)
+    return sum(numbers)
+
+
 class Producer:
     """What `benchmarks.produce` drives."""
 
@@ -58,3 +77,18 @@ class Producer:
     def delayed(self, numbers: range) -> list[str]:
         """Bulk, due tomorrow."""
         return [handle.id for handle in self._task.options(countdown=86_400).delay_many(numbers)]
+
+    def chord(self, numbers: range) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """How to send it, and how to wait for its body's result."""
+        whole = chord([noop.s(number) for number in numbers], total.s(numbers.stop))
+        return whole.apply_async, lambda handle: handle.get(timeout=_PATIENCE_S)
+
+    def chain(self, numbers: range) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """Each step is given its number by the one before."""
+        whole = chain(step.s(numbers.start), *[step.s() for _ in numbers[1:]])
+        return whole.apply_async, lambda handle: handle.get(timeout=_PATIENCE_S)
+
+    def group(self, numbers: range) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """And its results by `join`."""
+        whole = group([noop.s(number) for number in numbers])
+        return whole.apply_async, lambda handle: handle.join(timeout=_PATIENCE_S)

@@ -6,12 +6,15 @@ command line adds the prefetch multiplier and leaves out gossip, mingle and hear
 
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
-from celery import Celery, group
+from celery import Celery, chain, chord, group
 
 from benchmarks.record import record
 
 NAP_S = 0.1
+_PATIENCE_S = 120
 
 _url = os.environ["BENCH_URL"]
 _results = os.environ["BENCH_RESULTS"] == "1"
@@ -42,6 +45,20 @@ def nap(number: int) -> int:
     return number
 
 
+@app.task(name="benchmarks.step")
+def step(number: int) -> int:
+    """A step of a chain: the next one's number."""
+    record(number)
+    return number + 1
+
+
+@app.task(name="benchmarks.total")
+def total(numbers: list[int], number: int) -> int:
+    """The body of a chord."""
+    record(number)
+    return sum(numbers)
+
+
 class Producer:
     """What `benchmarks.produce` drives."""
 
@@ -63,3 +80,18 @@ class Producer:
             some = range(start, min(numbers.stop, start + 1000))
             ids += [part.id for part in group([self._task.s(number) for number in some]).apply_async()]
         return ids
+
+    def chord(self, numbers: range) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """How to send it, and how to wait for its body's result."""
+        whole = chord([noop.s(number) for number in numbers], total.s(numbers.stop))
+        return whole.apply_async, lambda handle: handle.get(timeout=_PATIENCE_S)
+
+    def chain(self, numbers: range) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """Each step is given its number by the one before."""
+        whole = chain(step.s(numbers.start), *[step.s() for _ in numbers[1:]])
+        return whole.apply_async, lambda handle: handle.get(timeout=_PATIENCE_S)
+
+    def group(self, numbers: range) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+        """And its results by `join`."""
+        whole = group([noop.s(number) for number in numbers])
+        return whole.apply_async, lambda handle: handle.join(timeout=_PATIENCE_S)

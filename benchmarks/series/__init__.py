@@ -8,11 +8,13 @@ from benchmarks.series.deep import DEEP
 from benchmarks.series.delayed import DELAYED
 from benchmarks.series.drain import DRAIN
 from benchmarks.series.enqueue import ENQUEUE, ENQUEUE_MANY
+from benchmarks.series.flows import FLOWS
 from benchmarks.series.idle import IDLE
 from benchmarks.series.latency import LATENCY
 from benchmarks.series.naps import NAPS
-from benchmarks.series.redis import deep, drain, enqueue, latency, naps
+from benchmarks.series.redis import deep, drain, enqueue, latency, naps, workflows
 from benchmarks.series.start import START
+from benchmarks.series.workflows import WORKFLOWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
     from benchmarks.figure import Series
 
 SERIES: Mapping[Engine, tuple[Series, ...]] = {
-    "sqlite": (DRAIN, ENQUEUE, ENQUEUE_MANY, LATENCY, NAPS, IDLE, START, DELAYED, DEEP),
+    "sqlite": (DRAIN, ENQUEUE, ENQUEUE_MANY, LATENCY, NAPS, IDLE, START, DELAYED, DEEP, *WORKFLOWS, *FLOWS),
     "redis": (
         drain.DRAIN, drain.IGNORED, drain.ASYNC, enqueue.DELAY, enqueue.DELAY_MANY, latency.LATENCY,
-        latency.ROUND_TRIP, naps.NAPS, deep.DEEP,
+        latency.ROUND_TRIP, naps.NAPS, deep.DEEP, *workflows.WORKFLOWS, *FLOWS,
     ),
 }  # fmt: skip

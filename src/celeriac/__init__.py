@@ -27,10 +27,13 @@ if TYPE_CHECKING:
         xstarmap,
     )
     from celeriac.canvas.signature import signature
+    from celeriac.compat import install_as_celery
     from celeriac.engine.attempt import Attempt
     from celeriac.engine.middleware import Middleware
     from celeriac.errors import (
         CeleriacError,
+        FlowError,
+        FlowFailed,
         Ignore,
         MaxRetriesExceededError,
         Reject,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
         TaskError,
         TimeLimitExceeded,
     )
+    from celeriac.flow import Flow, FlowRun, Step
     from celeriac.model import Limit, Retry
 
 _HOME = {
@@ -50,6 +54,10 @@ _HOME = {
     "ConfiguredTask": "celeriac.app.task",
     "EagerResult": "celeriac.app.result",
     "Exchange": "celeriac.app.routing",
+    "Flow": "celeriac.flow",
+    "FlowError": "celeriac.errors",
+    "FlowFailed": "celeriac.errors",
+    "FlowRun": "celeriac.flow",
     "GroupResult": "celeriac.app.group_result",
     "Ignore": "celeriac.errors",
     "Limit": "celeriac.model",
@@ -63,6 +71,7 @@ _HOME = {
     "Snooze": "celeriac.errors",
     "SoftTimeLimitExceeded": "celeriac.errors",
     "StampingVisitor": "celeriac.canvas",
+    "Step": "celeriac.flow",
     "Task": "celeriac.app.task",
     "TaskError": "celeriac.errors",
     "TimeLimitExceeded": "celeriac.errors",
@@ -72,6 +81,7 @@ _HOME = {
     "chunks": "celeriac.canvas",
     "denied_join_result": "celeriac.app.result",
     "group": "celeriac.canvas",
+    "install_as_celery": "celeriac.compat",
     "maybe_signature": "celeriac.canvas",
     "result_from_tuple": "celeriac.app.group_result",
     "signature": "celeriac.canvas.signature",
@@ -104,6 +114,10 @@ __all__ = [
     "ConfiguredTask",
     "EagerResult",
     "Exchange",
+    "Flow",
+    "FlowError",
+    "FlowFailed",
+    "FlowRun",
     "GroupResult",
     "Ignore",
     "Limit",
@@ -117,6 +131,7 @@ __all__ = [
     "Snooze",
     "SoftTimeLimitExceeded",
     "StampingVisitor",
+    "Step",
     "Task",
     "TaskError",
     "TimeLimitExceeded",
@@ -127,6 +142,7 @@ __all__ = [
     "chunks",
     "denied_join_result",
     "group",
+    "install_as_celery",
     "maybe_signature",
     "result_from_tuple",
     "signature",

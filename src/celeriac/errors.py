@@ -4,7 +4,8 @@
 
     CeleriacError
     ├── ConfigError                   a setting, option, URL or application name is wrong   (ImproperlyConfigured)
-    │   └── AlreadyRegistered         two tasks share a name
+    │   ├── AlreadyRegistered         two tasks share a name
+    │   └── NotSupportedError         a feature of Celery's that is not here; says what to do instead
     ├── CodecError                    bytes that are not a message, or a value that cannot become bytes
     │   ├── EncodeError               an argument or result has no wire form
     │   ├── DecodeError               bytes are malformed or break a limit
@@ -16,6 +17,7 @@
     │   ├── QueueNotFoundError
     │   ├── LeaseLostError            the incarnation was reaped or abandoned
     │   └── StorageError              the file or server cannot be used: schema, corruption, file system
+    ├── FlowError                     a flow's graph is wrong, or its run cannot do what is asked
     ├── ResultError
     │   ├── ResultTimeout             `get(timeout=…)` ran out                              (TimeoutError)
     │   ├── ResultForbidden           `get()` inside a task
@@ -23,6 +25,9 @@
     ├── TaskError                     how a task ended; carries what the worker knew
     │   ├── RemoteTaskError           the original exception type is not available here
     │   ├── NotRegistered             no worker code for this name
+    │   ├── FlowFailed                a step of a flow failed, and no edge took its failure
+    │   ├── UpstreamFailed            a step of a flow did not run: what it needs has failed
+    │   ├── StepSkipped               a step of a flow was skipped
     │   ├── MaxRetriesExceededError
     │   ├── TaskRevokedError          revoked, terminated or expired
     │   ├── TimeLimitExceeded         hard limit
@@ -61,6 +66,10 @@ ImproperlyConfigured = ConfigError
 
 class AlreadyRegistered(ConfigError):
     """Two different tasks want the same name."""
+
+
+class NotSupportedError(ConfigError):
+    """A feature of Celery's that celeriac does not have. The message says what to do instead."""
 
 
 class CodecError(CeleriacError):
@@ -121,6 +130,10 @@ class StorageError(BrokerError):
     """The store behind a URL cannot be used: not a database, wrong schema version, unsafe file system, corrupt."""
 
 
+class FlowError(CeleriacError):
+    """The graph of a flow is wrong, or a run cannot do what was asked. The message names flow, step and remedy."""
+
+
 class ResultError(CeleriacError):
     """Base of what can go wrong when a result is read."""
 
@@ -179,6 +192,18 @@ class WorkerLostError(TaskError):
 
 class ChordError(TaskError):
     """A member of a chord's header failed, so its body did not run."""
+
+
+class FlowFailed(TaskError):
+    """A step of a flow failed, and no edge took its failure; the message names the step and what it raised."""
+
+
+class UpstreamFailed(TaskError):
+    """A step of a flow did not run, because what it needs has failed."""
+
+
+class StepSkipped(TaskError):
+    """A step of a flow was skipped, because what it needs has no value and its edge says so."""
 
 
 class WorkerError(CeleriacError):

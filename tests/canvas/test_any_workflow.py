@@ -129,7 +129,7 @@ def note(celeriac_app: Celeriac) -> Any:
 @given(spec=specs)
 def test_any_workflow(note: Any, celeriac_worker: RunningWorker, spec: Spec) -> None:
     sig = build(spec, note, count())
-    if is_nothing(sig):
+    if is_nothing(sig) or sig._find_app() is None:  # nothing but empty groups has nobody to send it
         return
     wanted = expected(sig)
     assert sig.delay().get(timeout=10) == wanted

@@ -18,7 +18,7 @@ class ByHand:
     def __init__(self, app: Celeriac) -> None:
         self.app = app
         self.executor = app.executor("hand@test", results=app.results, fused=app.fused)
-        self.settler = Settler(app.results, fused=app.fused)
+        self.settler = Settler(app.results, app.broker, fused=app.fused)
         self.consumer: Any = None
 
     async def claim(self, queue: str = "celery") -> Delivery:

@@ -141,7 +141,9 @@ _CLASSES = [one for one in vars(builtins).values() if isinstance(one, type) and 
         st.one_of(st.none(), st.integers(), st.text(st.characters()), st.binary(max_size=9), st.builds(object)),
         max_size=5,
     ),
-    name=st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=20),  # no class may be called so
+    name=st.text(
+        st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20
+    ),  # a class's name is so
 )
 def test_random_exceptions_become_failures(kind: type[Exception], args: list[Any], name: str) -> None:
     app = Celeriac("fuzz", broker="memory://executor-fuzz")

@@ -72,7 +72,11 @@ class World:
         while True:
             incarnation = new_incarnation()
             consumer = await self.app.broker.open_consumer(["celery"], incarnation=incarnation, lease_s=1e9)
-            settler = Settler(Mortal(self.app.results, self), fused=self.app.fused)  # type: ignore[arg-type]
+            settler = Settler(
+                Mortal(self.app.results, self),  # type: ignore[arg-type]
+                Mortal(self.app.broker, self),  # type: ignore[arg-type]
+                fused=self.app.fused,
+            )
             held: list[str] = []
             try:
                 while found := await consumer.claim(limit=2, wait_s=0):

@@ -6,7 +6,8 @@ from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, assert_type
 
-from celeriac import AsyncResult, AsyncTask, Celeriac, ConfiguredTask, EagerResult, Retry, Task
+from celeriac import AsyncResult, AsyncTask, Celeriac, ConfiguredTask, EagerResult, Flow, FlowRun, Retry, Step, Task
+from celeriac.flow import Edge
 
 app = Celeriac("typed")
 
@@ -89,3 +90,31 @@ def based(x: str) -> str:
 
 
 assert_type(based.delay("x"), AsyncResult[str])
+
+
+@app.flow
+def album(flow: Flow, photo: int, label: str = "") -> Step[str]:
+    one = flow.step(plain, photo, label=label)
+    assert_type(one, Step[str])
+    assert_type(flow.step(coroutine, 1), Step[bytes])
+    assert_type(flow.each(configured, [1, 2]), Step[list[list[str]]])
+    assert_type(one.default("x"), Edge[str])
+    assert_type(flow.step(coroutine.options(priority=3), 1, name="slow", after=one), Step[bytes])
+    assert_type(flow.step(plain.s(1)), Step[Any])
+    return one
+
+
+@app.flow(name="other")
+def other(flow: Flow) -> None:
+    assert_type(flow.step(album, 1), Step[str])
+    assert_type(flow.each(album, [1]), Step[list[str]])
+
+
+async def runs() -> None:
+    run = album.start(1, label="x")
+    assert_type(run, FlowRun[str])
+    assert_type(run.get(timeout=1), str)
+    assert_type(await (await album.astart(1)).aget(), str)
+    assert_type(album.start_as("id", 1), FlowRun[str])
+    assert_type(album.run("id").resume(), FlowRun[str])
+    assert_type(other.start().get(), None)

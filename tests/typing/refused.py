@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celeriac import Celeriac, Task
+from celeriac import Celeriac, Flow, Step, Task
 
 app = Celeriac("typed")
 
@@ -49,3 +49,15 @@ async def awaited() -> None:
     await plain.aapply_async((1,), queu="q")  # type: ignore[call-arg]
     other: int = await coroutine.delay(1)  # type: ignore[assignment]
     print(other)
+
+
+@app.flow
+def album(flow: Flow, photo: int) -> Step[str]:
+    flow.step(print)  # type: ignore[call-overload]
+    wrong: Step[int] = flow.step(plain, photo)  # type: ignore[arg-type]
+    print(wrong)
+    return flow.step(plain, photo)
+
+
+album.start("one")  # type: ignore[arg-type]
+album.start()  # type: ignore[call-arg]

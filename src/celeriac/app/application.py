@@ -60,6 +60,7 @@ from celeriac.model.states import PROPAGATE_STATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
+    from celeriac.app.flows import AppHost
     from celeriac.app.sent import SentEvents
     from celeriac.app.settings import Settings
     from celeriac.canvas import Expander
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from celeriac.engine.continuation import Sequel
     from celeriac.engine.middleware import Middleware
     from celeriac.engine.plan import Plan
+    from celeriac.flow import Edge, Ending, Flow, FlowDefinition, Step
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
     from celeriac.model import Admission, Outgoing, TaskId, Unique
 
@@ -76,6 +78,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 _NO_OPTIONS: dict[str, Any] = {}
+_NO_COMMANDS: Mapping[str, Callable[..., Any]] = {}
 _ROUND_TRIP = 1000
 """Messages per publish of `delay_many`."""
 _MOST_CHILDREN = 1000
@@ -134,20 +137,21 @@ class Celeriac:
         clock: Clock = SYSTEM_CLOCK,
         **settings: Any,
     ) -> None:
+        self._lock = threading.RLock()
         self.main = main or "celeriac"
         self.clock = clock
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.plans = _Plans(self.tasks, lambda: self.builtins)
         self.middleware = list(middleware)
         self._task_cls = task_cls
-        self._lock = threading.RLock()
         if broker is not None:
             settings["broker_url"] = broker
         if backend is not None:
             settings["result_backend"] = backend
         if include:
             settings["include"] = tuple(include)
-        self.conf = Conf(**settings)
+        self.conf = self._make_conf(settings)
+        self.flows: dict[str, FlowDefinition[Any, Any]] = {}
         self.expanders: dict[str, Expander] = {}
         """By task name, callbacks that are carried out in the settlement of the task they follow."""
         self._autodiscover: list[tuple[tuple[str, ...], str | None]] = []
@@ -156,6 +160,15 @@ class Celeriac:
         return f"<Celeriac {self.main}: {len(self.tasks)} tasks>"
 
     # -- configuration -------------------------------------------------------------------------------------------
+
+    def _make_conf(self, settings: Mapping[str, Any]) -> Conf:
+        """The settings object; `compat` has one that bears with what Celery bears with."""
+        return Conf(**settings)
+
+    @property
+    def commands(self) -> Mapping[str, Callable[..., Any]]:
+        """Remote-control commands of the application's own, by name: called with the node's name and the arguments."""
+        return _NO_COMMANDS
 
     def config_from_object(self, source: Any, *, namespace: str | None = None) -> None:
         """Take settings from an object, a mapping or the dotted name of a module; see `Conf.from_object`."""
@@ -286,8 +299,23 @@ class Celeriac:
     def builtins(self) -> dict[str, Task[Any, Any]]:
         """The tasks that every worker has beside the application's own."""
         from celeriac.app.builtins import make_builtins
+        from celeriac.app.flows import make_flow_tasks
 
-        return make_builtins(self)
+        return {**make_builtins(self), **make_flow_tasks(self)}
+
+    @once
+    def flow_host(self) -> AppHost:
+        """The application as its flows see it."""
+        from celeriac.app.flows import AppHost
+
+        return AppHost(self)
+
+    @once
+    def flow_ending(self) -> Ending:
+        """Hands on what the steps of flows end with, in messages of this process."""
+        from celeriac.app.flows import make_ending
+
+        return make_ending(self, self.submitter)
 
     def lowering(
         self, submitter: Submitter, *, check: Callable[[Mapping[str, Any], str], None] | None = None
@@ -308,6 +336,8 @@ class Celeriac:
 
     def links(self, submitter: Submitter, writer: ResultWriter) -> Links:
         """What follows a task, with messages built by `submitter` and results made by `writer`."""
+        from celeriac.app.flows import make_ending
+
         conf = self.settings
         lowering = self.lowering(submitter)
         chords = Chords(
@@ -323,7 +353,7 @@ class Celeriac:
             lowering,
             chords,
             errback=self._errback,
-            expanders=self.expanders,
+            expanders={"celeriac.flow.ended": make_ending(self, submitter), **self.expanders},
             inherits_priority=self._inherits_priority,
         )
 
@@ -463,6 +493,53 @@ class Celeriac:
             task = make_task(body, base=base or self._task_cls, bind=bind, attributes=options)
             task.name = name or options.get("name") or self.gen_task_name(body.__name__, body.__module__)
             return self._register(task)
+
+        return decorate if function is None else decorate(function)
+
+    @overload
+    def flow(self, function: Callable[Concatenate[Flow, P], Step[R] | Edge[R]], /) -> FlowDefinition[P, R]: ...
+    @overload
+    def flow(self, function: Callable[Concatenate[Flow, P], None], /) -> FlowDefinition[P, None]: ...
+    @overload
+    def flow(self, function: Callable[Concatenate[Flow, P], Any], /) -> FlowDefinition[P, Any]: ...
+    @overload
+    def flow(self, *, name: str | None = None, queue: str | None = None) -> _FlowDecorator: ...
+    def flow(self, function: Any = None, *, name: str | None = None, queue: str | None = None) -> Any:
+        """Make a flow of a function that notes its steps: `@app.flow`, or `@app.flow(name="import")`.
+
+            @app.flow
+            def import_album(flow: Flow, url: str) -> Step[str]:
+                listing = flow.step(fetch_listing, url)
+                photos = flow.each(fetch_photo, listing, size=256)
+                return flow.step(contact_sheet, photos)
+
+            run = import_album.start("https://…")
+
+        Args:
+            function: Gets a `Flow` first; what it returns is the run's result.
+            name: Registered name; `<module>.<function>` unless given.
+            queue: Of the messages that drive its runs, where no worker of Celery's listens; unless given, the queue
+                that tasks named `celeriac.flow.start` are routed to. Its steps go where their tasks do.
+
+        Raises:
+            AlreadyRegistered: Another function has this name already.
+        """
+        from celeriac.flow import FlowDefinition
+
+        def decorate(body: Callable[..., Any]) -> FlowDefinition[Any, Any]:
+            if not callable(body):
+                raise ConfigError(f"@app.flow decorates functions; it got {body!r}")
+            named = name or self.gen_task_name(body.__name__, body.__module__)
+            made: FlowDefinition[Any, Any] = FlowDefinition(self.flow_host, named, body, queue=queue)
+            with self._lock:
+                known = self.flows.get(made.name)
+                if known is not None and known.function.__qualname__ != body.__qualname__:
+                    raise AlreadyRegistered(
+                        f"flow name {made.name!r} is taken by {known.function.__qualname__}; give "
+                        f"{body.__qualname__} another with @app.flow(name=…)"
+                    )
+                self.flows[made.name] = made
+            return made
 
         return decorate if function is None else decorate(function)
 
@@ -657,7 +734,7 @@ class Celeriac:
                 parent.children = []
             if len(parent.children) < _MOST_CHILDREN:
                 parent.children.append([[task_id, None], None])
-        return Handle(task_id, self)
+        return self.AsyncResult(task_id)
 
     # -- workflows -----------------------------------------------------------------------------------------------
 
@@ -674,7 +751,7 @@ class Celeriac:
         origin = Origin()
         if parent is not None:
             origin = msgspec.structs.replace(self.origin(parent), id=None)
-        sending = Sending()
+        sending = Sending(check=self._check)
         child = self.lowering(self.submitter, check=check_options).lower(form, Place(), origin, sending)
         if parent is not None and trail and parent.plan.trail:
             if parent.children is None:
@@ -687,6 +764,12 @@ class Celeriac:
         """What a workflow follows that `attempt` sends."""
         priority = attempt.delivery_info["priority"] if self._inherits_priority else None
         return Origin.of(attempt.message_headers, priority=priority)
+
+    def _check(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise TypeError where a task of this application cannot be called like that."""
+        task = self.tasks.get(name)
+        if task is not None and task.typing:
+            task.parameters.check(args, kwargs)
 
     def replacement(self, attempt: Attempt, signature: Mapping[str, Any]) -> Sequel:
         """What is carried out in place of a running task: a workflow that ends in a task of its id."""
@@ -957,6 +1040,18 @@ class _Decorator:
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Any, /) -> Any: ...
+
+
+class _FlowDecorator:
+    """The type of `@app.flow(…)` for checkers; never instantiated."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Flow, P], Step[R] | Edge[R]], /) -> FlowDefinition[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Flow, P], None], /) -> FlowDefinition[P, None]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Flow, P], Any], /) -> FlowDefinition[P, Any]: ...
     def __call__(self, function: Any, /) -> Any: ...
 
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from celeriac.app.task import Task
 
 _EXPIRE: Final = 1_000_000
-_PATIENT: Final = Retry(attempts=None, on=(BrokerError,), backoff="exponential", delay=0.5, max_delay=30.0)
+PATIENT: Final = Retry(attempts=None, on=(BrokerError,), backoff="exponential", delay=0.5, max_delay=30.0)
 """Of what a workflow cannot go on without: it waits for the result store to come back."""
 
 _OF_RELEASE: Final = {
     "ignore_result": True,
-    "retry_policy": _PATIENT,
+    "retry_policy": PATIENT,
     "acks_late": True,  # it may run twice, whatever the settings say of tasks: a chord that it failed for would be lost
     "reject_on_worker_lost": True,
 }
@@ -46,7 +46,9 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
             # done before, and this is a second delivery; or it waited for longer than joins are kept
             report.log.warning("%s[%s]: the members of chord %s are gone", RELEASE, self.request.id, join)
             return
-        sequel = app.own_links.release(self.request, join, members)
+        store = app.results
+        shape = None if store is None else store.load("group", [join]).get(join)
+        sequel = app.own_links.release(self.request, join, members, shape)
         raise Continue(sequel, f"released chord {join}")
 
     def expand(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:

@@ -94,6 +94,11 @@ def as_queue(value: object) -> Queue:
         return msgspec.structs.replace(value, exchange=Exchange(exchange)) if isinstance(exchange, str) else value
     if isinstance(value, str):
         return Queue(value)
+    if isinstance(value, Mapping) and "name" in value:  # a Queue as plain data, as the supervisor is told its settings
+        try:
+            return as_queue(msgspec.convert(value, Queue))
+        except msgspec.ValidationError as exc:
+            raise ConfigError(f"queue {value['name']!r}: {exc}") from None
     name = getattr(value, "name", None)
     if name is None or isinstance(value, type):
         raise ConfigError(f"a queue must be a name or a Queue, found {value!r}")

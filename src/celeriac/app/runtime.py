@@ -64,24 +64,27 @@ class WorkerOverrides(msgspec.Struct, frozen=True, kw_only=True):
     workdir: str | None = None
 
 
-def run_worker(app: str, overrides: WorkerOverrides) -> int:
+def run_worker(app: str, overrides: WorkerOverrides, *, loader: str = "celeriac.app.runtime:load") -> int:
     """Run the worker of the application that `app` names (as `-A` does) until it is told to stop.
+
+    Args:
+        app: As `-A`.
+        overrides: What the command line says.
+        loader: `package.module:function` that imports the application, with the arguments and the result of `load`.
 
     Returns:
         The exit code; see `worker.exits`.
     """
     if overrides.pool == "solo":
-        return _run_solo(app, overrides)
+        return _run_solo(app, overrides, loader)
     from celeriac.worker.supervisor import Supervisor
 
-    loader = Loader(
-        target="celeriac.app.runtime:load", arguments={"app": app, "overrides": msgspec.to_builtins(overrides)}
-    )
+    how = Loader(target=loader, arguments={"app": app, "overrides": msgspec.to_builtins(overrides)})
     _warm_up()
-    supervisor = Supervisor(loader, oversee, version=__version__)
+    supervisor = Supervisor(how, oversee, version=__version__)
     code = supervisor.run()
     # Only the application's settings say `solo`, and only the fork server has read them.
-    return _run_solo(app, overrides) if supervisor.is_solo else code
+    return _run_solo(app, overrides, loader) if supervisor.is_solo else code
 
 
 def _warm_up() -> None:
@@ -92,14 +95,16 @@ def _warm_up() -> None:
     import celeriac.worker.process  # noqa: F401
 
 
-def _run_solo(app: str, overrides: WorkerOverrides) -> int:
+def _run_solo(app: str, overrides: WorkerOverrides, loader: str) -> int:
     from celeriac.worker import exits
     from celeriac.worker.embedded import EmbeddedWorker
     from celeriac.worker.failure import LoadError
+    from celeriac.worker.forkserver import resolve
     from celeriac.worker.logging import banner, configure
 
     try:
-        loaded = load(app, msgspec.to_builtins(msgspec.structs.replace(overrides, pool="solo")))
+        solo = msgspec.to_builtins(msgspec.structs.replace(overrides, pool="solo"))
+        loaded: Loaded = resolve(loader)(app=app, overrides=solo)
     except Exception as exc:
         sys.stderr.write(LoadError.of(exc).report + "\n")
         return exits.CONFIG
@@ -164,12 +169,14 @@ def _loaded(text: str, found: Celeriac, options: WorkerOptions) -> Loaded:
         result_url=None if found.results is None else found.settings.result_backend or found.broker_url,
         settings=_plain_settings(found),
         listens=with_receivers(),
+        commands=tuple(found.commands),
         modules=_own_files(),
     )
     return Loaded(
         manifest=manifest,
         runtime=lambda: make_runtime(found, options),
         on_logging=lambda: _announce_logging(options),
+        commands=found.commands,
     )
 
 

@@ -17,7 +17,9 @@ from celeriac.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "CELERIAC_"
 
-RESERVED = frozenset({"CELERIAC_APP", "CELERIAC_CONFIG_MODULE", "CELERIAC_WORKDIR", "CELERIAC_NODE"})
+RESERVED = frozenset(
+    {"CELERIAC_APP", "CELERIAC_AS_CELERY", "CELERIAC_CONFIG_MODULE", "CELERIAC_WORKDIR", "CELERIAC_NODE"}
+)
 """Names in the environment that are not settings; those that start with `CELERIAC__` are this package's own."""
 
 # In a module or object, names that look like settings must be settings; others are the user's own business.

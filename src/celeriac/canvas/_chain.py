@@ -79,7 +79,12 @@ class chain(Composite):  # noqa: N801 - Celery's name
         return self._app if self._app is not None else _app_of(self.tasks)
 
     def __repr__(self) -> str:
-        return " | ".join(map(repr, self.tasks)) if self.tasks else "chain(<empty>)"
+        if not self.tasks:
+            return "chain(<empty>)"
+        first, *rest = map(repr, self.tasks)
+        # as Celery has it: the module of the first step is not said again
+        module = f"{str(self.tasks[0].get('task') or '').rpartition('.')[0]}."
+        return " | ".join((first, *(step.replace(module, "") if len(module) > 1 else step for step in rest)))
 
     def unchain_tasks(self) -> list[Signature]:
         """Copies of its steps, with its links put on the last and its error callbacks on all."""

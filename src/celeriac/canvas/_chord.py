@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celeriac.canvas import stamping
 from celeriac.canvas._group import group
 from celeriac.canvas.forms import leaves
-from celeriac.canvas.signature import Composite, Signature, listed, maybe_signature, members, signature_of
+from celeriac.canvas.signature import Composite, Signature, is_nothing, listed, maybe_signature, members, signature_of
 from celeriac.model import new_task_id
 
 if TYPE_CHECKING:
@@ -161,6 +161,13 @@ class chord(Composite):  # noqa: N801 - Celery's name
         if body is None:
             raise TypeError(f"{self!r} has no body: give it one, chord(header, body) or chord(header)(body)")
         return body
+
+    def _is_empty(self) -> bool:
+        return self.body is not None and is_nothing(self.body) and all(map(is_nothing, self._members()))
+
+    def _nothing(self) -> Any:
+        body = self._whole_body()
+        return body._nothing() if isinstance(body, Composite) else None
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
         """Stamp the members and the body; see `Signature.stamp`."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from celeriac.canvas.forms import as_list, body_of, checked, id_of, ids_in, kind_of, options_of, parts, steps, tails
 from celeriac.canvas.lowering import Origin, Place, derived_id
-from celeriac.codec import decode_exception, encode_exception
+from celeriac.codec import encode_exception, shown_exception
 from celeriac.engine import report
 from celeriac.errors import ChordError, CodecError, ConfigError, TaskRevokedError
 from celeriac.model import Arrival, Embed, Join
@@ -139,6 +141,7 @@ class Chords:
         origin: Origin,
         draft: Draft,
         call_back: Callable[[Form, Form, BaseException, Draft], None],
+        shape: bytes | None = None,
     ) -> None:
         """Call the body of a join whose members have all arrived, or fail it.
 
@@ -149,18 +152,22 @@ class Chords:
             origin: What the body follows.
             draft: What is to happen goes there.
             call_back: `(errback, body, exc, draft)`: calls or sends one error callback.
+            shape: The saved group of the header, where there is one: Celery's clients save those with groups in them.
         """
         draft.closed.append(join)
         body = attempt.chord
         if body is None:
             raise ConfigError(f"{RELEASE}[{attempt.id}] carries no body")
         try:
-            values = []
+            ids, values = [], []
             for member in members:
                 task_id, state, value = self._codec.decode_member(member)
                 if self._propagates and state != SUCCESS:
-                    raise ChordError(f"Dependency {task_id} raised {decode_exception(value, task_id=task_id)!r}")
+                    raise ChordError(f"Dependency {task_id} raised {shown_exception(value)}")
+                ids.append(task_id)
                 values.append(value)
+            if shape is not None:
+                values = _shaped(shape, ids, values)
             try:
                 with draft.whole():
                     self._lowering.lower(body, Place(slot="body", given=(values,)), origin, draft)
@@ -221,6 +228,21 @@ class Chords:
                 origin=Origin.of(headers, priority=delivery.priority),
                 draft=draft,
             )
+
+
+def _shaped(shape: bytes, ids: Sequence[str], values: list[Any]) -> list[Any]:
+    """Results in lists as their tasks are in groups; flat, as they are, where the groups are of other tasks."""
+    left = dict(zip(ids, values, strict=True))
+
+    def of(result: Any) -> Any:
+        (task_id, _), children = result
+        return left.pop(task_id) if children is None else [of(child) for child in children]
+
+    try:
+        made = of(msgspec.json.decode(shape)["result"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return values
+    return [*made, *left.values()] if isinstance(made, list) else values
 
 
 def _errbacks(body: Form) -> Iterator[tuple[Form, Form]]:

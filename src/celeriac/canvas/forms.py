@@ -32,6 +32,10 @@ _ACCUMULATE: Final[Form] = {
 }
 _EMPTY_LIST: Final[Form] = {**_ACCUMULATE, "kwargs": {}, "immutable": True}
 """Stands for a chord's body that has no tasks, so that there is something which ends it."""
+
+
+_MOST_CHILDREN: Final = 1000
+"""Of one group, in the handles that a task's result lists."""
 IDENTITY: Final = frozenset(
     {
         "task_id",
@@ -204,7 +208,10 @@ def as_chord(header: Form, body: Form) -> Form:
 
 
 def linked(form: Form, link: Any, link_error: Any) -> Form:
-    """A copy with more callbacks and error callbacks; the same one twice is once."""
+    """A copy with more callbacks and error callbacks; the same one twice is once. Those of a chord are its body's."""
+    if kind_of(form) == "chord" and (link or link_error):
+        kwargs = form.get("kwargs") or {}
+        return {**form, "kwargs": {**kwargs, "body": linked(body_of(form), link, link_error)}}
     options = options_of(form)
     more: dict[str, Any] = {}
     for name, added in (("link", link), ("link_error", link_error)):
@@ -212,6 +219,23 @@ def linked(form: Form, link: Any, link_error: Any) -> Form:
             known = as_list(options.get(name))
             more[name] = known + [each for each in as_list(added) if each not in known]
     return with_options(form, **more) if more else form
+
+
+def telling(form: Form) -> Form:
+    """With the error callbacks of all steps of a chain said by the chain itself, and so in the body of a chord.
+
+    When a body cannot run, Celery's workers look there.
+    """
+    kind = kind_of(form)
+    if kind == "chord":
+        body = body_of(form)
+        told = telling(body)
+        return form if told is body else {**form, "kwargs": {**(form.get("kwargs") or {}), "body": told}}
+    if kind != "chain":
+        return form
+    found = [as_list(options_of(step).get("link_error")) for step in steps(form)]
+    said = found[0] if found else []
+    return linked(form, None, [errback for errback in said if all(errback in others for others in found[1:])])
 
 
 def as_list(found: Any) -> list[Any]:
@@ -236,6 +260,47 @@ def leaves(form: Mapping[str, Any]) -> int:
 def is_empty(form: Form) -> bool:
     """Whether nothing is sent for it; looks no further than the first task."""
     return kind_of(form) not in ("task", "chord") and all(map(is_empty, parts(form)))
+
+
+def gathered(form: Form) -> Form:
+    """As a member of a chord: a group that it ends in comes to the list of its results, and counts as one."""
+    kind = kind_of(form)
+    kwargs = form.get("kwargs") or {}
+    if kind in ("group", "chunks"):
+        return as_chord(form, _ACCUMULATE)
+    if kind == "chain" and (found := steps(form)):
+        if (last := gathered(found[-1])) is not found[-1]:
+            return {**form, "kwargs": {**kwargs, "tasks": [*found[:-1], last]}}
+    elif kind == "chord":
+        body = body_of(form)
+        if (last := gathered(body)) is not body:
+            return {**form, "kwargs": {**kwargs, "body": last}}
+    return form
+
+
+def handle_of(form: Form, parent: Any = None) -> Any:
+    """Celery's result tuple of what it comes to: of the last step of a chain, of a chord's body.
+
+    Without an id there, it is `parent`, the tuple of what comes before it.
+    """
+    kind = kind_of(form)
+    if kind == "chain":
+        for step in steps(form):
+            parent = handle_of(step, parent)
+        return parent
+    if kind == "chord":
+        header = (form.get("kwargs") or {}).get("header")
+        gid = (id_of(header) if isinstance(header, dict) else None) or id_of(form)
+        before = parent if gid is None else [[gid, parent], _handles(form)]
+        return handle_of(body_of(form), before)
+    if (own := id_of(form)) is None:
+        return parent
+    return [[own, parent], _handles(form) if kind in ("group", "chunks") else None]
+
+
+def _handles(form: Form) -> list[Any]:
+    """Of the members of a group or a header."""
+    return [found for part in parts(form)[:_MOST_CHILDREN] if (found := handle_of(part)) is not None]
 
 
 def ids_in(form: Mapping[str, Any]) -> Iterator[str]:

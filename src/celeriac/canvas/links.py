@@ -94,11 +94,15 @@ class Links:
         return draft.sequel()
 
     def after_nothing(self, attempt: Attempt, exc: BaseException) -> Sequel:
-        if not (attempt.chain or attempt.chord):
+        told = [form for form in attempt.errbacks or () if form["task"] in self._expanders]
+        if not (attempt.chain or attempt.chord or told):
             return NOTHING
         draft = Draft()
         why = f"rejected: {exc.reason}" if isinstance(exc, Reject) else "ignored"
-        self._unrun(attempt, TaskRevokedError(why, task_id=attempt.id), None, draft)
+        ended = TaskRevokedError(why, task_id=attempt.id)
+        for form in told:  # not a callback of the user's, but somebody who waits
+            self._expanders[form["task"]].failed(attempt, form, ended, draft)
+        self._unrun(attempt, ended, None, draft)
         return draft.sequel()
 
     def _unrun(self, attempt: Attempt, exc: BaseException, traceback: str | None, draft: Draft) -> None:
@@ -116,12 +120,15 @@ class Links:
             if fault is not None:
                 self._chords.fail(attempt, form, fault, None, draft)
 
-    def release(self, attempt: Attempt, join: str, members: Sequence[bytes]) -> Sequel:
-        """What follows when the members of a join have all arrived; `attempt` is the release task's."""
+    def release(self, attempt: Attempt, join: str, members: Sequence[bytes], shape: bytes | None = None) -> Sequel:
+        """What follows when the members of a join have all arrived; `attempt` is the release task's.
+
+        `shape` is the saved group of its header, if there is one.
+        """
         draft = Draft()
         # called by the member that was the last
         origin = msgspec.structs.replace(self._origin(attempt), id=join, parent_id=attempt.parent_id)
-        self._chords.release(attempt, join, members, origin, draft, self.calling_back(attempt))
+        self._chords.release(attempt, join, members, origin, draft, self.calling_back(attempt), shape)
         return draft.sequel()
 
     def calling_back(self, attempt: Attempt) -> Callable[[Form, Form, BaseException, Draft], None]:
@@ -165,7 +172,7 @@ class Links:
                     given = () if form.get("immutable") else (attempt, exc, traceback)
                     errback(*given, *(form.get("args") or ()), **(form.get("kwargs") or {}))
                 else:
-                    place = Place(slot=slot, given=(attempt.id,))
-                    draft.children.append(self._lowering.lower(form, place, origin, draft))
+                    # No child of the task, as with Celery: who asks for a child's result would get the task's error.
+                    self._lowering.lower(form, Place(slot=slot, given=(attempt.id,)), origin, draft)
         except (Exception, SystemExit):
             report.log.exception("%s[%s]: its error callback %s failed", attempt.name, attempt.id, name)

@@ -18,6 +18,8 @@ from celeriac.canvas.forms import (
     as_list,
     body_of,
     checked,
+    gathered,
+    handle_of,
     id_of,
     inheriting,
     kind_of,
@@ -28,6 +30,7 @@ from celeriac.canvas.forms import (
     options_of,
     parts,
     steps,
+    telling,
     with_options,
 )
 from celeriac.canvas.signature import signatures
@@ -102,9 +105,11 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 class Sending:
     """What is to be published."""
 
-    __slots__ = ("children", "joins", "messages")
+    __slots__ = ("check", "children", "joins", "messages")
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[str, Sequence[Any], Mapping[str, Any]], None] | None = None) -> None:
+        self.check = check
+        """Refuses what a task cannot be called with, `(name, args, kwargs)`."""
         self.messages: list[Outgoing] = []
         self.joins: list[Join] = []
         self.children: list[Any] = []
@@ -186,7 +191,7 @@ class Lowering:
             return self._nothing(place, origin, into)
         if given := form.get("args"):
             place = msgspec.structs.replace(place, given=(*place.given, *given))
-        first, *rest = tasks
+        first, *rest = map(telling, tasks)
         return self.lower(first, msgspec.structs.replace(place, chain=[*place.chain, *reversed(rest)]), origin, into)
 
     def _nothing(self, place: Place, origin: Origin, into: Sending) -> Any:
@@ -217,7 +222,7 @@ class Lowering:
                 position += leaves(member)
             child = self.lower(member, inner, origin, into)
             if len(children) < _MOST_CHILDREN:
-                children.append(child)
+                children.append(handle_of(member) or child)
         return [[gid, None], children]
 
     def _chord(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
@@ -227,7 +232,8 @@ class Lowering:
         gid = gid or self._id(origin, f"{place.slot}:group")
         manner = manner_of(form)
         later = {name: value for name, value in manner.items() if name not in _OF_THE_HEADER}
-        body = linked(inheriting(body_of(form), later), options.get("link"), options.get("link_error"))
+        body = linked(body_of(form), options.get("link"), options.get("link_error"))
+        body = telling(inheriting(body, later))
         if id_of(body) is None and kind_of(body) == "task":
             body = with_options(body, task_id=derived_id(gid, "body"))
         body = with_options(
@@ -237,7 +243,7 @@ class Lowering:
             group_id=place.group,
             group_index=place.index,
         )
-        header_tasks = [inheriting(part, manner) for part in parts(form)]
+        header_tasks = [gathered(inheriting(part, manner)) for part in parts(form)]
         sizes = [leaves(member) for member in header_tasks]
         size = sum(sizes)
         if not size:
@@ -259,13 +265,13 @@ class Lowering:
             )
             position += sizes[number]
             if len(children) < _MOST_CHILDREN:
-                children.append(child)
+                children.append(handle_of(member) or child)
         expires_at = self._submitter.after(self._join_expires_s)
         if expires_at is not None:  # counted from when the last of them may start
             latest = max((message.not_before or 0.0 for message in into.messages[first:]), default=0.0)
             expires_at = max(expires_at, latest + (self._join_expires_s or 0.0))
         into.joins.append(Join(id=gid, size=size, expires_at=expires_at))
-        return [[id_of(body), [[gid, None], children]], None]
+        return handle_of(body, [[gid, None], children])
 
     def _task(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
         options: dict[str, Any] = dict(options_of(form))
@@ -274,6 +280,8 @@ class Lowering:
             args = [*place.given, *args]
         kwargs = form.get("kwargs") or {}
         name = form["task"]
+        if into.check is not None:
+            into.check(name, args, kwargs)
         if self._check is not None:
             stamps_of = as_list(options.get("stamped_headers"))  # each is an option, too
             self._check({key: value for key, value in options.items() if key not in stamps_of}, name)
@@ -333,14 +341,15 @@ def _placed(options: Mapping[str, Any], place: Place) -> Place:
     chain, chord, group, index = place.chain, place.chord, place.group, place.index
     if own := options.get("chain"):
         chain = [*chain, *own]
-    if (said := options.get("chord")) is not None:
+    if (said := options.get("chord")) is not None and (place.chord is None or options.get("group_id") is not None):
+        # Celery 5.0 says the chord in members of a header, and not which group it is
         chord, group, index = said, options.get("group_id"), options.get("group_index")
     elif group is None:
         group, index = options.get("group_id"), options.get("group_index")
     if chain and group is not None:
         # as Celery has it
         last = chain[0]
-        if options_of(last).get("chord") is None:
+        if options_of(last).get("chord") is None or options_of(last).get("group_id") is None:
             last = with_options(last, chord=chord, group_id=group, group_index=index)
             if chord is not None and kind_of(last) == "task" and id_of(last) is None:
                 # whoever lets it arrive, run or not, lets the same member arrive

@@ -28,10 +28,14 @@ _COMMANDS: Final[dict[str, str]] = {
     "revoke": "Forbid tasks to start, or stop them.",
     "purge": "Delete waiting messages.",
     "dead": "Read, retry or drop dead letters.",
+    "flow": "Look at runs of flows; resume or cancel them.",
     "doctor": "Check the set-up and say what to do.",
     "settings": "List the settings, their values and where these come from.",
     "report": "Print versions and settings for a bug report.",
     "shell": "Open a Python prompt with the application and its tasks.",
+    "beat": "Run schedules: not built yet.",
+    "multi": "Start, stop and restart several workers in the background.",
+    "list": "List queues and what leads to them.",
     "demo": "Run a real job on this machine.",
 }
 """Modules of `cli.commands` and their first help lines, which stand here so that `--help` imports none of them."""
@@ -66,7 +70,9 @@ def _globals(*, hidden: bool) -> list[click.Parameter]:
         return click.Option(names, expose_value=False, callback=_note, hidden=hidden, help=text, **more)
 
     flag: dict[str, Any] = {"is_flag": True, "flag_value": True, "default": None, "type": bool}
-    environment = {} if hidden else {"app": "CELERIAC_APP", "workdir": "CELERIAC_WORKDIR"}
+    environment = (
+        {} if hidden else {"app": "CELERIAC_APP", "workdir": "CELERIAC_WORKDIR", "as_celery": "CELERIAC_AS_CELERY"}
+    )
     return [
         option(
             "-A", "--app", metavar="MODULE[:NAME]", envvar=environment.get("app"),
@@ -78,9 +84,33 @@ def _globals(*, hidden: bool) -> list[click.Parameter]:
             "--workdir", metavar="DIRECTORY", envvar=environment.get("workdir"),
             type=click.Path(exists=True, file_okay=False), text="Change to this directory first.",
         ),
+        option(
+            "--as-celery", envvar=environment.get("as_celery"), **flag,
+            text="The application was written for Celery: `import celery` means celeriac. Also in CELERIAC_AS_CELERY.",
+        ),
         option("-C", "--no-color", text="No colours.", **flag),
         option("-q", "--quiet", text="Say only what was asked for.", **flag),
+        *_of_celery(),
     ]  # fmt: skip
+
+
+def _of_celery() -> list[click.Parameter]:
+    """Celery's global options that are taken for its sake; they are in no help."""
+
+    def loader(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            os.environ["CELERY_LOADER"] = value
+
+    def config(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            os.environ["CELERY_CONFIG_MODULE"] = value
+
+    hidden: dict[str, Any] = {"expose_value": False, "hidden": True}
+    return [
+        click.Option(("--loader",), callback=loader, **hidden),
+        click.Option(("--config",), callback=config, **hidden),
+        click.Option(("--skip-checks",), is_flag=True, **hidden),
+    ]
 
 
 class Command(click.Command):

@@ -22,6 +22,7 @@ class Session:
         self.workdir: str | None = None
         self.color = True
         self.quiet = False
+        self.as_celery = False
 
     def choose(self, option: str, value: Any) -> None:
         """Take a global option, by its name on the command line."""
@@ -29,6 +30,12 @@ class Session:
             self.app_text = value
         elif option == "no_color":
             self.color = False
+        elif option == "as_celery":
+            if value:
+                from celeriac.compat import install_as_celery
+
+                self.as_celery = True
+                install_as_celery()
         elif option == "workdir":
             self.workdir = value
             os.chdir(value)  # relative paths in URLs and settings mean this directory, as in Celery
@@ -54,6 +61,10 @@ class Session:
 
         if self.app_text is not None:
             app = find_app(self.app_text, Celeriac)
+        elif self.as_celery:
+            from celeriac.compat.celery.app.base import Celery
+
+            app = Celery("default", loader="default")  # with the settings of `celeryconfig`, as Celery has it
         else:
             app = Celeriac()
             app.conf.from_pyproject()

@@ -2,7 +2,7 @@
 
 from celeriac.codec.arguments import Parameters
 from celeriac.codec.dates import epoch_from_iso, iso_from_epoch
-from celeriac.codec.exceptions import decode_exception, encode_exception
+from celeriac.codec.exceptions import decode_exception, encode_exception, shown_exception
 from celeriac.codec.limits import Limits
 from celeriac.codec.protocol import Call, Codec, EncodedBody
 from celeriac.codec.results import ResultMeta
@@ -18,4 +18,5 @@ __all__ = [
     "encode_exception",
     "epoch_from_iso",
     "iso_from_epoch",
+    "shown_exception",
 ]

@@ -135,6 +135,12 @@ def decode_exception(
     return exc
 
 
+def shown_exception(data: Any) -> str:
+    """What `repr` of a described exception is where its class is known, whether it is here or not."""
+    _, name, args = _parts(data)
+    return f"{name}({', '.join(map(_repr, args))})"
+
+
 def _parts(data: Any) -> tuple[str, str, list[Any]]:
     if type(data) is not dict or type(data.get("exc_type")) is not str:
         return "", "an exception that was not stored as one", [data]

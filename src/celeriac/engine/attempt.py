@@ -5,9 +5,13 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 if TYPE_CHECKING:
     from celeriac.engine.plan import Plan
-    from celeriac.model import Delivery, Embed, Headers
+    from celeriac.model import Delivery, Embed, Headers, StoredResult
+
+_REQUEUED = "celeriac_requeued"
 
 StopReason = Literal["soft_limit", "terminated", "shutdown"]
 
@@ -27,6 +31,7 @@ class Attempt:
         "children",
         "delivery",
         "embed",
+        "ended_before",
         "ending",
         "hard_limit_s",
         "hostname",
@@ -43,6 +48,7 @@ class Attempt:
     )
 
     def __init__(self, delivery: Delivery | None, headers: Headers, plan: Plan, hostname: str | None) -> None:
+        self.ended_before: StoredResult | None = None
         self.delivery = delivery
         self.message_headers = headers
         self.plan = plan
@@ -85,8 +91,12 @@ class Attempt:
 
     @property
     def retries(self) -> int:
-        """Retries made before this run."""
+        """Retries made before this run. May be set, as in Celery: the next retry counts on from there."""
         return self.message_headers.retries
+
+    @retries.setter
+    def retries(self, retries: int) -> None:
+        self.message_headers = msgspec.structs.replace(self.message_headers, retries=retries)
 
     @property
     def deliveries(self) -> int:
@@ -195,7 +205,7 @@ class Attempt:
             "exchange": "",
             "routing_key": self.delivery.queue,
             "priority": self.delivery.priority,
-            "redelivered": self.delivery.deliveries > 1,
+            "redelivered": self.delivery.deliveries > 1 or _REQUEUED in self.message_headers.headers,
         }
 
     @property
@@ -237,6 +247,11 @@ class Attempt:
     def get(self, key: str, default: Any = None) -> Any:
         """Celery's `request.get`: a field or a header of the user's own by name, or a default."""
         return getattr(self, key, default)
+
+
+def requeued(attempt: Attempt) -> dict[str, Any]:
+    """The user's headers of a message that a task has given back: what runs it next sees that it is no first run."""
+    return {**attempt.headers, _REQUEUED: True}
 
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)

@@ -18,7 +18,7 @@ import msgspec
 from celeriac.clock import ENTROPY
 from celeriac.codec import decode_exception, epoch_from_iso
 from celeriac.engine import report, signals
-from celeriac.engine.attempt import Attempt, current_attempt
+from celeriac.engine.attempt import Attempt, current_attempt, requeued
 from celeriac.engine.continuation import NOTHING, Continue
 from celeriac.engine.outcomes import ErrorInfo
 from celeriac.engine.plan import Plan
@@ -96,12 +96,28 @@ class Executor:
         self._submitter = submitter
         self._continuation = continuation
         self._results = results
+        self._ended: dict[str, StoredResult] = {}
         self._fused = fused
         self._node = node
         self._middleware = tuple(middleware)
         self._limits = limits
 
     # -- start ---------------------------------------------------------------------------------------------------
+
+    async def look_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Learn which of these have ended before, where the broker cannot tell: a store of their own has the results.
+
+        To be called behind the claim and before `begin`. A message may be handed out for the first time, and yet its
+        task have run: what it follows was repeated, or a process died with an end that was stored and not settled.
+        """
+        if self._fused or self._results is None:
+            return
+        try:
+            found = await self._results.aget([delivery.id for delivery in deliveries])
+        except Exception as exc:  # whatever it is, they are claimed; what was handed out before is asked for again
+            report.log.warning("which of %d tasks have finished before is unknown: %s", len(deliveries), exc)
+            return
+        self._ended = {task_id: stored for task_id, stored in found.items() if is_final(stored.state)}
 
     def begin(self, delivery: Delivery) -> Attempt | Outcome:
         """Look at a delivery's headers: the attempt to run, or at once the outcome of one that does not run."""
@@ -113,6 +129,8 @@ class Executor:
         if plan is None:
             return self._unknown(delivery, headers)
         attempt = Attempt(delivery, headers, plan, self._node)
+        if self._ended:
+            attempt.ended_before = self._ended.pop(delivery.id, None)
         if headers.expires is not None and epoch_from_iso(headers.expires) <= self._clock.time():
             return self._revoked(attempt, "expired", expired=True)
         if plan.admission is not None and delivery.limit_key is None and self._limits:
@@ -230,7 +248,7 @@ class Executor:
         assert delivery is not None
         if not self._fused:
             try:
-                stored = self._finished_before(attempt)
+                stored = attempt.ended_before or self._finished_before(attempt)
             except BrokerError as exc:  # then it runs twice, as it may; where it may not, it is failed below
                 report.log.warning("%s[%s]: whether it finished before is unknown: %s", attempt.name, attempt.id, exc)
                 stored = None
@@ -269,7 +287,9 @@ class Executor:
             except CodecError as exc:
                 return self._undecodable_body(attempt, exc)
             try:
-                if (delivery := attempt.delivery) is not None and delivery.deliveries > 1:
+                if attempt.ended_before is not None or (
+                    (delivery := attempt.delivery) is not None and delivery.deliveries > 1
+                ):
                     ended = self._redelivered(attempt)
                     if ended is not None:
                         return ended
@@ -301,7 +321,9 @@ class Executor:
             except CodecError as exc:
                 return self._undecodable_body(attempt, exc)
             try:
-                if (delivery := attempt.delivery) is not None and delivery.deliveries > 1:
+                if attempt.ended_before is not None or (
+                    (delivery := attempt.delivery) is not None and delivery.deliveries > 1
+                ):
                     ended = await asyncio.to_thread(self._redelivered, attempt)
                     if ended is not None:
                         return ended
@@ -470,7 +492,9 @@ class Executor:
                 if attempt.plan.rerun_when_lost:
                     return Release(delivery=delivery, spent=True)
                 # handed out a second time, an at-most-once task would be taken for lost: it is a new message
-                message = self._submitter.again(attempt, not_before=None, retries=attempt.retries)
+                message = self._submitter.again(
+                    attempt, not_before=None, retries=attempt.retries, changes={"headers": requeued(attempt)}
+                )
                 return Later(delivery=delivery, message=message)
             if attempt.is_eager:
                 attempt.ending = (REJECTED, None, None)

@@ -70,6 +70,19 @@ class ResultWriter:
     def revoked(self, attempt: Attempt, exc: BaseException, children: Sequence[Any] = ()) -> StoredResult:
         return self.write(attempt, REVOKED, encode_exception(exc), None, children)
 
+    def plain(self, task_id: str, state: str, value: Any) -> StoredResult:
+        """The result of what is no attempt, in any state; in an exception state, `value` is the error as data."""
+        now = self._clock.time()
+        final = state in (SUCCESS, FAILURE, REVOKED)
+        meta = ResultMeta(task_id=task_id, status=state, result=value, date_done=iso_from_epoch(now) if final else None)
+        expires_s = self._failure_expires_s if state == FAILURE else self._expires_s
+        return StoredResult(
+            id=task_id,
+            state=state,
+            payload=self._codec.encode_result(meta),
+            expires_at=None if expires_s is None else now + expires_s,
+        )
+
     def unrun(self, task_id: str, state: str, exc: BaseException, traceback: str | None) -> StoredResult:
         """The result of a task that will not run, because of another: FAILURE or REVOKED with that one's exception."""
         now = self._clock.time()

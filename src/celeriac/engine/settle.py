@@ -7,7 +7,8 @@ what arrives at a join arrives once, and a redelivery that finds the final resul
 ids that were fixed before.
 
 Successors are not published ahead of the acknowledgement: one may have the id of the task that is settled, which ends
-what replaced it, and while that is live the broker would drop it as a double.
+what replaced it, and while that is live the broker would drop it as a double. Those of a chord's release are, so that
+its join can be closed between the two.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from celeriac.model import Bury, Done, Release, Settled
+from celeriac.model import Bury, Done, Release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from celeriac.interfaces import Consumer, ResultStore
-    from celeriac.model import Outcome, Outgoing, StoredResult, Workflow
+    from celeriac.interfaces import Broker, Consumer, ResultStore
+    from celeriac.model import Outcome, Outgoing, Settled, StoredResult, Workflow
 
 
 class Settler:
     """Settles outcomes for one process; every settlement of a worker goes through one."""
 
-    def __init__(self, results: ResultStore | None, *, fused: bool) -> None:
+    def __init__(self, results: ResultStore | None, broker: Broker, *, fused: bool) -> None:
         self._results = results
+        self._broker = broker
         self._fused = fused
 
     async def settle(self, consumer: Consumer, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
@@ -51,20 +53,32 @@ class Settler:
                 outcome = msgspec.structs.replace(outcome, workflow=None)
             bare.append(msgspec.structs.replace(outcome, result=None))
         store = self._results
-        if store is None:
-            return await consumer.settle(bare)
-        if results:
+        if results and store is not None:
             await store.aput(results)
-        if workflows:
+        if workflows and store is not None:
             for number, releases in (await self._enter(workflows, store)).items():
                 ended: Any = bare[number]
                 bare[number] = msgspec.structs.replace(ended, successors=(*ended.successors, *releases))
-        settled = await consumer.settle(bare)
-        # Last: until then a redelivered release finds its members. Refused, it goes on, or somebody else does.
-        over = [one for number, each in workflows.items() if settled[number] is Settled.OK for one in each.closed]
-        if over:
-            await store.aclose_joins(over)
-        return settled
+            await self._close(workflows, bare, store)
+        return await consumer.settle(bare)
+
+    async def _close(self, workflows: Mapping[int, Workflow], bare: list[Outcome], store: ResultStore) -> None:
+        """Close the joins that are done with, between what follows them and the acknowledgement.
+
+        Until the successors are published, a redelivered release must find its members. And behind the acknowledgement,
+        nobody would close them for a worker that died between the two.
+        """
+        closing = [number for number, each in workflows.items() if each.closed]
+        if not closing:
+            return
+        ahead: list[Outgoing] = []
+        for number in closing:
+            ended: Any = bare[number]
+            ahead += ended.successors
+            bare[number] = msgspec.structs.replace(ended, successors=())
+        if ahead:
+            await self._broker.apublish(ahead)
+        await store.aclose_joins([join for number in closing for join in workflows[number].closed])
 
     async def _enter(self, workflows: Mapping[int, Workflow], store: ResultStore) -> dict[int, list[Outgoing]]:
         """Write records, open joins and let members arrive; the releases of joins that are complete, by outcome."""

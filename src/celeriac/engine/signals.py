@@ -42,6 +42,7 @@ class Signal:
         sender: Any = None,
         weak: bool = False,
         dispatch_uid: Hashable = None,
+        retry: bool = False,
     ) -> Any:
         """Call `receiver(sender=…, signal=…, **arguments)` at each event; also a decorator, with or without options.
 
@@ -50,6 +51,7 @@ class Signal:
             sender: Only for events of this sender (a task object or its name, a worker's node name).
             weak: Forget the receiver when nothing else refers to it.
             dispatch_uid: A second connect with the same value replaces the first.
+            retry: Accepted for Celery's sake; a receiver is called once.
         """
         if receiver is None:
             return lambda function: self.connect(function, sender=sender, weak=weak, dispatch_uid=dispatch_uid)

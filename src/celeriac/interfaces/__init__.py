@@ -1,6 +1,6 @@
 """The sockets that adapters plug into. An interface is documented once, here; an adapter says only how it differs."""
 
-from celeriac.interfaces.broker import Broker, BrokerTraits, Consumer
+from celeriac.interfaces.broker import Broker, BrokerTraits, Consumer, Keeper
 from celeriac.interfaces.control import ControlChannel, ControlServer, LogicalClock
 from celeriac.interfaces.events import EventChannel, EventReceiver
 from celeriac.interfaces.foreign import ForeignForm
@@ -15,6 +15,7 @@ __all__ = [
     "EventChannel",
     "EventReceiver",
     "ForeignForm",
+    "Keeper",
     "LogicalClock",
     "ResultStore",
 ]

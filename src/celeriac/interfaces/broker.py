@@ -21,12 +21,12 @@ delayed. A dead letter holds nothing, revived neither.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from celeriac.model import (
         Cancellation,
@@ -269,3 +269,23 @@ class Consumer(Protocol):
 
     async def close(self) -> None:
         """Give back what is still held, without spending an attempt, and end the incarnation. Safe to call twice."""
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """A consumer that can leave what follows a task with the process that has run it.
+
+    A chain on an idle worker then costs one round trip for each step, in which nobody else wakes up.
+    """
+
+    def keep_for(self, take: Callable[[Delivery, int], None], /, *, when: Callable[[], bool]) -> None:
+        """From now on, `settle` of one outcome may claim its only successor at once.
+
+        It does so where a claim would have handed out just that: it is due, of a queue of this consumer, and no other
+        message is before it in there.
+
+        Args:
+            take: Called on the loop soon after `settle` has returned, with the delivery and the `cancel_stamp` from
+                before.
+            when: Whether this process has nothing else to do.
+        """

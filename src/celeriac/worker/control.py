@@ -87,6 +87,8 @@ class Control:
     async def handle(self, method: str, arguments: Mapping[str, Any]) -> Any:
         """Answer one command; never raises."""
         name = _ALIASES.get(method, method)
+        if method in self._worker.manifest.commands:
+            return await self._worker.ask_application(method, arguments)
         if name not in _COMMANDS:
             return {"error": f"KeyError({method!r})"}
         try:

@@ -49,7 +49,7 @@ DUMP_SIGNAL = getattr(signal, "SIGUSR2", None)
 def run_child(loaded: Loaded, slots: SlotMap, message: dict[str, Any], channel: socket.socket) -> int:
     """The life of a forked process; returns its exit code."""
     if message["role"] == "listener":
-        return Listener(loaded.manifest.options.node, channel).run()
+        return Listener(loaded.manifest.options.node, channel, loaded.commands).run()
     return Process(loaded, slots, message, channel).run()
 
 

@@ -85,6 +85,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What `connect` needs besides the URLs (transport options), and what `inspect conf` shows."""
     listens: tuple[str, ...] = ()
     """Those of `listener.HEARD` that have receivers."""
+    commands: tuple[str, ...] = ()
+    """Remote-control commands of the application's own; the listener runs them."""
     modules: tuple[str, ...] = ()
     """Files that autoreload watches."""
 
@@ -127,6 +129,8 @@ class Loaded:
     """Makes the parts of one process; called after the fork, so that no connection is shared."""
     on_logging: Callable[[], None] = lambda: None
     """Called when logging has been set up, for the application to add to it."""
+    commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """The application's own remote-control commands: `command(node, **arguments)` returns a reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from celeriac.clock import SYSTEM_CLOCK
 from celeriac.engine.attempt import Attempt
 from celeriac.engine.settle import Settler
 from celeriac.errors import LeaseLostError
+from celeriac.interfaces import Keeper
 from celeriac.model import Release, new_incarnation
 from celeriac.probe import Probe
 from celeriac.worker.backoff import Backoff
@@ -46,9 +47,6 @@ STUCK_S: Final = 1.0
 """What has waited that long behind running tasks is given back to others."""
 WATCH_S: Final = 0.2
 """How often a busy station looks after what waits, and for orders to terminate."""
-HAND_OVER_S: Final = 1e-4
-"""How long an idle process's loop stands still after it has handed over one task: a runner that wakes up meanwhile
-finds the interpreter free instead of asking for it. Without this, a task started 0.2 ms later."""
 CLEANUP_S: Final = 1.0
 """What cancelled async tasks get to clean up at a shutdown."""
 SETTLE_S: Final = 5.0
@@ -141,7 +139,7 @@ class Station:
         self._left_to_run = options.max_tasks_per_child
         self._lease: Lease | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._settler = Settler(runtime.links.results, fused=runtime.links.fused)
+        self._settler = Settler(runtime.links.results, self._broker, fused=runtime.links.fused)
         self._held_check_at = 0.0
         self._deadline = math.inf
         """When a stopping station no longer waits for running tasks; infinite while it is not stopping."""
@@ -210,6 +208,7 @@ class Station:
             clock=self._clock,
             lease=lambda: self.lease,
             wait_s=min(WAIT_S, self.options.lease_s / 3.0),
+            look=self._executor.look_back,
             accept=self._accept,
             on_lost=self._renew,
         )
@@ -362,7 +361,9 @@ class Station:
                 await self._pause(delay_s)
         else:
             return False
-        self._lease = Lease(consumer)
+        lease = self._lease = Lease(consumer)
+        if isinstance(consumer, Keeper):
+            consumer.keep_for(lambda delivery, stamp: self._kept(lease, delivery, stamp), when=self._may_keep)
         self._lease.halted = self._stop.is_set()
         self.slot.incarnation = incarnation
         self.slot.lease_until = self._lease_end(before)
@@ -461,7 +462,8 @@ class Station:
 
     # -- work ----------------------------------------------------------------------------------------------------
 
-    def _accept(self, lease: Lease, deliveries: Sequence[Delivery], stamp: int) -> None:
+    def _accept(self, lease: Lease, deliveries: Sequence[Delivery], stamp: int) -> bool:
+        """Whether an idle process was given one task for a runner's thread."""
         now = self._clock.monotonic()
         begin = self._executor.begin
         put = self._desk.ready.put
@@ -496,8 +498,20 @@ class Station:
         if ended or stopping:
             self._on_done()
         self._busy.set()
-        if was_idle and len(deliveries) == 1 and not async_count:
-            SYSTEM_CLOCK.pause(HAND_OVER_S)  # of real time: it is about threads, not about what is due
+        return was_idle and len(deliveries) == 1 and not async_count
+
+    def _may_keep(self) -> bool:
+        return (
+            self._desk.ready.qsize() == 0
+            and self._capacity.allowance is None
+            and not self._stop.is_set()
+            and not self._async.running
+            and all(runner.epoch == 0 for runner in self.runners)
+        )
+
+    def _kept(self, lease: Lease, delivery: Delivery, stamp: int) -> None:
+        if not lease.lost:
+            self._accept(lease, (delivery,), stamp)
 
     def _admit(self, job: Job) -> None:
         """Its turn has come, under a rate limit."""

@@ -68,6 +68,8 @@ COLD_S: Final = 2.0
 """The same after a second signal."""
 LISTEN_S: Final = 5.0
 """What receivers of `worker_shutdown` may take; then their process is killed."""
+COMMAND_S = 10.0
+"""What a remote-control command of the application's own may take; the reply of a later one is dropped."""
 MOST_UNHEARD: Final = 100
 """Events on their way to a receiver that does not return; no heartbeat is added to more."""
 MOST_SLOTS: Final = 64
@@ -176,7 +178,7 @@ class Supervisor:
         self.links: Links = oversight.links
         self.broker: Broker = oversight.links.broker
         self.casualties: Casualties = oversight.casualties
-        self._settler = Settler(self.links.results, fused=self.links.fused)
+        self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
         threads = self.options.threads
         self.slots = SlotMap.create(
             slots=max(MOST_SLOTS, 4 * self.wanted) + 1,
@@ -201,7 +203,7 @@ class Supervisor:
             except CeleriacError as exc:
                 sys.stderr.write(f"the worker cannot start: {exc}\n")
                 return exits.CONFIG
-            if self.manifest.listens:
+            if self.manifest.listens or self.manifest.commands:
                 self._listen(nursery)
             for _ in range(self.wanted):
                 self._spawn()
@@ -695,6 +697,13 @@ class Supervisor:
         if self._listener is not None and name in self._listens:
             self._unheard += 1
             self._listener.send({"what": "event", "signal": name, "arguments": arguments})
+
+    async def ask_application(self, command: str, arguments: Mapping[str, Any]) -> Any:
+        """The reply of one of the application's own remote-control commands."""
+        if self._listener is None:
+            return {"error": f"the process that runs {command!r} has ended; see the worker's log"}
+        answer = await self._listener.ask(COMMAND_S, "command", name=command, arguments=dict(arguments))
+        return {"error": f"{command!r} gave no reply within {COMMAND_S:g} s"} if answer is None else answer["reply"]
 
     def _on_heard(self, listener: Child, message: Mapping[str, Any]) -> None:
         self._unheard -= 1

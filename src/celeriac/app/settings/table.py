@@ -254,6 +254,14 @@ class Settings:
         Flag(), True, "A failed member fails a chord; false: its body is called with the error's data in its place."
     )
 
+    # flows
+    flow_max_steps = _is(
+        Whole(1), 10_000, "The most steps of a flow, and the most elements that one of its steps runs for.", ours=True
+    )
+    flow_expires = _is(
+        Seconds(), 604800.0, "How long a run of a flow is kept from its start on, ended or not; 0: for ever.", ours=True
+    )
+
     # tasks: messages
     task_serializer = _is(_SERIALIZERS, "json", "How arguments are written.")
     task_compression = _is(_COMPRESSIONS, None, "How bodies are compressed; None: not.")

@@ -43,6 +43,9 @@ _SETTLE: Final = _script("settle")
 _SETTLE_WORKFLOW: Final = _script("settle_workflow")
 """The same with what follows. Apart, so that tasks that nothing follows do not pay for those that something does."""
 _IMPORT: Final = _script("import")
+_PASS_ON: Final = _script("pass_on")
+_KEPT: Final = 2
+_ELSEWHERE: Final = 3
 
 _LOOK_AGAIN_S: Final = 2.5
 """A claim that waits looks this often though nothing woke it: a wake-up is a hint and may be lost. With the grace of a
@@ -53,6 +56,7 @@ _MOST_BYTES: Final = 4 << 20
 _MOST_SETTLED: Final = 250
 """Of one script: with a result each, they keep the server from everybody else for about 2 ms. What follows of them
 counts as well; what follows one of them is never cut."""
+_FEW: Final = 8
 _FOREIGN: Final = FOREIGN[0]
 _INVALIDATED: Final = b"__redis__:invalidate"
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -73,15 +77,26 @@ class _Lane:
         self.queues = queues
         self._track = track
         self.line = Line(deployment, space.prefix, on_connect=self._connected if track is not None else None)
+        self.asked_for: int | None = None
+        """The one of them that the newest claim asks for."""
         self.lost: list[int] = []
         """Tags of claims whose replies were lost."""
         self.turn = 0
-        self.due_s: float | None = None
-        """When something becomes due, in seconds from the last look."""
+        self.is_drained = False
+        """Whether the last claim left nothing behind: whatever has come since has rung."""
+        self.due_at: float | None = None
+        """When something becomes due, on the loop's clock."""
         self.is_tracked = False
         """Whether the server tells the news line when what this connection has looked at changes."""
         self.is_stale = False
         """Its tracking was redirected to a news line that is gone: to be opened anew before the next wait."""
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether the next claim need not look before it waits: nobody learns anything from that, and it is a third of
+        what the server does for a task that comes alone.
+        """
+        return self.is_drained and not self.lost and (self._track is None or self.is_tracked)
 
     async def _connected(self, line: Line) -> None:
         assert self._track is not None
@@ -134,6 +149,8 @@ class RedisConsumer:
         self._stamp = 0
         self._untold: list[Delivery] = []
         """Taken for a claim that had already got enough from other queues of a cluster."""
+        self._take: Callable[[Delivery, int], None] | None = None
+        self._may_take: Callable[[], bool] = lambda: False
         self._waiting = False
         self._called: asyncio.Event | None = None
         self._is_interrupted = False
@@ -188,9 +205,11 @@ class RedisConsumer:
         # On one server a claim that is called off settles that by itself, without a task of its own: two steps of the
         # event loop less between a message and its start.
         is_single = len(self._lanes) == 1
-        found = await (self._look(limit) if is_single else self._called_off_safely(self._look(limit)))
-        if found or wait_s <= 0:
-            return found
+        if not (is_single and wait_s > 0 and self._lanes[0].may_wait) or self._untold:
+            looked = await (self._look(limit) if is_single else self._called_off_safely(self._look(limit)))
+            if looked or wait_s <= 0:
+                return looked
+        found: list[Delivery] = []
         deadline = self._loop.time() + wait_s
         while not found and not self._is_interrupted and not self._is_closed:
             left_s = deadline - self._loop.time()
@@ -205,7 +224,7 @@ class RedisConsumer:
         if isinstance(replies[-1], Exception):  # the server refused: nothing was taken
             return
         try:
-            self._untold = [*await self._read(lane, keys, replies[-1]), *self._untold]
+            self._untold = [*await self._read(lane, keys, replies[-1], 0), *self._untold]
         except BrokerError as exc:
             _log.debug("what a claim took that was called off is asked for by the next: %s", exc)
             return
@@ -254,7 +273,7 @@ class RedisConsumer:
                     except (ReplyLostError, asyncio.CancelledError):
                         lane.lost.append(tag)
                         raise
-                    found += await self._read(lane, keys, reply)
+                    found += await self._read(lane, keys, reply, limit - len(found))
                 except BrokerError:
                     if found:  # of other nodes of a cluster: the next look meets the error again, with empty hands
                         break
@@ -278,7 +297,7 @@ class RedisConsumer:
             for queue_lists in zip(*(self._layout.foreign_lists(queue) for queue in queues), strict=True):
                 keys += queue_lists  # first the lists of all queues that are served first
                 numbers += range(1, count + 1)
-        lost = lane.lost[0] if lane.lost else ""
+        lane.asked_for = lane.lost[0] if lane.lost else None
         return (
             self._tag,
             keys,
@@ -287,7 +306,7 @@ class RedisConsumer:
                 self._incarnation,
                 limit,
                 self._tag,
-                lost,
+                "" if lane.asked_for is None else lane.asked_for,
                 _MOST_BYTES,
                 count,
                 lane.turn & 1,
@@ -298,9 +317,10 @@ class RedisConsumer:
     async def _wait(self, limit: int, left_s: float) -> list[Delivery]:
         """Wait in all lanes until one has something, or something may have become due."""
         pause_s = min(left_s, _LOOK_AGAIN_S * ENTROPY.uniform(0.8, 1.0))
+        now = self._loop.time()
         for lane in self._lanes:
-            if lane.due_s is not None:
-                pause_s = min(pause_s, lane.due_s + 0.001)
+            if lane.due_at is not None:
+                pause_s = min(pause_s, lane.due_at - now + 0.001)
         pause_s = max(pause_s, 0.001)
         self._waiting = True
         try:
@@ -375,24 +395,26 @@ class RedisConsumer:
         except (ReplyLostError, asyncio.CancelledError):
             lane.lost.append(tag)
             raise
-        return await self._read(lane, keys, reply)
+        return await self._read(lane, keys, reply, limit)
 
-    async def _read(self, lane: _Lane, keys: list[str], reply: list[Any]) -> list[Delivery]:
+    async def _read(self, lane: _Lane, keys: list[str], reply: list[Any], limit: int) -> list[Delivery]:
         if not reply[0]:
             raise LeaseLostError(
                 f"incarnation {self._incarnation} was reaped, abandoned or closed and can claim nothing; "
                 "open another consumer"
             )
-        if lane.lost:
-            lane.lost.pop(0)
+        if lane.asked_for is not None:
+            lane.lost.remove(lane.asked_for)
+            lane.asked_for = None
         due_ms = reply[1]
-        lane.due_s = None if due_ms < 0 else due_ms / 1000.0
+        lane.due_at = None if due_ms < 0 else self._loop.time() + due_ms / 1000.0
         stamp = reply[2]
         if stamp < 0:
             self._stamp = max(self._stamp + 1, -1 - stamp)
         elif stamp > self._stamp:
             self._stamp = stamp
-        if len(reply) == 3:
+        lane.is_drained = len(reply) == 3
+        if lane.is_drained:
             return []
         base = lane.space.base("")
         start = len(base) - 1
@@ -421,6 +443,9 @@ class RedisConsumer:
                         enqueued_at=stored.enqueued_at,
                     )
                 )
+        # A script stops early at a number of bytes, which so few messages do not reach unless they are large.
+        few = len(found) + len(foreign) < min(limit, _FEW)
+        lane.is_drained = few and sum([len(each.body) for each in found]) < _MOST_BYTES // 2 and not foreign
         try:
             if foreign:
                 found += await self._import(lane, names, foreign)
@@ -466,9 +491,15 @@ class RedisConsumer:
 
     # -- settling ---------------------------------------------------------------------------------------------------
 
+    def keep_for(self, take: Callable[[Delivery, int], None], /, *, when: Callable[[], bool]) -> None:
+        self._take, self._may_take = take, when
+
     async def settle(self, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
         if self._is_closed:
             return [Settled.LEASE_LOST] * len(outcomes)
+        if len(outcomes) == 1 and (answer := await self._pass_on(outcomes[0])) is not None:
+            self._probe.signal("settled", 1)
+            return (answer,)
         records: list[tuple[str, Any]] = []
         for outcome in outcomes:
             kind = type(outcome)
@@ -483,6 +514,57 @@ class RedisConsumer:
         answers = await self._settle(records)
         self._probe.signal("settled", len(answers))
         return answers
+
+    async def _pass_on(self, done: Outcome) -> Settled | None:
+        """Settle it and take what follows, if that may be; None: nothing was done."""
+        take = self._take
+        if take is None or type(done) is not Done or self._layout.is_cluster:
+            return None
+        if len(done.successors) != 1 or done.workflow is not None:
+            return None
+        delivery = done.delivery
+        (following,) = done.successors
+        lane = self._lanes[0]
+        if (
+            following.queue != delivery.queue
+            or following.queue not in lane.queues
+            or following.not_before is not None
+            or following.limit is not None
+            or following.unique is not None
+            or not self._may_take()
+            or self._is_for_celery(following)
+        ):
+            return None
+        self._tag += 1
+        tag, stamp, now = self._tag, self._stamp, self._clock.time()
+        result: tuple[Any, ...] = ("-", "-", "")
+        if done.result is not None:
+            until = done.result.expires_at
+            result = (done.result.state, "-" if until is None else f"{ceil(until)}000", done.result.payload)
+        fresh = "1" if following.fresh else "0"
+        what = (*result, following.id, fresh, pack(following, now), tag)
+        args = (*lane.space.head(), self._incarnation, delivery.id, delivery.tag, *what)
+        try:
+            answer = await self._desk(lane.space).run(_PASS_ON, (lane.space.base(delivery.queue),), args, "settle in")
+        except (BrokerError, asyncio.CancelledError):
+            lane.lost.append(tag)  # the next claim asks whether it was carried out
+            raise
+        if answer == _ELSEWHERE:
+            return None
+        if answer == _KEPT:
+            kept = Delivery(
+                tag=tag,
+                id=following.id,
+                queue=following.queue,
+                headers=following.headers,
+                body=following.body,
+                priority=following.priority,
+                deliveries=1,
+                enqueued_at=now,
+            )
+            # When the settlement is done with: the task's runner will want the interpreter for itself.
+            self._loop.call_soon(take, kept, stamp)
+        return Settled.OK if answer else Settled.LEASE_LOST
 
     async def _settle(self, records: list[tuple[str, Any]]) -> list[Settled]:
         answers: list[Settled] = []

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from celeriac.cli.commands.inspect import ask, print_replies
+from celeriac.cli.commands.inspect import ask, own_command, print_replies
 from celeriac.cli.root import Command
 from celeriac.cli.session import session
 
@@ -42,7 +42,7 @@ Examples:
 
 Orders last until the worker stops, revocations for a day. Exit code 69: no worker replied.""",
 )
-@click.argument("order", type=click.Choice(list(_ORDERS)), metavar="ORDER")
+@click.argument("order", metavar="ORDER")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT]...")
 @click.option("-t", "--timeout", type=click.FloatRange(0, min_open=True), default=1.0, help="Seconds to wait.")
 @click.option("-d", "--destination", multiple=True, metavar="NODES", help="Only these, separated by commas.")
@@ -51,7 +51,9 @@ def command(
     *, order: str, arguments: tuple[str, ...], timeout: float, destination: tuple[str, ...], as_json: bool
 ) -> int:
     """Give workers an ORDER; without -d, all of them."""
-    replies = ask(session(), order, _arguments(order, arguments), timeout=timeout, destination=destination)
+    here = session()
+    given = _arguments(order, arguments) if order in _ORDERS else own_command(here, order, arguments, known=_ORDERS)
+    replies = ask(here, order, given, timeout=timeout, destination=destination)
     return print_replies(order, replies, as_json=as_json)
 
 

@@ -33,7 +33,7 @@ Examples:
 
 Workers tell how each task fares after `celeriac worker -E`, or after `celeriac control enable_events`.""",
 )
-@click.option("--dump", is_flag=True, help="As without it: one line per event. Celery's spelling.")
+@click.option("-d", "--dump", is_flag=True, help="As without it: one line per event. Celery's spelling.")
 @click.option("-t", "--timeout", type=click.FloatRange(0, min_open=True), help="Stop after so many seconds.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="Print each event as a line of JSON.")
 def command(*, dump: bool, timeout: float | None, as_json: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -10,6 +10,9 @@ from celeriac.cli import exits, screen
 from celeriac.cli.names import split_names
 from celeriac.cli.root import Command
 from celeriac.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 QUESTIONS: Final[dict[str, str]] = {
     "ping": "whether they are there",
@@ -110,17 +113,46 @@ Examples:
 
 Exit code 69: no worker replied.""",
 )
-@click.argument("question", type=click.Choice(list(QUESTIONS)), metavar="QUESTION")
+@click.argument("question", metavar="QUESTION")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("-t", "--timeout", type=click.FloatRange(0, min_open=True), default=1.0, help="Seconds to wait.")
 @click.option("-d", "--destination", multiple=True, metavar="NODES", help="Only these, separated by commas.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, question: str, ids: tuple[str, ...], timeout: float, destination: tuple[str, ...], as_json: bool) -> int:
     """Ask workers a QUESTION and print their answers."""
+    here = session()
+    if question not in QUESTIONS:
+        given = own_command(here, question, ids, known=QUESTIONS)
+        replies = ask(here, question, given, timeout=timeout, destination=destination)
+        return print_replies(question, replies, as_json=as_json)
     if bool(ids) != (question == "query_task"):
         raise click.UsageError(
             "query_task needs the ids of tasks" if not ids else f"{question} takes no further arguments"
         )
     arguments = {"ids": list(ids)} if ids else None
-    replies = ask(session(), question, arguments, timeout=timeout, destination=destination)
+    replies = ask(here, question, arguments, timeout=timeout, destination=destination)
     return print_replies(question, replies, as_json=as_json)
+
+
+def own_command(here: Session, name: str, given: tuple[str, ...], *, known: Iterable[str]) -> dict[str, Any]:
+    """The arguments of a remote-control command of the application's own.
+
+    Raises:
+        UsageError: There is none of this name, or these are not its arguments.
+    """
+    if not here.as_celery or name not in here.loaded_app.commands:
+        raise click.UsageError(f"{name!r} is not one of {', '.join(known)}")
+    from celeriac.compat.celery.worker.control import Panel
+
+    meta = Panel.meta[name]
+    wanted = list(meta.args or ())
+    arguments: dict[str, Any] = {}
+    rest = list(given)
+    for (argument, kind), text in zip(wanted, given, strict=False):
+        arguments[argument] = kind(text) if callable(kind) else text
+        rest.pop(0)
+    if rest and not meta.variadic:
+        raise click.UsageError(f"{name} takes {len(wanted)} arguments: {meta.signature or [one for one, _ in wanted]}")
+    if meta.variadic:
+        arguments[meta.variadic] = rest
+    return arguments

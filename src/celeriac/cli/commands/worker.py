@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,14 +14,32 @@ from celeriac.cli.root import Command
 from celeriac.cli.session import session
 from celeriac.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _NO_EFFECT = {
     "without_gossip": ("--without-gossip", "workers do not gossip"),
     "without_mingle": ("--without-mingle", "a worker asks no other worker at its start; it starts at once"),
     "without_heartbeat": ("--without-heartbeat", "leases need a beat, and one beat serves a whole worker"),
     "optimization": ("-O", "each process claims for itself, and what waits behind a slow task goes back to others"),
     "prefetch_multiplier": ("--prefetch-multiplier", "fetching follows the measured duration of tasks"),
+    "disable_prefetch": ("--disable-prefetch", "what waits behind a slow task is given back to others"),
+    "statedb": ("--statedb", "revoked tasks are kept by the broker's store"),
+    "pool_start_method": ("--pool-start-method", "processes come from a fork server"),
+    "heartbeat_interval": ("--heartbeat-interval", "one beat serves leases and monitors alike"),
+    "schedule": ("--schedule", "this version runs no schedules"),
+    "scheduler": ("--scheduler", "this version runs no schedules"),
+    "executable": ("--executable", "processes run the interpreter of the command"),
 }
 """Celery's options that are taken and change nothing: as they are written, and why."""
+
+_REFUSED = {
+    "detach": ("--detach", "start it with `celeriac multi start`, or let the service manager do that"),
+    "uid": ("--uid", "let the service manager (systemd: User=) start it as that user"),
+    "gid": ("--gid", "let the service manager (systemd: Group=) start it as that group"),
+    "umask": ("--umask", "let the service manager (systemd: UMask=) set it"),
+}
+"""Those that would change what the worker may do: as they are written, and what to do."""
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _POOLS = ("processes", "threads", "solo", "prefork", "gevent", "eventlet")
@@ -110,16 +131,29 @@ of the worker failed · 78 the application cannot be loaded, or is set up wrongl
     metavar="SECONDS",
     help="What running tasks get to finish after SIGTERM.",
 )
-@click.option("--purge", is_flag=True, help="Delete all waiting messages of these queues first.")
+@click.option("--purge", "--discard", is_flag=True, help="Delete all waiting messages of these queues first.")
 @click.option("-I", "--include", multiple=True, metavar="MODULES", help="More modules with tasks.")
 @click.option("--autoreload", is_flag=True, help="Start anew when source files change; for development.")
+@click.option("--pidfile", metavar="FILE", help="Keep the worker's process id there while it runs.")
+@click.option("--autoscale", metavar="MAX,MIN", help="MAX processes: idle ones cost next to nothing. Celery's.")
 @click.option("-B", "--beat", is_flag=True, help="Also run the scheduler: not built yet.")
-@click.option("-E", "--task-events", is_flag=True, help="Tell monitors how each task fares.")
+@click.option("-E", "--task-events", "--events", "task_events", is_flag=True, help="Tell monitors how each task fares.")
 @click.option("--without-gossip", is_flag=True, help="No effect; Celery's.")
 @click.option("--without-mingle", is_flag=True, help="No effect; Celery's.")
 @click.option("--without-heartbeat", is_flag=True, help="No effect; Celery's.")
-@click.option("-O", "optimization", metavar="WORD", help="No effect; Celery's.")
+@click.option("-O", "--optimization", "optimization", metavar="WORD", help="No effect; Celery's.")
 @click.option("--prefetch-multiplier", metavar="N", help="No effect; Celery's.")
+@click.option("--disable-prefetch", is_flag=True, hidden=True)
+@click.option("-S", "--statedb", hidden=True)
+@click.option("--pool-start-method", hidden=True)
+@click.option("--heartbeat-interval", hidden=True)
+@click.option("-s", "--schedule", "--schedule-filename", "schedule", hidden=True)
+@click.option("--scheduler", hidden=True)
+@click.option("--executable", hidden=True)
+@click.option("-D", "--detach", is_flag=True, hidden=True)
+@click.option("--uid", hidden=True)
+@click.option("--gid", hidden=True)
+@click.option("--umask", hidden=True)
 def command(
     *,
     pool: str | None,
@@ -127,14 +161,26 @@ def command(
     exclude: tuple[str, ...],
     include: tuple[str, ...],
     beat: bool,
+    pidfile: str | None,
+    autoscale: str | None,
     **options: Any,
 ) -> int:
     """Run the tasks of an application until told to stop."""
     here = session()
     if here.app_text is None:
         raise ConfigError("a worker needs an application: celeriac -A MODULE worker, or set CELERIAC_APP")
-    if beat:
+    if beat and not here.as_celery:
         raise ConfigError("--beat: the scheduler is not built yet in this version; start the worker without it")
+    if beat:
+        from celeriac.cli.commands.beat import refuse_schedules
+
+        refuse_schedules(here, "--beat")
+    for name, (spelling, what) in _REFUSED.items():
+        if options.pop(name):
+            raise ConfigError(f"{spelling}: a worker stays in the foreground, as who started it; {what}")
+    if autoscale is not None and options["processes"] is None:
+        options["processes"] = _most(autoscale)
+        here.notice(f"--autoscale runs {options['processes']} processes all the time: idle ones cost next to nothing")
     for name, (spelling, why) in _NO_EFFECT.items():
         if options.pop(name):
             here.notice(f"{spelling} has no effect: {why}")
@@ -144,17 +190,46 @@ def command(
 
     from celeriac.app.runtime import WorkerOverrides, run_worker
 
-    return run_worker(
-        here.app_text,
-        WorkerOverrides(
-            queues=split_names(queues),
-            exclude=split_names(exclude),
-            include=split_names(include),
-            pool=pool,
-            color=None if here.color else False,
-            broker=here.broker,
-            result_backend=here.result_backend,
-            workdir=here.workdir,
-            **options,
-        ),
-    )
+    more = {}
+    if here.as_celery:
+        from celeriac.compat.worker import LOADER
+
+        more["loader"] = LOADER
+    with _pid_in(pidfile):
+        return run_worker(
+            here.app_text,
+            WorkerOverrides(
+                queues=split_names(queues),
+                exclude=split_names(exclude),
+                include=split_names(include),
+                pool=pool,
+                color=None if here.color else False,
+                broker=here.broker,
+                result_backend=here.result_backend,
+                workdir=here.workdir,
+                **options,
+            ),
+            **more,
+        )
+
+
+def _most(text: str) -> int:
+    """The most processes of `MAX,MIN`."""
+    most = text.partition(",")[0].strip()
+    if not most.isdigit() or not int(most):
+        raise click.BadParameter(f"{text!r} is not MAX,MIN with numbers from 1", param_hint="--autoscale")
+    return int(most)
+
+
+@contextlib.contextmanager
+def _pid_in(file: str | None) -> Iterator[None]:
+    """This process's id in a file, for the time being."""
+    if file is None:
+        yield
+        return
+    path = Path(file)
+    path.write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -33,6 +33,9 @@ _ENDLESS_KEPT_S = 86_400.0
 _MEMBERS_AT_ONCE: Final = 20_000
 """Members that are deleted in one transaction; the rest goes when the join does."""
 
+_NOWHERE: Final = 1 << 62
+"""The position of a member that has none: behind all others."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,27 +48,29 @@ class Arrivals:
         self.releases: dict[str, Outgoing] = {}
         """What each of these joins publishes."""
         self.joins: dict[str, list[Any]] = {}
-        members: list[tuple[str, int | str, int, int]] = []
+        members: dict[str, list[tuple[int, str, int, int]]] = {}
         payloads: list[bytes] = []
         offset = 1
         seen = set()
         for arrival in arrivals:
             join = arrival.join
-            place: int | str = arrival.member if arrival.position is None else arrival.position
-            if (join, place) in seen:
+            member = arrival.member
+            position = _NOWHERE if arrival.position is None else arrival.position
+            if (join, position, member) in seen:
                 continue
-            seen.add((join, place))
+            seen.add((join, position, member))
             facts = self.joins.get(join)
             if facts is None:
                 self.joins[join] = [join, arrival.expires_at]
+                members[join] = []
                 self.releases[join] = arrival.release
             elif facts[1] is not None and (arrival.expires_at is None or arrival.expires_at > facts[1]):
                 facts[1] = arrival.expires_at
             size = len(arrival.payload)
-            members.append((join, place, offset, size))
+            members[join].append((position, member, offset, size))
             payloads.append(arrival.payload)
             offset += size
-        self.members = _encode(members).decode()
+        self.members = _encode(list(members.items())).decode()
         self.payloads = b"".join(payloads)
 
     def parameters(self, now: float, contents: bytes = b"") -> tuple[object, ...]:

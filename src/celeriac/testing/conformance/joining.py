@@ -164,6 +164,18 @@ class JoiningTests(BrokerStage):
         assert list(await consumer.settle([done(d, again, arrival(join, 1))])) == [OK]
         assert ids_of(broker.peek()) == [release_of(join).id]
 
+    async def test_two_members_may_stand_at_one_position(
+        self, broker: Broker, results: ResultStore, consume: Consume, join: str
+    ) -> None:
+        """As Celery counts them: an original and what it added to its chord, say."""
+        results.open_joins([Join(id=join, size=3)])
+        consumer = await consume("q")
+        a, b = await self.hand_out(broker, consumer, 2)
+        assert list(await consumer.settle([done(a, arrival(join, 0, "one"), arrival(join, 0, "two"))])) == [OK]
+        assert len(results.members(join) or ()) == 2
+        assert list(await consumer.settle([done(b, arrival(join, 0, "two"), arrival(join, 1))])) == [OK]
+        assert ids_of(broker.peek("releases")) == [release_of(join).id]
+
     async def test_the_release_is_published_once(
         self, broker: Broker, results: ResultStore, consume: Consume, join: str
     ) -> None:

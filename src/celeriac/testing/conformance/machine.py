@@ -3,7 +3,8 @@
 Invariants: nothing is lost and nothing invented; nothing is settled twice; a task is leased to one incarnation at a
 time; a stale incarnation is refused, and neither its results nor its successors are ever seen; priorities and order
 hold; nothing is handed out early; delivery counts are exact; of a key that is limited, no more are held than may be,
-and no fewer are handed out.
+and no fewer are handed out; a join keeps each member once, publishes its release exactly once and only when all have
+arrived, and stays closed; what is to be handed out is never dropped.
 """
 
 from __future__ import annotations
@@ -28,20 +29,23 @@ from hypothesis.stateful import (
 from celeriac.errors import LeaseLostError
 from celeriac.model import (
     Admission,
+    Arrival,
     Bury,
     Cancellation,
     Cancelled,
     Delivery,
     Done,
+    Join,
     Later,
     Outgoing,
     Release,
     Settled,
+    Workflow,
     new_incarnation,
 )
 from celeriac.model.states import is_final, may_follow
 from celeriac.testing.clocks import ManualClock
-from celeriac.testing.conformance.stage import result_of
+from celeriac.testing.conformance.stage import release_of, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -55,6 +59,8 @@ LEASE_S = 30.0
 TICKS = (1.0, 7.0, 16.0, 31.0)
 OUTCOMES = ("done", "done with result", "later", "later delayed", "release", "spent", "bury")
 LIMITS = {"one": Admission(key="one", concurrency=1), "two": Admission(key="two", concurrency=2)}
+JOINS = ("first", "second")
+PLACES = (0, 1, None)
 STATES = ("STARTED", "RETRY", "SUCCESS", "FAILURE")
 
 
@@ -71,6 +77,35 @@ class Task:
     @property
     def key(self) -> str | None:
         return None if self.message.limit is None else self.message.limit.key
+
+
+@dataclass
+class Gathering:
+    """What the model knows of a join. `size` is None while nobody has opened it."""
+
+    size: int | None = None
+    members: dict[tuple[int | None, str], bytes] = field(default_factory=dict)
+    """Payloads by position and member, in order of arrival."""
+    extensions: set[str] = field(default_factory=set)
+    is_released: bool = False
+    is_closed: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self.size is not None and len(self.members) >= self.size
+
+    def arrive(self, arrival: Arrival) -> None:
+        """Keep it, unless something stands in its place."""
+        if not self.is_closed:
+            self.members.setdefault((arrival.position, arrival.member), arrival.payload)
+
+    def payloads(self) -> list[bytes] | None:
+        """What the store must show."""
+        if self.is_closed:
+            return None
+        placed = sorted(key for key in self.members if key[0] is not None)
+        others = [key for key in self.members if key[0] is None]
+        return [self.members[key] for key in [*placed, *others]]
 
 
 @dataclass
@@ -100,6 +135,9 @@ class BrokerMachine(RuleBasedStateMachine):
         self.dead: dict[str, Task] = {}
         self.stored: dict[str, StoredResult] = {}
         self.marked: set[str] = set()
+        self.handed_out: set[str] = set()
+        """Ordered to be handed out rather than dropped."""
+        self.joins: dict[str, Gathering] = {}
         self.workers: list[Worker] = []
         self.count = 0
 
@@ -150,9 +188,12 @@ class BrokerMachine(RuleBasedStateMachine):
         result = self.stored.get(task_id)
         return task_id in self.live or task_id in self.dead or (result is not None and is_final(result.state))
 
-    def add(self, message: Outgoing) -> None:
+    def add(self, message: Outgoing, *, is_placed: bool = True) -> None:
         if not self.is_taken(message.id):
-            self.live[message.id] = Task(message, None if message.not_before is not None else self.next_place())
+            if message.id in self.handed_out:
+                message = msgspec.structs.replace(message, not_before=None)
+            is_placed = is_placed and message.not_before is None
+            self.live[message.id] = Task(message, self.next_place() if is_placed else None)
 
     def write(self, result: StoredResult | None) -> None:
         if result is not None and self.results is not None:
@@ -181,6 +222,10 @@ class BrokerMachine(RuleBasedStateMachine):
         self.publish([(queue, priority, 0.0, None) for queue in QUEUES for priority in (0, 0, 0, 5)])
         for worker in self.workers:
             self.claim_for(worker, 2)
+        if self.results is not None:
+            for size, name in enumerate(JOINS, 2):
+                if size % 2:
+                    self.open_a_join(name, size, again=False)
         worker = self.workers[0]
         _, delivery = worker.held.popitem()
         worker.stale.append(delivery)
@@ -239,7 +284,12 @@ class BrokerMachine(RuleBasedStateMachine):
             for other in self.living:
                 if other is not worker and other.until <= self.clock.monotonic():
                     self.lose(other, running=None)
+        asked_at = worker.consumer.cancel_stamp
         got: list[Delivery] = list(self.run_living(worker.consumer.claim(limit=limit, wait_s=0)))
+        if any(each.id in self.handed_out for each in got):
+            assert worker.consumer.cancel_stamp != asked_at, (
+                "something marked was handed out, and the stamp is as before"
+            )
         due = {
             task_id: task
             for task_id, task in self.live.items()
@@ -341,16 +391,60 @@ class BrokerMachine(RuleBasedStateMachine):
         if data.draw(st.booleans()):
             queue, key = data.draw(st.sampled_from(QUEUES)), data.draw(st.sampled_from([None, *LIMITS]))
             following = (self.fresh(queue, key=key),)
+        workflow = self.workflow(data) if kind in ("done", "done with result", "bury") else None
         if kind == "done":
-            return Done(delivery=delivery, successors=following)
+            return Done(delivery=delivery, successors=following, workflow=workflow)
         if kind == "done with result":
-            return Done(delivery=delivery, result=result, successors=following)
+            return Done(delivery=delivery, result=result, successors=following, workflow=workflow)
         if kind == "release" or kind == "spent":
             return Release(delivery=delivery, spent=kind == "spent")
         if kind == "bury":
-            return Bury(delivery=delivery, reason="model", result=result, successors=following)
+            return Bury(delivery=delivery, reason="model", result=result, successors=following, workflow=workflow)
         again = self.fresh(delivery.queue, task_id=delivery.id, delay_s=10.0 if kind == "later delayed" else 0.0)
         return Later(delivery=delivery, message=again, result=result if data.draw(st.booleans()) else None)
+
+    def workflow(self, data: st.DataObject) -> Workflow | None:
+        """What an outcome changes in joins; where it opens one, it comes alone in its batch or as good as."""
+        if self.results is None or not data.draw(st.booleans()):
+            return None
+        names = data.draw(st.lists(st.sampled_from(JOINS), min_size=1, max_size=2))
+        joins = tuple(Join(id=name, size=data.draw(st.integers(1, 3))) for name in names if data.draw(st.booleans()))
+        return Workflow(
+            joins=joins[:1],
+            arrivals=tuple(self.arrival(name, data.draw(st.sampled_from(PLACES))) for name in names),
+        )
+
+    def arrival(self, join: str, position: int | None) -> Arrival:
+        number = self.next_place()
+        return Arrival(
+            join=join,
+            member=f"member-{number % 3}" if position is None else f"member-at-{position}",
+            position=position,
+            payload=b"%d" % number,
+            release=release_of(join, QUEUES[0]),
+        )
+
+    def gathering(self, join: str) -> Gathering:
+        return self.joins.setdefault(join, Gathering())
+
+    def open_join(self, join: Join) -> None:
+        known = self.gathering(join.id)
+        if known.size is None and not known.is_closed:
+            known.size = join.size
+
+    def carry_out(self, workflow: Workflow) -> None:
+        for join in workflow.joins:
+            self.open_join(join)
+        for arrival in workflow.arrivals:
+            known = self.gathering(arrival.join)
+            known.arrive(arrival)
+        for arrival in workflow.arrivals:
+            known = self.gathering(arrival.join)
+            if known.is_complete and not known.is_released and not known.is_closed:
+                known.is_released = True
+                self.add(arrival.release, is_placed=False)  # before or behind other outcomes' successors
+        for name in workflow.closed:
+            self.gathering(name).is_closed = True
 
     def apply(self, outcome: Outcome) -> None:
         task_id = outcome.delivery.id
@@ -361,12 +455,16 @@ class BrokerMachine(RuleBasedStateMachine):
         del self.live[task_id]
         if isinstance(outcome, Later):
             message = outcome.message
+            if task_id in self.handed_out:
+                message = msgspec.structs.replace(message, not_before=None)
             self.live[task_id] = Task(msgspec.structs.replace(message, limit=message.limit or task.message.limit), None)
         else:
             if isinstance(outcome, Bury):
                 self.dead[task_id] = task
             for message in outcome.successors:
                 self.add(message)
+            if outcome.workflow is not None:
+                self.carry_out(outcome.workflow)
         self.write(outcome.result)
 
     def give_back(self, task: Task, *, counted: bool) -> None:
@@ -464,13 +562,104 @@ class BrokerMachine(RuleBasedStateMachine):
             worker.stale.append(worker.held.pop(delivery.id))
             heir.held[delivery.id] = delivery
 
-    @precondition(lambda self: self.broker.traits.cancel and any(task.holder is None for task in self.live.values()))
+    @precondition(lambda self: self.results is not None and bool(self.holding))
+    @rule(data=st.data(), name=st.sampled_from(JOINS), places=st.lists(st.sampled_from(PLACES), min_size=1, max_size=3))
+    def settle_members(self, data: st.DataObject, name: str, places: list[int | None]) -> None:
+        """As the members of a chord end: nothing but results and arrivals."""
+        worker = self.pick(data, self.holding)
+        outcomes = []
+        for place in places:
+            if worker.held:
+                delivery = worker.held.pop(min(worker.held))
+                worker.stale.append(delivery)
+                workflow = Workflow(arrivals=(self.arrival(name, place),))
+                outcomes.append(Done(delivery=delivery, result=result_of(delivery.id), workflow=workflow))
+        assert set(self.run(worker.consumer.settle(outcomes))) == {Settled.OK}
+        for outcome in outcomes:
+            self.apply(outcome)
+
+    @precondition(lambda self: self.results is not None)
+    @rule(name=st.sampled_from(JOINS), size=st.integers(1, 4), again=st.booleans())
+    def open_a_join(self, name: str, size: int, again: bool) -> None:
+        assert self.results is not None
+        known = self.gathering(name)
+        if known.size is None and len(known.members) >= size:
+            size += 3  # one that is complete when it is opened waits for the next arrival: not what this is about
+        self.results.open_joins([Join(id=name, size=size)] * (1 + again))
+        self.open_join(Join(id=name, size=size))
+
+    @precondition(lambda self: self.results is not None)
+    @rule(name=st.sampled_from(JOINS), place=st.sampled_from(PLACES))
+    def arrive_at_the_store(self, name: str, place: int | None) -> None:
+        """Where the settlement does not do it; whoever is told so publishes the release."""
+        assert self.results is not None
+        known = self.gathering(name)
+        if known.is_released:
+            return  # by a settlement; to be told again would be right, and to publish again wrong, once it has run
+        arrival = self.arrival(name, place)
+        known.arrive(arrival)
+        expected = known.is_complete and not known.is_closed
+        assert list(self.results.arrive([arrival])) == [expected]
+        if expected:
+            self.broker.publish([arrival.release])
+            self.add(arrival.release)
+            self.run(self.results.aclose_joins([name]))
+            known.is_closed = True
+
+    @precondition(lambda self: any(known.size is not None for known in self.joins.values()))
+    @rule(data=st.data(), member=st.sampled_from(["x", "y"]))
+    def extend_a_join(self, data: st.DataObject, member: str) -> None:
+        assert self.results is not None
+        name = data.draw(st.sampled_from(sorted(key for key, known in self.joins.items() if known.size is not None)))
+        known = self.joins[name]
+        if known.is_complete:
+            return  # too late: what becomes of it is the engine's affair
+        self.results.extend_join(name, member)
+        if member not in known.extensions and not known.is_closed:
+            known.extensions.add(member)
+            known.size = (known.size or 0) + 1
+
+    @precondition(lambda self: bool(self.joins) and bool(self.holding))
+    @rule(data=st.data(), by_store=st.booleans())
+    def close_a_join(self, data: st.DataObject, by_store: bool) -> None:
+        assert self.results is not None
+        name = data.draw(st.sampled_from(sorted(self.joins)))
+        if by_store:
+            self.run(self.results.aclose_joins([name]))
+            self.joins[name].is_closed = True
+            return
+        worker = self.pick(data, self.holding)
+        delivery = worker.held.pop(data.draw(st.sampled_from(sorted(worker.held))))
+        worker.stale.append(delivery)
+        outcome = Done(delivery=delivery, workflow=Workflow(closed=(name,)))
+        assert list(self.run(worker.consumer.settle([outcome]))) == [Settled.OK]
+        self.apply(outcome)
+
+    def droppable(self) -> list[str]:
+        """What waits, and an order removes."""
+        return sorted(key for key, task in self.live.items() if task.holder is None and key not in self.handed_out)
+
+    @precondition(lambda self: self.broker.traits.cancel and bool(self.droppable()))
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        task_id = data.draw(st.sampled_from(sorted(key for key, task in self.live.items() if task.holder is None)))
+        task_id = data.draw(st.sampled_from(self.droppable()))
         assert list(self.broker.cancel([Cancellation(id=task_id)])) == [Cancelled.REMOVED]
         del self.live[task_id]
         self.marked.add(task_id)
+
+    @precondition(lambda self: self.broker.traits.cancel and bool(self.live))
+    @rule(data=st.data(), later=st.booleans())
+    def hand_out(self, data: st.DataObject, later: bool) -> None:
+        """It is there afterwards as before, due now, and a later order to drop it changes nothing."""
+        task_id = data.draw(st.sampled_from(sorted(self.live)))
+        orders = [Cancellation(id=task_id, hand_out=True), *([Cancellation(id=task_id)] if later else [])]
+        assert list(self.broker.cancel(orders)) == [Cancelled.MARKED] * len(orders)
+        self.marked.add(task_id)
+        self.handed_out.add(task_id)
+        task = self.live[task_id]
+        if task.holder is None and not self.is_due(task):
+            task.message = msgspec.structs.replace(task.message, not_before=None)
+            task.place = None
 
     @precondition(lambda self: self.broker.traits.cancel and bool(self.holding))
     @rule(data=st.data())
@@ -495,7 +684,7 @@ class BrokerMachine(RuleBasedStateMachine):
         assert letter.deliveries == self.dead[task_id].deliveries
         self.broker.publish([self.fresh(letter.queue, task_id=task_id)])
         self.nothing_is_lost_or_invented()  # that one was dropped
-        if not revive:
+        if not revive or task_id in self.handed_out:  # whether an order outlives this is the engine's affair
             assert self.broker.drop_dead([task_id]) == 1
             del self.dead[task_id]
             return
@@ -545,8 +734,16 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def results_are_those_of_holders(self) -> None:
         if self.results is not None:
-            everything = {f"task-{number}" for number in range(1, self.count + 1)}
+            everything = {f"task-{number}" for number in range(1, self.count + 1)} | set(self.stored)
             assert self.results.get(everything) == self.stored, "a result is missing, or one was stored that may not be"
+
+    @invariant()
+    def joins_keep_what_arrived(self) -> None:
+        if self.results is not None:
+            for name, known in self.joins.items():
+                shown = self.results.members(name)
+                if known.size is not None or known.is_closed:
+                    assert (None if shown is None else list(shown)) == known.payloads(), f"the members of {name!r}"
 
 
 def check_broker_model(

@@ -25,6 +25,7 @@ local function send(at)
   place(base, id, blob, at_once and '' or due)
 end
 
+local opened = {}
 while p <= #ARGV do
   local what, is_held = ARGV[p], answers[tonumber(ARGV[p + 1])] == '1'
   p = p + 2
@@ -47,7 +48,10 @@ while p <= #ARGV do
     if is_held then keep_record(ARGV[p], ARGV[p + 1], ARGV[p + 2]) end
     p = p + 3
   elseif what == 'J' then
-    if is_held then joins.open(ARGV[p], ARGV[p + 1], ARGV[p + 2]) end
+    if is_held and not opened[ARGV[p]] then
+      opened[ARGV[p]] = true -- members of one chord mostly end together, and each may open it
+      joins.open(ARGV[p], ARGV[p + 1], ARGV[p + 2])
+    end
     p = p + 3
   else
     if is_held then joins.close(ARGV[p]) end

@@ -14,10 +14,11 @@ CREATE INDEX workflow_join_expiry ON workflow_join (expires_at) WHERE expires_at
 CREATE TABLE member (
     seq         INTEGER PRIMARY KEY,   -- order of arrival
     join_number INTEGER NOT NULL,      -- workflow_join.number
-    place       NOT NULL,              -- its position, an integer; without one its task id, text
+    position    INTEGER NOT NULL,      -- among the others, from 0; 1 << 62: none of its own
+    member      TEXT    NOT NULL,      -- its task id
     payload     BLOB    NOT NULL
 );
-CREATE UNIQUE INDEX member_place ON member (join_number, place);
+CREATE UNIQUE INDEX member_place ON member (join_number, position, member);
 
 -- Members that a join waits for beyond those it was opened with; here so that each counts once.
 CREATE TABLE extension (

@@ -1,0 +1,1 @@
+"""Result stores, with the methods of Celery's backends."""

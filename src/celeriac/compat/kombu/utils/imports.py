@@ -1,0 +1,7 @@
+"""Importing by name."""
+
+from __future__ import annotations
+
+from celeriac.compat.celery.utils.imports import symbol_by_name
+
+__all__ = ["symbol_by_name"]
