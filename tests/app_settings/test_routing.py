@@ -255,3 +255,14 @@ def test_bad_queue_names(name: Any) -> None:
 def test_bad_queue_priorities(value: Any) -> None:
     with pytest.raises(ConfigError, match="priority must be an integer"):
         Queue("q", priority=value)
+
+
+def test_a_queue_as_plain_data_is_the_same_queue() -> None:
+    """A supervisor is told its settings as JSON."""
+    import msgspec
+
+    queues = Conf({}, task_queues=[Queue("a", Exchange("e", "topic"), "a.#", max_priority=5), "b"]).settings.task_queues
+    plain = msgspec.json.decode(msgspec.json.encode(queues))
+    assert Conf({}, task_queues=plain).settings.task_queues == queues
+    with pytest.raises(ConfigError, match="queue 'a'"):
+        as_queue({"name": "a", "max_priority": "high"})

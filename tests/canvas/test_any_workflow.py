@@ -44,6 +44,9 @@ def build(spec: Spec, task: Any, number: Iterator[int]) -> Any:
 
 
 def is_nothing(sig: Any) -> bool:
+    if sig["subtask_type"] == "chord":
+        header = sig["kwargs"]["header"]
+        return all(map(is_nothing, getattr(header, "tasks", header))) and is_nothing(sig.body)
     return sig["subtask_type"] in ("chain", "group") and all(map(is_nothing, sig.tasks))
 
 
@@ -77,12 +80,14 @@ def last(sig: Any) -> Any:
     return last(sig.body) if sig["subtask_type"] == "chord" else sig
 
 
-def as_members(sig: Any, value: Any) -> list[Any]:
-    """Its results as a member of a header: those of a group that ends it are members themselves."""
-    end = last(sig)
-    if end["subtask_type"] != "group":
-        return [value]
-    return [each for one, its in zip(members(end.tasks), value, strict=True) for each in as_members(one, its)]
+def counts(sig: Any) -> bool:
+    """Whether it is a member of a header: what comes to a group of nothing is none."""
+    kind = sig["subtask_type"]
+    if kind == "chain":
+        return any(map(counts, steps(sig.tasks)))
+    if kind == "chord":
+        return counts(sig.body)
+    return kind != "group" or any(map(counts, sig.tasks))
 
 
 def value_of(sig: Any, given: list[Any], *, header: bool = False) -> Any:
@@ -91,14 +96,10 @@ def value_of(sig: Any, given: list[Any], *, header: bool = False) -> Any:
         found = given
         whole = steps(sig.tasks)
         for place, one in enumerate(whole, 1):
-            found = [value_of(one, found, header=one["subtask_type"] == "group" and place < len(whole))]
+            found = [value_of(one, found, header=place < len(whole))]
         return found[0] if whole else []
     if kind == "group":
-        values = []
-        for one in members(sig.tasks):
-            value = value_of(one, given)
-            values += as_members(one, value) if header else [value]
-        return values
+        return [value_of(one, given) for one in members(sig.tasks) if counts(one) or not header]
     if kind == "chord":
         tasks = sig["kwargs"]["header"]
         return value_of(sig.body, [value_of(group(getattr(tasks, "tasks", tasks)), given, header=True)])

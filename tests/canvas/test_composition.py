@@ -138,6 +138,9 @@ def test_ways_to_make_a_chain(s: Any) -> None:
     assert chain(group(s(0), s(1)), s(2))["subtask_type"] == "chord"
     assert isinstance(chain([group(s(0), s(1))]), group)
     assert repr(chain(s(0), s(1))) == "add(0) | add(1)"
+    assert repr(chain(Signature("shop.cut"), Signature("shop.sew"), Signature("post.send"))) == (
+        "shop.cut() | sew() | post.send()"
+    )
     assert repr(chain()) == "chain(<empty>)"
 
     class own(chain):  # noqa: N801

@@ -13,6 +13,7 @@ import pytest
 from pages import ROOT, Page, every_page, words
 
 from celeriac.cli.root import root
+from celeriac.compat.install import remove
 
 PAGES = every_page()
 WITH_CODE = [page for page in PAGES if any(block.language == "python" for block in page.blocks)]
@@ -64,6 +65,13 @@ _ANSWERED = (
 
 def _parse(arguments: list[str], *, may_break_off: bool = False) -> None:
     """As `celeriac` itself, without calling anything."""
+    try:
+        _take(arguments, may_break_off=may_break_off)
+    finally:
+        remove()  # with --as-celery, reading the rest of the line makes `import celery` mean celeriac
+
+
+def _take(arguments: list[str], *, may_break_off: bool) -> None:
     command: click.Command = root
     name, parent = "celeriac", None
     while True:

@@ -639,3 +639,21 @@ class TestASeparateResultStore:
         hand.consumer = None
         assert type(await hand.step()) is Done
         assert result.get(timeout=1) == 7
+
+
+async def test_retries_may_be_set_and_are_counted_on_from_there(hand: Any) -> None:
+    @hand.app.task(bind=True, max_retries=1)
+    def work(self: Any) -> int:
+        if self.request.deliveries and self.request.retries == 0 and not seen:
+            seen.append(self.request.retries)
+            self.request.retries -= 1
+            raise self.retry(countdown=0)
+        seen.append(self.request.retries)
+        return 1
+
+    seen: list[int] = []
+    result = work.delay()
+    await hand.step()
+    await hand.step()
+    assert seen == [0, 0]
+    assert result.get(timeout=1) == 1

@@ -107,7 +107,7 @@ async def test_what_a_member_raises_or_returns(t: Tasks, ending: str) -> None:
 
 async def test_an_errback_that_cannot_be_sent(t: Tasks) -> None:
     t.behave = raising(ValueError(1))
-    bad = t.app.signature("elsewhere").set(priority=99)
+    bad = t.app.signature("elsewhere").set(queue="there", priority=99)
     last = t.send(link_error=[bad, t.tell.s()])
     await t.drain()
     assert t.told.pop(0)[1] == "ValueError"
@@ -124,7 +124,7 @@ async def test_an_errback_that_exits(t: Tasks) -> None:
 
 async def test_an_errback_of_the_body_that_cannot_be_sent(t: Tasks) -> None:
     t.behave = raising(ValueError(1))
-    bad = t.app.signature("elsewhere").set(priority=99)
+    bad = t.app.signature("elsewhere").set(queue="there", priority=99)
     body = t.body.s().on_error(bad).on_error(t.tell.s())
     last = chain(chord([t.member.si()], body), t.fine.si()).apply_async()
     await t.drain()
@@ -132,7 +132,7 @@ async def test_an_errback_of_the_body_that_cannot_be_sent(t: Tasks) -> None:
 
 
 async def test_a_callback_that_cannot_be_sent(t: Tasks) -> None:
-    last = t.send(link=[t.app.signature("elsewhere").set(priority=99)])
+    last = t.send(link=[t.app.signature("elsewhere").set(queue="there", priority=99)])
     await t.drain()
     t.check_failed(last)
 

@@ -193,6 +193,15 @@ TABLE = {
     "chord, of a chain ending in a group": lambda w: w.chord(
         [w.chain(w.add.s(1, 1), w.group(w.add.s(1), w.add.s(2))), w.add.s(4, 4)], w.echo.s()
     ),
+    "chord, of a chord with a group for a body": lambda w: w.chord(
+        [w.chord([w.add.s(1, 1), w.add.s(2, 2)], w.group(w.xsum.s(), w.xsum.s())), w.add.s(4, 4)], w.echo.s()
+    ),
+    "chord, of a chain ending in a group of one": lambda w: w.chord(
+        [w.chain(w.add.s(1, 1), w.group(w.add.s(1))), w.add.s(4, 4)], w.echo.s()
+    ),
+    "chord, of a chain ending in chunks": lambda w: w.chord(
+        [w.chain(w.add.s(1, 1), w.add.chunks([(1, 1), (2, 2)], 1).group()), w.add.s(4, 4)], w.echo.s()
+    ),
     "chord, of a chain starting with a group": lambda w: w.chord(
         [w.chain(w.group(w.add.s(1, 1), w.add.s(2, 2)), w.xsum.s()), w.add.s(4, 4)], w.echo.s()
     ),

@@ -36,7 +36,7 @@ def run(table: str, engine: str, folder: Path) -> Any:
             except UnavailableError as exc:
                 pytest.skip(f"redis-server: {exc}")
         else:
-            url = "memory://" if engine == "memory" else f"sqlite:///{folder}/queue.db"
+            url = f"memory://{folder.name}" if engine == "memory" else f"sqlite:///{folder}/queue.db"
         ours = stack.enter_context(closing(OurCanvas(folder, url, **settings)))
         if engine == "memory":
             stack.enter_context(ours.embedded())

@@ -42,6 +42,7 @@ from celeriac.canvas import (
     options_of,
     signatures,
     tails,
+    tasks_in,
 )
 from celeriac.canvas.lowering import no_results as no_chords
 from celeriac.canvas.signature import signature
@@ -79,6 +80,7 @@ S = TypeVar("S")
 
 _NO_OPTIONS: dict[str, Any] = {}
 _NO_COMMANDS: Mapping[str, Callable[..., Any]] = {}
+_WHERE = frozenset({"queue", "exchange", "routing_key"})
 _ROUND_TRIP = 1000
 """Messages per publish of `delay_many`."""
 _MOST_CHILDREN = 1000
@@ -317,17 +319,14 @@ class Celeriac:
 
         return make_ending(self, self.submitter)
 
-    def lowering(
-        self, submitter: Submitter, *, check: Callable[[Mapping[str, Any], str], None] | None = None
-    ) -> Lowering:
-        """Makes messages of signatures, built by `submitter`; `check` refuses options."""
+    def lowering(self, submitter: Submitter) -> Lowering:
+        """Makes messages of signatures, built by `submitter`."""
         return Lowering(
             submitter,
             self._route,
             join_expires_s=self._join_expires_s,
             has_joins=self._has_joins,
             says_size=bool(self.settings.task_celery_queues),
-            check=check,
         )
 
     def _has_joins(self) -> bool:
@@ -751,8 +750,10 @@ class Celeriac:
         origin = Origin()
         if parent is not None:
             origin = msgspec.structs.replace(self.origin(parent), id=None)
+        for task in tasks_in(form):
+            self._check_task(task)
         sending = Sending(check=self._check)
-        child = self.lowering(self.submitter, check=check_options).lower(form, Place(), origin, sending)
+        child = self.lowering(self.submitter).lower(form, Place(), origin, sending)
         if parent is not None and trail and parent.plan.trail:
             if parent.children is None:
                 parent.children = []
@@ -770,6 +771,36 @@ class Celeriac:
         task = self.tasks.get(name)
         if task is not None and task.typing:
             task.parameters.check(args, kwargs)
+
+    def _check_task(self, form: dict[str, Any]) -> None:
+        """Refuse options nobody knows, and a task nobody has.
+
+        Raises:
+            TypeError: An option is unknown; the message names the nearest known one.
+            NotRegistered: The task is unknown here, where all tasks are known and nothing says that it is elsewhere.
+        """
+        name, options = form["task"], options_of(form)
+        stamps = options.get("stamped_headers")  # each is an option, too
+        check_options({key: value for key, value in options.items() if key not in stamps} if stamps else options, name)
+        if name in self.tasks or name in self.builtins or not self._knows_its_tasks or not _WHERE.isdisjoint(options):
+            return
+        if self.router.route({}, name, (), {}, None)["queue"] != self.settings.task_default_queue:
+            return
+        import difflib
+
+        near = difflib.get_close_matches(name, self.tasks, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise NotRegistered(
+            f"a workflow has task {name!r}, which is not registered in application {self.main!r} ({len(self.tasks)} "
+            f"tasks). {hint}If other workers have it, say where: app.signature({name!r}, queue=…), or in task_routes"
+        )
+
+    @property
+    def _knows_its_tasks(self) -> bool:
+        """Whether what is not registered does not exist: every module with tasks has been imported."""
+        conf = self.settings
+        modules = (*conf.imports, *conf.include)
+        return bool(self.tasks) and not self._autodiscover and all(module in sys.modules for module in modules)
 
     def replacement(self, attempt: Attempt, signature: Mapping[str, Any]) -> Sequel:
         """What is carried out in place of a running task: a workflow that ends in a task of its id."""

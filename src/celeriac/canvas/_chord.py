@@ -260,11 +260,16 @@ class chord(Composite):  # noqa: N801 - Celery's name
 
 
 def _values(result: Any, propagate: bool) -> list[Any]:
-    """What the members of a header returned; those of a group that ends one are members themselves."""
-    values: list[Any] = []
-    for one in result.results:
-        values += _values(one, propagate) if hasattr(one, "results") else [one.get(propagate=propagate)]
-    return values
+    """What the members of a header returned; a list for one that ends in a group, nothing for a group of nothing."""
+    return [
+        _values(one, propagate) if hasattr(one, "results") else one.get(propagate=propagate)
+        for one in result.results
+        if not hasattr(one, "results") or _holds(one)
+    ]
+
+
+def _holds(result: Any) -> bool:
+    return any(not hasattr(one, "results") or _holds(one) for one in result.results)
 
 
 def _header(given: Any, app: Any) -> Any:

@@ -263,11 +263,14 @@ def is_empty(form: Form) -> bool:
 
 
 def gathered(form: Form) -> Form:
-    """As a member of a chord: a group that it ends in comes to the list of its results, and counts as one."""
+    """As a member of a chord: a group that it ends in comes to the list of its results, and counts as one.
+
+    Not one of nothing, which is no member at all.
+    """
     kind = kind_of(form)
     kwargs = form.get("kwargs") or {}
     if kind in ("group", "chunks"):
-        return as_chord(form, _ACCUMULATE)
+        return as_chord(form, _ACCUMULATE) if leaves(form) else form
     if kind == "chain" and (found := steps(form)):
         if (last := gathered(found[-1])) is not found[-1]:
             return {**form, "kwargs": {**kwargs, "tasks": [*found[:-1], last]}}
@@ -314,6 +317,22 @@ def ids_in(form: Mapping[str, Any]) -> Iterator[str]:
         yield from ids_in(part)
     if kind == "chord":
         yield from ids_in(body_of(form))
+
+
+def tasks_in(form: Mapping[str, Any]) -> Iterator[Form]:
+    """Every task that may be sent for it, callbacks and error callbacks included."""
+    kind = kind_of(form)
+    if kind == "task":
+        yield form if isinstance(form, dict) else dict(form)
+    else:
+        for part in parts(form):
+            yield from tasks_in(part)
+        if kind == "chord":
+            yield from tasks_in(body_of(form))
+    options = options_of(form)
+    for name in ("link", "link_error"):
+        for link in as_list(options.get(name)):
+            yield from tasks_in(checked(link))
 
 
 def tails(form: Mapping[str, Any]) -> Iterator[Form]:

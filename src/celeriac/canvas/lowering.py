@@ -142,7 +142,6 @@ class Lowering:
         join_expires_s: float | None,
         has_joins: Callable[[], bool],
         says_size: bool,
-        check: Callable[[Mapping[str, Any], str], None] | None = None,
     ) -> None:
         """Wire it.
 
@@ -152,14 +151,12 @@ class Lowering:
             join_expires_s: How long a chord may take; None: for ever.
             has_joins: Whether there is somewhere to open a join, as a chord needs.
             says_size: A chord's body says how many members there are, for workers of Celery before 5.1.
-            check: `(options, name)`: refuses options that nobody knows, of a caller's; a worker takes what came.
         """
         self._submitter = submitter
         self._route = route
         self._join_expires_s = join_expires_s
         self._has_joins = has_joins
         self._says_size = says_size
-        self._check = check
 
     def lower(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
         """Add what is published for one signature.
@@ -282,9 +279,6 @@ class Lowering:
         name = form["task"]
         if into.check is not None:
             into.check(name, args, kwargs)
-        if self._check is not None:
-            stamps_of = as_list(options.get("stamped_headers"))  # each is an option, too
-            self._check({key: value for key, value in options.items() if key not in stamps_of}, name)
         links, errors = options.get("link"), options.get("link_error")
         embed = EMPTY_EMBED
         if links or errors or place.chain or place.chord:
