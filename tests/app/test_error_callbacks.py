@@ -46,5 +46,5 @@ def test_one_that_takes_the_error_is_called_where_the_task_failed(
     # called before anything was sent, and what they raise is logged
     assert told[0] == (sent.id, ["ouch"], ("ouch",), True, ("a",), {"b": 1})
     assert sorted(told[1:], key=str) == [("bound", sent.id, ()), ("later", sent.id, ()), ("plain", sent.id)]
-    assert "its error callback on_error raised" in caplog.text
+    assert "its error callback on_error failed" in caplog.text
     assert [peeked.task for peeked in celeriac_app.broker.peek("others")] == ["elsewhere"]

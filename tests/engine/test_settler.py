@@ -1,4 +1,4 @@
-"""Results, successors, acknowledgement: in this order where they are not one step."""
+"""Results, arrivals, then successors with the acknowledgement: in this order where they are not one step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ import pytest
 
 from celeriac.engine.settle import Settler
 from celeriac.errors import BrokerUnavailableError
-from celeriac.model import Bury, Delivery, Done, Later, Outgoing, Release, StoredResult
+from celeriac.model import (
+    Arrival,
+    Bury,
+    Delivery,
+    Done,
+    Later,
+    Outgoing,
+    Release,
+    Settled,
+    StoredResult,
+    Workflow,
+)
 
 DELIVERY = Delivery(tag=1, id="a", queue="q", headers=b"{}", body=b"")
 RESULT = StoredResult(id="a", state="SUCCESS", payload=b"{}")
@@ -33,9 +44,19 @@ class Noted:
     async def apublish(self, messages: Any) -> None:
         self._note("successors", messages)
 
+    async def aarrive(self, arrivals: Any) -> Any:
+        self._note("arrivals", arrivals)
+        return [arrival.position == 1 for arrival in arrivals]
+
+    async def aclose_joins(self, joins: Any) -> None:
+        self._note("closed", joins)
+
     async def settle(self, outcomes: Any) -> Any:
         self._note("settle", outcomes)
-        return ["ok"] * len(outcomes)
+        return [Settled.OK] * len(outcomes)
+
+
+FOLLOWS = Outgoing(id="r", task="t", queue="q", headers=b"{}", body=b"")
 
 
 OUTCOMES = [
@@ -46,21 +67,43 @@ OUTCOMES = [
 ]
 
 
+BARE = [
+    Done(delivery=DELIVERY, successors=(NEXT,)),
+    Bury(delivery=DELIVERY, reason="bad", successors=(NEXT,)),
+    Later(delivery=DELIVERY, message=NEXT),
+    Release(delivery=DELIVERY, spent=True),
+]
+
+
 async def test_apart_it_goes_in_order() -> None:
     both: Any = Noted()
-    assert await Settler(both, both, fused=False).settle(both, OUTCOMES) == ["ok"] * 4
+    assert await Settler(both, both, fused=False).settle(both, OUTCOMES) == [Settled.OK] * 4
+    assert both.calls == [("results", [RESULT] * 3), ("settle", BARE)]
+
+
+def arrival(position: int) -> Arrival:
+    return Arrival(join="j", member=f"m{position}", position=position, payload=b"", release=FOLLOWS)
+
+
+async def test_what_arrives_releases_with_the_acknowledgement() -> None:
+    both: Any = Noted()
+    first = Done(delivery=DELIVERY, workflow=Workflow(arrivals=(arrival(0),)))
+    last = Done(delivery=DELIVERY, successors=(NEXT,), workflow=Workflow(arrivals=(arrival(1),)))
+    await Settler(both, both, fused=False).settle(both, [first, last])
     assert both.calls == [
-        ("results", [RESULT] * 3),
-        ("successors", [NEXT] * 2),
-        (
-            "settle",
-            [
-                Done(delivery=DELIVERY),
-                Bury(delivery=DELIVERY, reason="bad"),
-                Later(delivery=DELIVERY, message=NEXT),
-                Release(delivery=DELIVERY, spent=True),
-            ],
-        ),
+        ("arrivals", [arrival(0), arrival(1)]),
+        ("settle", [Done(delivery=DELIVERY), Done(delivery=DELIVERY, successors=(NEXT, FOLLOWS))]),
+    ]
+
+
+async def test_a_join_is_closed_between_what_follows_it_and_the_acknowledgement() -> None:
+    both: Any = Noted()
+    release = Done(delivery=DELIVERY, successors=(NEXT,), workflow=Workflow(closed=("j",)))
+    await Settler(both, both, fused=False).settle(both, [release, Done(delivery=DELIVERY, successors=(FOLLOWS,))])
+    assert both.calls == [
+        ("successors", [NEXT]),
+        ("closed", ["j"]),
+        ("settle", [Done(delivery=DELIVERY), Done(delivery=DELIVERY, successors=(FOLLOWS,))]),
     ]
 
 
@@ -73,12 +116,10 @@ async def test_fused_it_is_one_call() -> None:
 async def test_without_results() -> None:
     both: Any = Noted()
     await Settler(None, both, fused=False).settle(both, OUTCOMES)
-    assert [name for name, _ in both.calls] == ["successors", "settle"]
+    assert both.calls == [("settle", BARE)]
 
 
-@pytest.mark.parametrize(
-    ("fails", "done"), [("results", []), ("successors", ["results"]), ("settle", ["results", "successors"])]
-)
+@pytest.mark.parametrize(("fails", "done"), [("results", []), ("settle", ["results"])])
 async def test_what_fails_stops_what_comes_after_and_can_be_repeated(fails: str, done: list[str]) -> None:
     both: Any = Noted(fails)
     settler = Settler(both, both, fused=False)
@@ -87,4 +128,4 @@ async def test_what_fails_stops_what_comes_after_and_can_be_repeated(fails: str,
     assert [name for name, _ in both.calls] == done
     both.fails = ""
     await settler.settle(both, OUTCOMES)
-    assert [name for name, _ in both.calls] == [*done, "results", "successors", "settle"]
+    assert [name for name, _ in both.calls] == [*done, "results", "settle"]

@@ -36,12 +36,15 @@ from celeriac.canvas import (
     derived_id,
     ending_in,
     has_join,
+    id_of,
+    leaves,
     linked,
     options_of,
     signatures,
+    tails,
     tasks_in,
-    with_options,
 )
+from celeriac.canvas.lowering import no_results as no_chords
 from celeriac.canvas.signature import signature
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.codec import Codec, Limits, ResultMeta, decode_exception, encode_exception
@@ -322,8 +325,13 @@ class Celeriac:
             submitter,
             self._route,
             join_expires_s=self._join_expires_s,
+            has_joins=self._has_joins,
             says_size=bool(self.settings.task_celery_queues),
         )
+
+    def _has_joins(self) -> bool:
+        running = current_attempt.get()  # an eager run has joins of its own
+        return self.results is not None or (running is not None and running.is_eager)
 
     def links(self, submitter: Submitter, writer: ResultWriter) -> Links:
         """What follows a task, with messages built by `submitter` and results made by `writer`."""
@@ -737,16 +745,11 @@ class Celeriac:
             EncodeError: An argument has no wire form; the message names it.
         """
         if self.results is None and has_join(form):
-            raise ConfigError(
-                f"workflow {form['task']} has a chord (or a group that something follows), which needs a result store, "
-                "and result_backend is disabled: set backend=… to a URL"
-            )
+            raise no_chords(form)
         parent = current_attempt.get()
         origin = Origin()
         if parent is not None:
-            head = parent.message_headers
-            priority = parent.delivery_info["priority"] if self._inherits_priority else None
-            origin = msgspec.structs.replace(Origin.of(head, priority=priority), id=None)
+            origin = msgspec.structs.replace(self.origin(parent), id=None)
         for task in tasks_in(form):
             self._check_task(task)
         sending = Sending(check=self._check)
@@ -757,6 +760,11 @@ class Celeriac:
             if child is not None and len(parent.children) < _MOST_CHILDREN:
                 parent.children.append(child)
         return sending
+
+    def origin(self, attempt: Attempt) -> Origin:
+        """What a workflow follows that `attempt` sends."""
+        priority = attempt.delivery_info["priority"] if self._inherits_priority else None
+        return Origin.of(attempt.message_headers, priority=priority)
 
     def _check(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError where a task of this application cannot be called like that."""
@@ -794,12 +802,14 @@ class Celeriac:
         modules = (*conf.imports, *conf.include)
         return bool(self.tasks) and not self._autodiscover and all(module in sys.modules for module in modules)
 
-    def _replacement(self, attempt: Attempt, signature: dict[str, Any]) -> Sequel:
+    def replacement(self, attempt: Attempt, signature: Mapping[str, Any]) -> Sequel:
         """What is carried out in place of a running task: a workflow that ends in a task of its id."""
         if options_of(signature).get("chord") is not None:
             raise ConfigError(f"task {attempt.name!r}: what replaces it must not be part of another chord")
-        form = linked(ending_in(signature, attempt.id), attempt.callbacks, attempt.errbacks)
         head = attempt.message_headers
+        # the last task has the id of this one, so only the nesting tells apart what either of them sends
+        last = ending_in(signature, attempt.id, replaced_task_nesting=head.replaced_task_nesting + 1)
+        form = linked(last, attempt.callbacks, attempt.errbacks)
         place = Place(
             slot=f"replaced:{head.replaced_task_nesting}",
             chain=attempt.chain or [],
@@ -807,9 +817,8 @@ class Celeriac:
             group=head.group,
             index=head.group_index,
         )
-        form = with_options(form, replaced_task_nesting=head.replaced_task_nesting + 1)
         draft = Draft()
-        self.lowering(self.submitter).lower(form, place, Origin.of(head), draft)
+        self.lowering(self.submitter).lower(form, place, self.origin(attempt), draft)
         return draft.sequel()
 
     def _add_to_chord(self, attempt: Attempt, signature: Signature, lazy: bool) -> Any:
@@ -818,13 +827,29 @@ class Celeriac:
             raise ValueError(
                 f"task {attempt.name}[{attempt.id}] is not a member of a chord; nothing can be added to it"
             )
+        if (count := leaves(signature)) != 1:
+            raise ValueError(f"{signature!r} ends in {count} tasks; add them to the chord one by one")
         # the same id when this task runs again after its worker was lost
-        added = derived_id(attempt.id, f"added:{len(attempt.children or ())}:{signature['task']}")
-        member = signature.clone(
-            task_id=signature.id or added, group_id=head.group, chord=attempt.chord, root_id=attempt.root_id
+        if attempt.added is None:
+            attempt.added = []
+        member = signature.clone()
+        handle = member.freeze(
+            derived_id(attempt.id, f"added:{len(attempt.added)}"),
+            group_id=head.group,
+            chord=attempt.chord,
+            root_id=attempt.root_id,
         )
-        self._result_store().extend_join(head.group, str(member.id))
-        return member if lazy else member.apply_async()
+        (tail,) = tails(member)
+        fault: BaseException | None = None
+        try:
+            self._result_store().extend_join(head.group, str(id_of(tail)))
+            # as a workflow: a unique task that is dropped as a double would be waited for
+            return member if lazy else self._send_workflow(member, handle)
+        except Exception as exc:  # the chord may wait for it by now
+            fault = exc
+            raise
+        finally:
+            attempt.added.append((member, fault))
 
     def _send_workflow(
         self,

@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.app.task import make_task
-from celeriac.canvas import RELEASE, Draft, Origin, Place
+from celeriac.canvas import RELEASE, Draft, Place
+from celeriac.engine import report
 from celeriac.engine.continuation import Continue
 from celeriac.errors import BrokerError, NotRegistered
 from celeriac.model import Retry
@@ -23,6 +24,13 @@ _EXPIRE: Final = 1_000_000
 PATIENT: Final = Retry(attempts=None, on=(BrokerError,), backoff="exponential", delay=0.5, max_delay=30.0)
 """Of what a workflow cannot go on without: it waits for the result store to come back."""
 
+_OF_RELEASE: Final = {
+    "ignore_result": True,
+    "retry_policy": PATIENT,
+    "acks_late": True,  # it may run twice, whatever the settings say of tasks: a chord that it failed for would be lost
+    "reject_on_worker_lost": True,
+}
+
 MEMBERS: ContextVar[Callable[[str], Sequence[bytes] | None] | None] = ContextVar("members", default=None)
 """Where an eager run finds the members of a join; None: in the result store."""
 
@@ -35,7 +43,9 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         find = MEMBERS.get() or app._result_store().members
         members = find(join)
         if members is None:
-            return  # done before: this is a second delivery
+            # done before, and this is a second delivery; or it waited for longer than joins are kept
+            report.log.warning("%s[%s]: the members of chord %s are gone", RELEASE, self.request.id, join)
+            return
         store = app.results
         shape = None if store is None else store.load("group", [join]).get(join)
         sequel = app.own_links.release(self.request, join, members, shape)
@@ -45,8 +55,10 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         """Send what a group, chain or chord that came as a task is made of, as old senders have it."""
         attempt, draft = self.request, Draft()
         form = {"task": self.name, "args": list(args), "kwargs": kwargs, "options": {}}
+        if attempt.chord or attempt.callbacks or attempt.errbacks:  # somebody waits for it as for one task
+            raise Continue(app.replacement(attempt, form), f"sent the parts of {self.name}")
         place = Place(slot="parts", chain=attempt.chain or [])
-        app.lowering(app.submitter).lower(form, place, Origin.of(attempt.message_headers), draft)
+        app.lowering(app.submitter).lower(form, place, app.origin(attempt), draft)
         raise Continue(draft.sequel(), f"sent {len(draft.messages)} messages")
 
     def over(task: Any, it: Iterable[Any]) -> list[Any]:
@@ -66,7 +78,7 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
 
     made: dict[str, Task[Any, Any]] = {}
     bound: list[tuple[str, Callable[..., Any], dict[str, Any]]] = [
-        (RELEASE, release, {"ignore_result": True, "retry_policy": PATIENT}),
+        (RELEASE, release, _OF_RELEASE),
         *((f"celery.{kind}", expand, {}) for kind in ("group", "chain", "chord", "chunks")),
     ]
     plain: list[tuple[str, Callable[..., Any]]] = [
@@ -79,6 +91,7 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
         is_bound = function in (release, expand)
         task = make_task(function, base=None, bind=is_bound, attributes={**attributes, "typing": False})
         task.name = name
+        task.is_annotated = name == RELEASE  # `task_annotations` for "*" mean the user's tasks
         task.bind(app)
         made[name] = task
     return made

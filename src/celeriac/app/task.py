@@ -117,7 +117,8 @@ class Task(Generic[P, R]):
 
     _app: Celeriac
     parameters: Parameters
-    _annotated: bool = False
+    is_annotated: bool = False
+    """`task_annotations` are on it; set True before, they never are."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -358,7 +359,7 @@ class Task(Generic[P, R]):
             EncodeError: An argument has no wire form; the message names it.
         """
         attempt = self.request
-        raise Continue(self._app._replacement(attempt, sig), f"is replaced by {sig['task']}")
+        raise Continue(self._app.replacement(attempt, sig), f"is replaced by {sig['task']}")
 
     def add_to_chord(self, sig: Signature, lazy: bool = False) -> Any:
         """Make `sig` another member of the chord that this task is a member of; its body waits for it, too.
@@ -371,7 +372,7 @@ class Task(Generic[P, R]):
             The handle on it; the signature itself where `lazy`.
 
         Raises:
-            ValueError: This task is not a member of a chord.
+            ValueError: This task is not a member of a chord, or `sig` is a group: add each of its members.
         """
         return self._app._add_to_chord(self.request, sig, lazy)
 
@@ -456,8 +457,8 @@ class Task(Generic[P, R]):
         return self._make_plan()
 
     def _annotate(self) -> None:
-        if not self._annotated:
-            self._annotated = True
+        if not self.is_annotated:
+            self.is_annotated = True
             annotations = self._app.settings.task_annotations
             if annotations is not None:
                 annotate(self, annotations)

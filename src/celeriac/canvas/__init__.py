@@ -5,7 +5,7 @@ from celeriac.canvas._chord import chord
 from celeriac.canvas._group import group
 from celeriac.canvas.chords import RELEASE, Chords
 from celeriac.canvas.draft import Draft
-from celeriac.canvas.forms import ending_in, has_join, linked, options_of, tasks_in, with_options
+from celeriac.canvas.forms import ending_in, has_join, id_of, leaves, linked, options_of, tails, tasks_in
 from celeriac.canvas.links import Expander, Links
 from celeriac.canvas.lowering import Lowering, Origin, Place, Sending, derived_id
 from celeriac.canvas.maps import chunks, xmap, xstarmap
@@ -43,6 +43,8 @@ __all__ = [
     "ending_in",
     "group",
     "has_join",
+    "id_of",
+    "leaves",
     "linked",
     "maybe_signature",
     "maybe_subtask",
@@ -50,8 +52,8 @@ __all__ = [
     "plain",
     "signatures",
     "subtask",
+    "tails",
     "tasks_in",
-    "with_options",
     "xmap",
     "xstarmap",
 ]

@@ -161,7 +161,7 @@ class group(Composite):  # noqa: N801 - Celery's name
                 task, kind = task.group(), "group"
             if kind == "chain":
                 steps = task._steps()  # type: ignore[attr-defined] # a chain by its kind
-                if not steps:
+                if all(map(is_nothing, steps)):
                     continue
                 if len(steps) == 1 and steps[0].kind != "group":  # such a group keeps its own list of results
                     task, kind = steps[0], steps[0].kind

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from celeriac.canvas.forms import as_list, body_of, id_of, ids_in, kind_of, options_of, parts, steps, tails
+from celeriac.canvas.forms import as_list, body_of, checked, id_of, ids_in, kind_of, options_of, parts, steps, tails
 from celeriac.canvas.lowering import Origin, Place, derived_id
 from celeriac.codec import encode_exception, shown_exception
 from celeriac.engine import report
 from celeriac.errors import ChordError, CodecError, ConfigError, TaskRevokedError
 from celeriac.model import Arrival, Embed, Join
-from celeriac.model.states import FAILURE, PROPAGATE_STATES, REVOKED, SUCCESS
+from celeriac.model.states import FAILURE, REVOKED, SUCCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +66,14 @@ class Chords:
         self._propagates = propagates
 
     def arrive(self, attempt: Attempt, state: str, value: Any, draft: Draft) -> None:
-        """Let a task that has ended arrive at the chord it is a member of, if it is one."""
+        """Let a task that has ended arrive at the chord it is a member of, if it is one.
+
+        Args:
+            attempt: Of the task.
+            state: How it ended.
+            value: What it returned; the exception, in any other state than SUCCESS.
+            draft: The arrival goes there.
+        """
         headers = attempt.message_headers
         if attempt.chord is None or headers.group is None:
             return
@@ -90,11 +97,13 @@ class Chords:
         member: str,
         position: int | None,
         ending: tuple[str, Any],
-        *,
         queue: str,
         origin: Origin,
         draft: Draft,
     ) -> None:
+        state, value = ending
+        if isinstance(value, BaseException):
+            value = encode_exception(value)
         release = self._submitter.build(
             RELEASE,
             [join],
@@ -118,7 +127,7 @@ class Chords:
                 join=join,
                 member=member,
                 position=position,
-                payload=self._codec.encode_member(member, *ending),
+                payload=self._codec.encode_member(member, state, value),
                 release=release,
                 expires_at=expires_at,
             )
@@ -129,6 +138,7 @@ class Chords:
         attempt: Attempt,
         join: str,
         members: Sequence[bytes],
+        origin: Origin,
         draft: Draft,
         call_back: Callable[[Form, Form, BaseException, Draft], None],
         shape: bytes | None = None,
@@ -139,6 +149,7 @@ class Chords:
             attempt: Of the release task; its embed has the body.
             join: Its id.
             members: What arrived, in order.
+            origin: What the body follows.
             draft: What is to happen goes there.
             call_back: `(errback, body, exc, draft)`: calls or sends one error callback.
             shape: The saved group of the header, where there is one: Celery's clients save those with groups in them.
@@ -151,25 +162,16 @@ class Chords:
             ids, values = [], []
             for member in members:
                 task_id, state, value = self._codec.decode_member(member)
-                if self._propagates and (state in PROPAGATE_STATES or state != SUCCESS):
+                if self._propagates and state != SUCCESS:
                     raise ChordError(f"Dependency {task_id} raised {shown_exception(value)}")
                 ids.append(task_id)
                 values.append(value)
             if shape is not None:
                 values = _shaped(shape, ids, values)
-            headers = attempt.message_headers
-            origin = Origin(
-                id=join,
-                root_id=headers.root_id,
-                parent_id=headers.parent_id,  # the member that was the last
-                stamps=headers.stamps,
-                stamped_headers=headers.stamped_headers,
-            )
-            sent = len(draft.messages), len(draft.joins)
             try:
-                self._lowering.lower(body, Place(slot="body", given=(values,)), origin, draft)
+                with draft.whole():
+                    self._lowering.lower(body, Place(slot="body", given=(values,)), origin, draft)
             except Exception as exc:
-                del draft.messages[sent[0] :], draft.joins[sent[1] :]
                 raise ChordError(f"the body of chord {join} cannot be called: {exc}") from exc
         except (ChordError, CodecError) as exc:
             error = exc if isinstance(exc, ChordError) else ChordError(f"a member of chord {join} is unreadable: {exc}")
@@ -186,15 +188,26 @@ class Chords:
         body = attempt.chord
         if body is None:
             return
-        report.chord_failed(attempt, body["task"], id_of(body), error)
-        for owner, errback in _errbacks(body):
+        try:
+            report.chord_failed(attempt, checked(body)["task"], id_of(body), error)
+            errbacks, rest = list(_errbacks(body)), list(options_of(body).get("chain") or ())
+        except Exception:  # of another sender, and no signature
+            report.log.exception("%s[%s]: its body cannot be read: %.200r", attempt.name, attempt.id, body)
+            errbacks, rest = [], []
+        for owner, errback in errbacks:
             call_back(errback, owner, error, draft)
-        rest = options_of(body).get("chain") or []
         for form in (body, *reversed(rest)):
             self.fail(attempt, form, error, None, draft)
 
     def fail(self, attempt: Attempt, form: Form, error: BaseException, traceback: str | None, draft: Draft) -> None:
         """Tell who waits for a part of a workflow that it will not run: its results, and the chord it belongs to."""
+        try:
+            with draft.whole():
+                self._fail(attempt, form, error, traceback, draft)
+        except Exception:  # of one part; the others are told all the same
+            report.log.exception("%s[%s]: who waits for %.200r cannot be told", attempt.name, attempt.id, form)
+
+    def _fail(self, attempt: Attempt, form: Form, error: BaseException, traceback: str | None, draft: Draft) -> None:
         state = REVOKED if isinstance(error, TaskRevokedError) else FAILURE
         if self._stores_results:
             draft.results += [self._writer.unrun(task_id, state, error, traceback) for task_id in ids_in(form)]
@@ -210,7 +223,7 @@ class Chords:
                 group,
                 id_of(tail) or derived_id(attempt.id, f"unrun:{group}:{number}"),
                 options.get("group_index"),
-                (state, encode_exception(error)),
+                (state, error),
                 queue=delivery.queue,
                 origin=Origin.of(headers, priority=delivery.priority),
                 draft=draft,

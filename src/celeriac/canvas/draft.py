@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celeriac.canvas.lowering import Sending
 from celeriac.engine.continuation import NOTHING, Sequel
@@ -23,6 +23,9 @@ class Draft(Sending):
         self.records: list[Record] = []
         self.arrivals: list[Arrival] = []
         self.closed: list[str] = []
+
+    def lists(self) -> tuple[list[Any], ...]:
+        return *super().lists(), self.results, self.records, self.arrivals, self.closed
 
     def sequel(self) -> Sequel:
         workflow = None

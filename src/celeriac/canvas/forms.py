@@ -30,6 +30,10 @@ _ACCUMULATE: Final[Form] = {
     "subtask_type": None,
     "immutable": False,
 }
+_EMPTY_LIST: Final[Form] = {**_ACCUMULATE, "kwargs": {}, "immutable": True}
+"""Stands for a chord's body that has no tasks, so that there is something which ends it."""
+
+
 _MOST_CHILDREN: Final = 1000
 """Of one group, in the handles that a task's result lists."""
 IDENTITY: Final = frozenset(
@@ -73,9 +77,9 @@ def with_options(form: Mapping[str, Any], **options: Any) -> Form:
     }
 
 
-def inheriting(form: Mapping[str, Any], manner: Mapping[str, Any]) -> Form:
-    """A copy that is sent in the manner of what it is a part of, where it says nothing itself."""
-    return {**form, "options": {**manner, **options_of(form)}} if manner else dict(form)
+def inheriting(form: Form, manner: Mapping[str, Any]) -> Form:
+    """It, sent in the manner of what it is a part of, where it says nothing itself."""
+    return {**form, "options": {**manner, **options_of(form)}} if manner else form
 
 
 def manner_of(form: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def parts(form: Mapping[str, Any]) -> list[Form]:
     if kind == "chord":
         header = kwargs.get("header") or []
         if isinstance(header, dict):
-            return parts(header) if kind_of(header) == "group" else [checked(header)]
+            return members(header) if kind_of(header) in ("group", "chunks") else [checked(header)]
         found = header
     else:
         found = kwargs.get("tasks") or []
@@ -106,15 +110,22 @@ def parts(form: Mapping[str, Any]) -> list[Form]:
     for each in found:
         part = checked(each)
         if kind != "chain" and kind_of(part) in ("group", "chunks"):
-            manner = manner_of(part)
-            flat += [inheriting(inner, manner) for inner in parts(part)]
+            flat += members(part)
         else:
             flat.append(part)
     return flat
 
 
+def members(group: Form) -> list[Form]:
+    """The tasks of a group, or chunks, sent in its manner and with its callbacks."""
+    options, manner = options_of(group), manner_of(group)
+    link, link_error = options.get("link"), options.get("link_error")
+    return [linked(inheriting(part, manner), link, link_error) for part in parts(group)]
+
+
 def body_of(chord: Mapping[str, Any]) -> Form:
-    return checked((chord.get("kwargs") or {}).get("body"))
+    body = checked((chord.get("kwargs") or {}).get("body"))
+    return _EMPTY_LIST if is_empty(body) else body
 
 
 def checked(found: Any) -> Form:
@@ -146,23 +157,31 @@ def _chunks(form: Mapping[str, Any]) -> list[Form]:
 
 
 def steps(chain: Mapping[str, Any]) -> list[Form]:
-    """The steps of a chain, chains in it opened up, and each group that something follows made a chord with it."""
+    """The steps of a chain as they are sent, with its options on those whom they concern: its callbacks and id on the
+    last, its error callbacks on all, and the first is sent in its manner.
+
+    Chains in it are opened up, what is empty is left out, and a group that something follows is made a chord with it.
+    """
     flat: list[Form] = []
     for part in parts(chain):
         if kind_of(part) == "chain":
-            manner = manner_of(part)
-            inner = [inheriting(step, manner) for step in steps(part)]
-            if inner:
-                links = {name: options_of(part).get(name) for name in ("link", "link_error", "chord")}
-                inner[-1] = linked(inner[-1], links["link"], links["link_error"])
+            if inner := steps(part):
+                own = options_of(part)
                 inner[-1] = with_options(
-                    inner[-1],
-                    **{name: options_of(part).get(name) for name in ("chord", "group_id", "group_index")},
+                    inner[-1], **{name: own.get(name) for name in ("chord", "group_id", "group_index")}
                 )
             flat += inner
-        else:
+        elif not is_empty(part):
             flat.append(part)
-    return joined(flat)
+    if found := joined(flat):
+        options = options_of(chain)
+        found[0] = inheriting(found[0], manner_of(chain))
+        if errors := options.get("link_error"):
+            found = [linked(step, None, errors) for step in found]
+        found[-1] = linked(found[-1], options.get("link"), None)
+        if kind_of(found[-1]) == "task" and id_of(found[-1]) is None:
+            found[-1] = with_options(found[-1], task_id=id_of(chain))
+    return found
 
 
 def joined(tasks: Sequence[Form]) -> list[Form]:
@@ -231,13 +250,16 @@ def leaves(form: Mapping[str, Any]) -> int:
     if kind in ("group", "chunks"):
         return sum(leaves(part) for part in parts(form))
     if kind == "chain":
-        for step in reversed(steps(form)):
-            if count := leaves(step):
-                return count
-        return 0
+        found = steps(form)
+        return leaves(found[-1]) if found else 0
     if kind == "chord":
         return leaves(body_of(form))
     return 1
+
+
+def is_empty(form: Form) -> bool:
+    """Whether nothing is sent for it; looks no further than the first task."""
+    return kind_of(form) not in ("task", "chord") and all(map(is_empty, parts(form)))
 
 
 def gathered(form: Form) -> Form:
@@ -324,8 +346,7 @@ def tails(form: Mapping[str, Any]) -> Iterator[Form]:
         if found := steps(form):
             yield from _within(form, tails(found[-1]))
     else:
-        for part in parts(form):
-            yield from _within(form, tails(part))
+        yield from _within(form, (tail for part in parts(form) for tail in tails(part)))
 
 
 def _within(form: Mapping[str, Any], inner: Iterator[Form]) -> Iterator[Form]:
@@ -357,8 +378,13 @@ def has_join(form: Mapping[str, Any]) -> bool:
     return any(has_join(link) for name in ("link", "link_error") for link in as_list(options.get(name)))
 
 
-def ending_in(form: Mapping[str, Any], task_id: str) -> Form:
+def ending_in(form: Mapping[str, Any], task_id: str, **options: Any) -> Form:
     """A copy whose last task has this id, so that its result is the whole's; a group ends in the list of its results.
+
+    Args:
+        form: Any signature.
+        task_id: Of the last task.
+        options: More options of the last task.
 
     Raises:
         ConfigError: It has no last task.
@@ -366,13 +392,13 @@ def ending_in(form: Mapping[str, Any], task_id: str) -> Form:
     kind = kind_of(form)
     kwargs = form.get("kwargs") or {}
     if kind in ("group", "chunks"):
-        return ending_in(as_chord(dict(form), _ACCUMULATE), task_id)
+        return ending_in(as_chord(dict(form), _ACCUMULATE), task_id, **options)
     if kind == "chain":
         found = steps(form)
         if not found:
             raise ConfigError("an empty chain has no result that could stand for a task's")
-        found[-1] = ending_in(found[-1], task_id)
+        found[-1] = ending_in(found[-1], task_id, **options)
         return {**form, "kwargs": {**kwargs, "tasks": found}}
     if kind == "chord":
-        return {**form, "kwargs": {**kwargs, "body": ending_in(body_of(form), task_id)}}
-    return with_options(form, task_id=task_id)
+        return {**form, "kwargs": {**kwargs, "body": ending_in(body_of(form), task_id, **options)}}
+    return with_options(form, task_id=task_id, **options)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from celeriac.canvas.chords import RELEASE
 from celeriac.canvas.draft import Draft
+from celeriac.canvas.forms import checked
 from celeriac.canvas.lowering import Origin, Place
-from celeriac.codec import encode_exception
 from celeriac.engine import report
 from celeriac.engine.attempt import Attempt
 from celeriac.engine.continuation import NOTHING
@@ -77,18 +79,15 @@ class Links:
             place = Place(slot=f"chain:{len(rest)}", given=(value,), chain=rest)
             draft.children.append(self._lowering.lower(following, place, origin, draft))
         self._chords.arrive(attempt, SUCCESS, value, draft)
+        self._unsent(attempt, draft)
         return draft.sequel()
 
     def after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequel:
         draft = Draft()
         for number, form in enumerate(attempt.errbacks or ()):
-            expander = self._expanders.get(form["task"])
-            if expander is not None:
-                expander.failed(attempt, form, exc, draft)
-            else:
-                self._call_back(form, attempt, exc, traceback, f"errback:{number}", draft, self._origin(attempt))
+            self._call_back(form, attempt, exc, traceback, f"errback:{number}", draft, self._origin(attempt))
         if attempt.name == RELEASE:
-            draft.closed.append(str(attempt.args[0]) if attempt.args else "")
+            draft.closed += [str(join) for join in attempt.args[:1]]  # none where they could not be read
             self._chords.fail_body(attempt, exc, draft, self.calling_back(attempt))
             return draft.sequel()
         self._unrun(attempt, exc, traceback, draft)
@@ -109,8 +108,17 @@ class Links:
     def _unrun(self, attempt: Attempt, exc: BaseException, traceback: str | None, draft: Draft) -> None:
         for form in reversed(attempt.chain or ()):
             self._chords.fail(attempt, form, exc, traceback, draft)
-        state = REVOKED if isinstance(exc, TaskRevokedError) else FAILURE
-        self._chords.arrive(attempt, state, encode_exception(exc), draft)
+        try:
+            self._chords.arrive(attempt, REVOKED if isinstance(exc, TaskRevokedError) else FAILURE, exc, draft)
+        except Exception:
+            report.log.exception("%s[%s]: the chord that it is a member of cannot be told", attempt.name, attempt.id)
+        self._unsent(attempt, draft)
+
+    def _unsent(self, attempt: Attempt, draft: Draft) -> None:
+        """Its chord is not to wait for what the task has added to it and could not send."""
+        for form, fault in attempt.added or ():
+            if fault is not None:
+                self._chords.fail(attempt, form, fault, None, draft)
 
     def release(self, attempt: Attempt, join: str, members: Sequence[bytes], shape: bytes | None = None) -> Sequel:
         """What follows when the members of a join have all arrived; `attempt` is the release task's.
@@ -118,7 +126,9 @@ class Links:
         `shape` is the saved group of its header, if there is one.
         """
         draft = Draft()
-        self._chords.release(attempt, join, members, draft, self.calling_back(attempt), shape)
+        # called by the member that was the last
+        origin = msgspec.structs.replace(self._origin(attempt), id=join, parent_id=attempt.parent_id)
+        self._chords.release(attempt, join, members, origin, draft, self.calling_back(attempt), shape)
         return draft.sequel()
 
     def calling_back(self, attempt: Attempt) -> Callable[[Form, Form, BaseException, Draft], None]:
@@ -128,7 +138,7 @@ class Links:
             options = owner.get("options") or {}
             task_id = options.get("task_id") or attempt.id
             request = Attempt(None, Headers(task=owner["task"], id=task_id), attempt.plan, attempt.hostname)
-            origin = Origin(id=attempt.id, root_id=attempt.root_id, parent_id=task_id)
+            origin = msgspec.structs.replace(self._origin(attempt), parent_id=task_id)
             self._call_back(errback, request, exc, None, f"errback:{len(draft.messages)}", draft, origin)
 
         return call_back
@@ -148,17 +158,21 @@ class Links:
         draft: Draft,
         origin: Origin,
     ) -> None:
-        """Send an error callback, or call it here and now, as Celery's workers do with one that takes the error.
+        """Send an error callback, or call it here and now, as Celery's workers do with one that takes the error:
+        request and exception have no wire form.
 
-        Request and exception have no wire form.
+        One that cannot be sent, or raises, is logged: the others, and whoever else waits for the task, are told.
         """
-        errback = self._errback(form["task"])
-        if errback is None:
-            # No child of the task, as with Celery: who asks for a child's result would get the task's error.
-            self._lowering.lower(form, Place(slot=slot, given=(attempt.id,)), origin, draft)
-            return
-        given = () if form.get("immutable") else (attempt, exc, traceback)
+        name = form.get("task")
         try:
-            errback(*given, *(form.get("args") or ()), **(form.get("kwargs") or {}))
-        except Exception:
-            report.log.exception("%s[%s]: its error callback %s raised", attempt.name, attempt.id, form["task"])
+            with draft.whole():
+                if (expander := self._expanders.get(checked(form)["task"])) is not None:
+                    expander.failed(attempt, form, exc, draft)
+                elif (errback := self._errback(form["task"])) is not None:
+                    given = () if form.get("immutable") else (attempt, exc, traceback)
+                    errback(*given, *(form.get("args") or ()), **(form.get("kwargs") or {}))
+                else:
+                    # No child of the task, as with Celery: who asks for a child's result would get the task's error.
+                    self._lowering.lower(form, Place(slot=slot, given=(attempt.id,)), origin, draft)
+        except (Exception, SystemExit):
+            report.log.exception("%s[%s]: its error callback %s failed", attempt.name, attempt.id, name)

@@ -8,6 +8,7 @@ is run again after its worker was lost makes the same messages, and the broker d
 from __future__ import annotations
 
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from celeriac.canvas.forms import (
     leaves,
     linked,
     manner_of,
+    members,
     options_of,
     parts,
     steps,
@@ -32,16 +34,19 @@ from celeriac.canvas.forms import (
     with_options,
 )
 from celeriac.canvas.signature import signatures
+from celeriac.errors import ConfigError
 from celeriac.model import EMPTY_EMBED, Embed, Join, new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from celeriac.canvas.forms import Form
     from celeriac.engine.submit import Submitter
     from celeriac.model import Headers, Outgoing
 
 _NAMESPACE: Final = uuid.UUID("5b3c7c0e-6f43-5c0a-9a0b-0f4c0c7d1f5e")
+_OF_THE_HEADER: Final = ("countdown", "eta")
+"""Options of a chord that its body does not have, too."""
 _MOST_CHILDREN: Final = 1000
 """Of a group, so many are told to the result of the task that sent it."""
 
@@ -49,6 +54,14 @@ _MOST_CHILDREN: Final = 1000
 def derived_id(origin: str, slot: str) -> str:
     """The id of what follows `origin` in `slot`."""
     return str(uuid.uuid5(_NAMESPACE, f"{origin}:{slot}"))
+
+
+def no_results(form: Mapping[str, Any]) -> ConfigError:
+    """What is wrong with a chord where results are disabled."""
+    return ConfigError(
+        f"workflow {form['task']} has a chord (or a group that something follows), which needs a result store, "
+        "and result_backend is disabled: set backend=… to a URL"
+    )
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +115,21 @@ class Sending:
         self.children: list[Any] = []
         """Celery's result tuples of the outermost parts."""
 
+    def lists(self) -> tuple[list[Any], ...]:
+        return self.messages, self.joins, self.children
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is added within is added as a whole, or, where that raises, not at all."""
+        lists = self.lists()
+        lengths = [len(each) for each in lists]
+        try:
+            yield
+        except BaseException:
+            for each, length in zip(lists, lengths, strict=True):
+                del each[length:]
+            raise
+
 
 class Lowering:
     """Makes messages of signatures."""
@@ -112,6 +140,7 @@ class Lowering:
         route: Callable[[dict[str, Any], str, Sequence[Any], Mapping[str, Any]], Mapping[str, Any]],
         *,
         join_expires_s: float | None,
+        has_joins: Callable[[], bool],
         says_size: bool,
     ) -> None:
         """Wire it.
@@ -120,11 +149,13 @@ class Lowering:
             submitter: Builds messages.
             route: `(options, name, args, kwargs)` to at least `queue`.
             join_expires_s: How long a chord may take; None: for ever.
+            has_joins: Whether there is somewhere to open a join, as a chord needs.
             says_size: A chord's body says how many members there are, for workers of Celery before 5.1.
         """
         self._submitter = submitter
         self._route = route
         self._join_expires_s = join_expires_s
+        self._has_joins = has_joins
         self._says_size = says_size
 
     def lower(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
@@ -134,6 +165,7 @@ class Lowering:
             Celery's result tuple of it.
 
         Raises:
+            ConfigError: It has a chord, and results are disabled.
             DecodeError: It has no signature's shape.
             EncodeError: An argument has no wire form; the message names it.
             ValueError: An option is out of range; the message names it.
@@ -151,14 +183,9 @@ class Lowering:
     # -- kinds ---------------------------------------------------------------------------------------------------
 
     def _chain(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
-        options, manner = options_of(form), manner_of(form)
-        tasks = [inheriting(step, manner) for step in steps(form)]
+        tasks = steps(form)
         if not tasks:
             return self._nothing(place, origin, into)
-        if errors := options.get("link_error"):
-            tasks = [linked(step, None, errors) for step in tasks]
-        if links := options.get("link"):
-            tasks[-1] = linked(tasks[-1], links, None)
         if given := form.get("args"):
             place = msgspec.structs.replace(place, given=(*place.given, *given))
         first, *rest = map(telling, tasks)
@@ -178,11 +205,9 @@ class Lowering:
                 as_chord(form, checked(following)), msgspec.structs.replace(place, chain=rest), origin, into
             )
         gid = id_of(form) or self._id(origin, f"{place.slot}:group")
-        manner, errors, links = manner_of(form), options_of(form).get("link_error"), options_of(form).get("link")
         children: list[Any] = []
         position = place.index or 0
-        for number, part in enumerate(parts(form)):
-            member = linked(inheriting(part, manner), links, errors)
+        for number, member in enumerate(members(form)):
             inner = Place(
                 slot=f"{place.slot}:{number}",
                 given=place.given,
@@ -200,39 +225,42 @@ class Lowering:
     def _chord(self, form: Form, place: Place, origin: Origin, into: Sending) -> Any:
         options = options_of(form)
         header = (form.get("kwargs") or {}).get("header")
-        manner = manner_of(header) if isinstance(header, dict) else {}
         gid = (id_of(header) if isinstance(header, dict) else None) or options.get("task_id")
         gid = gid or self._id(origin, f"{place.slot}:group")
+        manner = manner_of(form)
+        later = {name: value for name, value in manner.items() if name not in _OF_THE_HEADER}
         body = linked(body_of(form), options.get("link"), options.get("link_error"))
-        body = telling(inheriting(body, manner_of(form)))
+        body = telling(inheriting(body, later))
         if id_of(body) is None and kind_of(body) == "task":
             body = with_options(body, task_id=derived_id(gid, "body"))
         body = with_options(
             body,
-            chain=place.chain or None,
+            chain=[*place.chain, *(options_of(body).get("chain") or ())] or None,
             chord=place.chord,
             group_id=place.group,
             group_index=place.index,
         )
-        members = [gathered(member) for member in parts(form)]
-        size = sum(leaves(member) for member in members)
+        header_tasks = [gathered(inheriting(part, manner)) for part in parts(form)]
+        sizes = [leaves(member) for member in header_tasks]
+        size = sum(sizes)
         if not size:
             return self.lower(body, Place(slot=f"{place.slot}:body", given=([],)), origin, into)
+        if not self._has_joins():
+            raise no_results(form)
         first = len(into.messages)
         if self._says_size:
             body["chord_size"] = size
         given = (*place.given, *(form.get("args") or ()))
         children: list[Any] = []
         position = 0
-        for number, part in enumerate(members):
-            member = inheriting(part, manner)
+        for number, member in enumerate(header_tasks):
             child = self.lower(
                 member,
                 Place(slot=f"{gid}:{number}", given=given, chord=body, group=gid, index=position),
                 origin,
                 into,
             )
-            position += leaves(member)
+            position += sizes[number]
             if len(children) < _MOST_CHILDREN:
                 children.append(handle_of(member) or child)
         expires_at = self._submitter.after(self._join_expires_s)
@@ -316,7 +344,11 @@ def _placed(options: Mapping[str, Any], place: Place) -> Place:
         # as Celery has it
         last = chain[0]
         if options_of(last).get("chord") is None or options_of(last).get("group_id") is None:
-            chain = [with_options(last, chord=chord, group_id=group, group_index=index), *chain[1:]]
+            last = with_options(last, chord=chord, group_id=group, group_index=index)
+            if chord is not None and kind_of(last) == "task" and id_of(last) is None:
+                # whoever lets it arrive, run or not, lets the same member arrive
+                last = with_options(last, task_id=derived_id(group, f"last:{index}"))
+            chain = [last, *chain[1:]]
         chord = group = index = None
     return Place(slot=place.slot, given=place.given, chain=chain, chord=chord, group=group, index=index)
 

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeGuard
 
+import msgspec
+
 from celeriac import errors
 from celeriac.codec.limits import Limits
 from celeriac.codec.values import to_plain, type_name
@@ -62,7 +64,8 @@ _ROOM: Final = Limits().nesting - 4  # below the meta's, the result's and the ar
 def encode_exception(exc: BaseException) -> dict[str, Any]:
     """Describe an exception as Celery does: `exc_type`, `exc_message` (the constructor's arguments), `exc_module`.
 
-    Arguments without a JSON form are replaced by their repr, cut at 64 Ki characters; the traceback travels elsewhere.
+    Arguments without a JSON form, or a longer one, are replaced by their repr, cut at 64 Ki characters; the traceback
+    travels elsewhere.
     """
     kind = type(exc)
     module, name = _WIRE.get(kind) or (kind.__module__, kind.__qualname__)
@@ -77,7 +80,9 @@ def encode_exception(exc: BaseException) -> dict[str, Any]:
 
 def _argument(value: Any) -> Any:
     try:
-        to_plain(value, _ROOM)
+        plain = to_plain(value, _ROOM)
+        if not isinstance(value, (str, bytes)) and len(msgspec.json.encode(plain)) > _MOST_CHARACTERS:
+            return _repr(value)
     except Exception:  # what `__json__` or a model of the user's raises is no reason to lose the error
         return _repr(value)
     if isinstance(value, (str, bytes)) and len(value) > _MOST_CHARACTERS:

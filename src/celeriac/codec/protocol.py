@@ -414,6 +414,25 @@ class Codec:
             task = None
         return task_id, task
 
+    def salvage_membership(self, raw_headers: bytes) -> dict[str, Any]:
+        """Find what a header block that `decode_headers` refused says of the chord that waits for its task.
+
+        Returns:
+            Fields of `Headers`, for `decode_embed` as well; only what would be valid. Never raises.
+        """
+        try:
+            whole = _decode_json(raw_headers[: self._limits.message])
+        except (ValueError, RecursionError):
+            return {}
+        if type(whole) is not dict:
+            return {}
+        kinds = {"content_type": str, "content_encoding": str, "compression": str, "group_index": int}
+        found = {name: whole[name] for name, kind in kinds.items() if type(whole.get(name)) is kind}
+        for name in ("root_id", "parent_id", "group"):
+            if type(whole.get(name)) is str and is_id(whole[name]):
+                found[name] = whole[name]
+        return found
+
     # -- results ------------------------------------------------------------------------------------------------------
 
     def encode_result(self, meta: ResultMeta, *, task: str | None = None) -> bytes:
@@ -493,7 +512,7 @@ class Codec:
         try:
             if headers.compression is not None:
                 raw = decompress(raw, headers.compression, limit=self._limits.decompressed, ratio=self._limits.ratio)
-            parse = _parse_json if headers.content_type == JSON else _parse_msgpack
+            parse = _parse_json if raw[:1] == b"[" else _parse_msgpack  # the type that it states may be the fault
             value = parse(raw, self._limits.nesting)
             return msgspec.convert(value[2], Embed)
         except (CodecError, msgspec.ValidationError, TypeError, LookupError):

@@ -24,6 +24,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "added",
         "args",
         "began",
         "called_directly",
@@ -59,6 +60,8 @@ class Attempt:
         self.kwargs: dict[str, Any] = {}
         self.embed: Embed | None = None
         self.children: list[Any] | None = None
+        # what it has added to its chord, and why that could not be sent
+        self.added: list[tuple[dict[str, Any], BaseException | None]] | None = None
         self.began = False  # its start has been announced, so its end will be
         self.is_eager = False
         self.called_directly = False

@@ -103,7 +103,6 @@ class Casualties:
         """The outcome of a delivery that was running when its process ended. Never raises."""
         try:
             headers = self.codec.decode_headers(delivery.headers)
-            call = self.codec.decode_body(headers, delivery.body)
         except CodecError as exc:
             return Bury(delivery=delivery, reason=f"unreadable, and its worker was lost ({cause}): {exc}")
         facts = self._facts.get(headers.task) or TaskFacts(name=headers.task)
@@ -115,6 +114,18 @@ class Casualties:
             store_errors_even_if_ignored=facts.store_errors_even_if_ignored,
         )
         attempt = Attempt(delivery, headers, plan, self._node)
+        try:
+            call = self.codec.decode_body(headers, delivery.body)
+        except CodecError as exc:
+            attempt.embed = self.codec.decode_embed(headers, delivery.body)
+            sequel = self._after_failure(attempt, exc)
+            return Bury(
+                delivery=delivery,
+                reason=f"unreadable, and its worker was lost ({cause}): {exc}",
+                result=self._failure(attempt, exc, f"{type(exc).__name__}: {exc}\n", sequel),
+                successors=sequel.messages,
+                workflow=sequel.workflow,
+            )
         attempt.args, attempt.kwargs, attempt.embed = call.args, call.kwargs, call.embed
         if isinstance(cause, Terminated):
             revoked = TaskRevokedError("terminated", task_id=attempt.id)
@@ -183,11 +194,7 @@ class Casualties:
         embed = attempt.embed
         if embed is None or not (embed.errbacks or embed.chain or embed.chord):
             return NOTHING
-        try:
-            return self._continuation.after_failure(attempt, exc)
-        except Exception:
-            report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
-            return NOTHING
+        return self._continuation.after_failure(attempt, exc)
 
 
 def _never() -> None:

@@ -34,10 +34,13 @@ class Continuation(Protocol):
         """What follows the success of `attempt`."""
 
     def after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequel:
-        """What follows its final failure; error callbacks that are called, not sent, are called here."""
+        """What follows its final failure; error callbacks that are called, not sent, are called here.
+
+        Never raises: what fails in it is logged, and the rest is done.
+        """
 
     def after_nothing(self, attempt: Attempt, exc: BaseException) -> Sequel:
-        """What follows where it ended without a result (`Ignore`, `Reject`): who waits for it is told."""
+        """What follows where it ended without a result (`Ignore`, `Reject`): who waits for it is told. Never raises."""
 
 
 class Continue(Ignore):

@@ -192,13 +192,10 @@ class Executor:
         task_id, name = self._codec.salvage(delivery.headers)
         reason = f"its headers cannot be read: {exc}"
         report.buried(task_id or delivery.id, name, reason)
-        result = None
-        attempt = Attempt(None, Headers(task=name or "?", id=delivery.id), _UNKNOWN, self._node)
-        if self._results is not None:
-            result = self._writer.failure(attempt, exc, None)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
-        return Bury(delivery=delivery, reason=reason, result=result)
+        head = Headers(task=name or "?", id=delivery.id, **self._codec.salvage_membership(delivery.headers))
+        return self._buried(Attempt(delivery, head, _UNKNOWN, self._node), exc, reason)
 
     def _unknown(self, delivery: Delivery, headers: Headers) -> Outcome:
         known = len(self._plans)
@@ -211,14 +208,12 @@ class Executor:
         if signals.task_unknown.receivers:
             signals.task_unknown.send(self._node, message=delivery, exc=exc, name=headers.task, id=headers.id)
         attempt = Attempt(delivery, headers, _UNKNOWN, self._node)
-        return self._never_run(attempt, exc, str(exc))
+        return self._buried(attempt, exc, str(exc))
 
-    def _never_run(self, attempt: Attempt, exc: CodecError | NotRegistered, reason: str) -> Outcome:
-        """Bury what cannot run, and tell who waits for it, as far as the body says who."""
+    def _buried(self, attempt: Attempt, exc: CodecError | TaskError, reason: str) -> Bury:
+        """Bury what will not run (again), and tell who waits for it, as far as the body says who."""
         delivery = attempt.delivery
         assert delivery is not None
-        if attempt.embed is None:
-            attempt.embed = self._codec.decode_embed(attempt.message_headers, delivery.body)
         sequel = self._after_failure(attempt, exc)
         return Bury(
             delivery=delivery,
@@ -242,7 +237,7 @@ class Executor:
         report.buried(attempt.id, attempt.name, reason)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
-        return self._never_run(attempt, exc, reason)
+        return self._buried(attempt, exc, reason)
 
     def _redelivered(self, attempt: Attempt) -> Outcome | None:
         """Why a task that has been handed out before does not run again; None: it does.
@@ -274,15 +269,9 @@ class Executor:
             )
             lost = WorkerLostError(reason, task_id=attempt.id)
             report.buried(attempt.id, attempt.name, reason)
-            sequel = self._after_failure(attempt, lost)
+            outcome = self._buried(attempt, lost, reason)
             self._announce_failure(attempt, lost, ErrorInfo(lost, reason))
-            return Bury(
-                delivery=delivery,
-                reason=reason,
-                result=self._failure_result(attempt, lost, None, sequel.children),
-                successors=sequel.messages,
-                workflow=sequel.workflow,
-            )
+            return outcome
         return None
 
     # -- run -----------------------------------------------------------------------------------------------------
@@ -461,7 +450,9 @@ class Executor:
         if delivery is None or attempt.is_eager:
             raise exc
         report.log.error("%s[%s] could not be brought to an end", attempt.name, attempt.id, exc_info=exc)
-        return Done(delivery=delivery, result=self._failure_result(attempt, exc, _format(exc)))
+        sequel = self._after_failure(attempt, exc)
+        result = self._failure_result(attempt, exc, _format(exc), sequel.children)
+        return Done(delivery=delivery, result=result, successors=sequel.messages, workflow=sequel.workflow)
 
     def _classify(self, attempt: Attempt, exc: BaseException) -> Outcome:
         """An exception left the task: which of the ways to end is it?"""
@@ -632,20 +623,14 @@ class Executor:
 
     def _after_failure(self, attempt: Attempt, exc: BaseException, traceback: str | None = None) -> Sequel:
         embed = attempt.embed
+        if embed is None and attempt.delivery is not None:  # it ended before its body was decoded, or that failed
+            embed = attempt.embed = self._codec.decode_embed(attempt.message_headers, attempt.delivery.body)
         if embed is None or not (embed.errbacks or embed.chain or embed.chord):
             return NOTHING
-        try:
-            return self._continuation.after_failure(attempt, exc, traceback)
-        except Exception:
-            report.log.exception("%s[%s]: its error callbacks could not be sent", attempt.name, attempt.id)
-            return NOTHING
+        return self._continuation.after_failure(attempt, exc, traceback)
 
     def _after_nothing(self, attempt: Attempt, exc: BaseException) -> Sequel:
-        try:
-            return NOTHING if attempt.embed is None else self._continuation.after_nothing(attempt, exc)
-        except Exception:
-            report.log.exception("%s[%s]: who waits for it could not be told", attempt.name, attempt.id)
-            return NOTHING
+        return NOTHING if attempt.embed is None else self._continuation.after_nothing(attempt, exc)
 
     def _failure_result(
         self, attempt: Attempt, exc: BaseException, traceback: str | None, children: Sequence[Any] = ()
@@ -653,6 +638,20 @@ class Executor:
         if self._results is None or (attempt.ignore_result and not attempt.plan.store_errors_even_if_ignored):
             return None
         return self._writer.failure(attempt, exc, traceback, children)
+
+    def refused(self, outcome: Done | Later, exc: Exception) -> Outcome:
+        """The outcome of a delivery of which the broker took no other: a dead letter, and whoever waits is told."""
+        delivery = outcome.delivery
+        reason = f"the broker refused its outcome: {type(exc).__name__}: {exc}"
+        report.buried(delivery.id, "?", reason)
+        bare = Bury(delivery=delivery, reason=reason, detail=_format(exc))
+        try:
+            headers = self._codec.decode_headers(delivery.headers)
+            attempt = Attempt(delivery, headers, self._plans.get(headers.task, _UNKNOWN), self._node)
+            told = self._buried(attempt, TaskError(reason, task_id=attempt.id), reason)
+        except CodecError:
+            return bare
+        return msgspec.structs.replace(told, detail=bare.detail)
 
     def revoked(self, delivery: Delivery, cancellation: Cancellation, *, terminated: bool) -> Outcome:
         """The outcome of a delivery whose task was cancelled before it started, or stopped while it ran."""
@@ -688,9 +687,7 @@ class Executor:
             try:
                 self._decode(attempt)
             except CodecError as error:
-                report.log.warning(
-                    "%s[%s]: nobody is told, its body is unreadable: %s", attempt.name, attempt.id, error
-                )
+                report.log.warning("%s[%s]: its arguments are unreadable: %s", attempt.name, attempt.id, error)
         sequel = self._after_failure(attempt, exc)
         self._after(attempt, REVOKED, exc, None)
         if attempt.is_eager:
@@ -775,13 +772,17 @@ def _format(exc: BaseException, raised: BaseException | None = None) -> str:
         top = raised.__traceback__
     while top is not None and top.tb_frame.f_globals.get("__name__") == __name__:
         top = top.tb_next
-    return "".join(tracebacks.format_exception(type(exc), exc, top or exc.__traceback__))
+    text = "".join(tracebacks.format_exception(type(exc), exc, top or exc.__traceback__))
+    half = _MOST_TRACEBACK // 2
+    return text if len(text) <= _MOST_TRACEBACK else f"{text[:half]}\n[…]\n{text[-half:]}"
 
 
 def _never(*args: Any, **kwargs: Any) -> Any:
     raise NotRegistered("a task that is not registered cannot be called")
 
 
+_MOST_TRACEBACK = 256 * 1024
+"""Characters: a message of any length is in it, but a failure must fit where results are kept."""
 _FINAL = (EncodeError, MaxRetriesExceededError)
 """Not retried by any policy."""
 _UNKNOWN = Plan(name="?", task="?", call=_never)

@@ -1,21 +1,26 @@
-"""Settling with a result store that is not the broker: results first, then joins, then successors, then the
-acknowledgement.
+"""Settling with a result store that is not the broker: results first, then joins, then successors and acknowledgement
+together.
 
-Where broker and result store are one engine, the adapter does all three in one transaction and this file only passes
+Where broker and result store are one engine, the adapter does all of it in one transaction and this file only passes
 on. Otherwise the order makes a crash between two steps harmless: the result is written once (a final state stays),
-successors have ids that were fixed before, and a redelivery that finds the final result only repeats the last two.
+what arrives at a join arrives once, and a redelivery that finds the final result makes the same successors, which have
+ids that were fixed before.
+
+Successors are not published ahead of the acknowledgement: one may have the id of the task that is settled, which ends
+what replaced it, and while that is live the broker would drop it as a double. Those of a chord's release are, so that
+its join can be closed between the two.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from celeriac.model import Bury, Done, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from celeriac.interfaces import Broker, Consumer, ResultStore
     from celeriac.model import Outcome, Outgoing, Settled, StoredResult, Workflow
@@ -34,47 +39,59 @@ class Settler:
         if self._fused:
             return await consumer.settle(outcomes)
         results: list[StoredResult] = []
-        successors: list[Outgoing] = []
-        workflows: list[Workflow] = []
+        workflows: dict[int, Workflow] = {}
         bare: list[Outcome] = []
-        for outcome in outcomes:
+        for number, outcome in enumerate(outcomes):
             if isinstance(outcome, Release):
                 bare.append(outcome)
                 continue
             if outcome.result is not None:
                 results.append(outcome.result)
-            if isinstance(outcome, (Done, Bury)):
-                successors.extend(outcome.successors)
-                if outcome.workflow is not None:
-                    results.extend(outcome.workflow.results)
-                    workflows.append(outcome.workflow)
-                bare.append(msgspec.structs.replace(outcome, result=None, successors=(), workflow=None))
-            else:
-                bare.append(msgspec.structs.replace(outcome, result=None))
+            if isinstance(outcome, (Done, Bury)) and outcome.workflow is not None:
+                results.extend(outcome.workflow.results)
+                workflows[number] = outcome.workflow
+                outcome = msgspec.structs.replace(outcome, workflow=None)
+            bare.append(msgspec.structs.replace(outcome, result=None))
         store = self._results
         if results and store is not None:
             await store.aput(results)
         if workflows and store is not None:
-            successors += await self._enter(workflows, store)
-        if successors:
-            await self._broker.apublish(successors)
-        if workflows and store is not None and (closed := [join for each in workflows for join in each.closed]):
-            # Behind the successors: until they are published, a redelivered release must find its members. Before the
-            # acknowledgement, or nobody would do it for a worker that died between the two.
-            await store.aclose_joins(closed)
+            for number, releases in (await self._enter(workflows, store)).items():
+                ended: Any = bare[number]
+                bare[number] = msgspec.structs.replace(ended, successors=(*ended.successors, *releases))
+            await self._close(workflows, bare, store)
         return await consumer.settle(bare)
 
-    async def _enter(self, workflows: Sequence[Workflow], store: ResultStore) -> list[Outgoing]:
-        """Write records, open joins and let members arrive; the releases of joins that are complete."""
-        if records := [record for each in workflows for record in each.records]:
+    async def _close(self, workflows: Mapping[int, Workflow], bare: list[Outcome], store: ResultStore) -> None:
+        """Close the joins that are done with, between what follows them and the acknowledgement.
+
+        Until the successors are published, a redelivered release must find its members. And behind the acknowledgement,
+        nobody would close them for a worker that died between the two.
+        """
+        closing = [number for number, each in workflows.items() if each.closed]
+        if not closing:
+            return
+        ahead: list[Outgoing] = []
+        for number in closing:
+            ended: Any = bare[number]
+            ahead += ended.successors
+            bare[number] = msgspec.structs.replace(ended, successors=())
+        if ahead:
+            await self._broker.apublish(ahead)
+        await store.aclose_joins([join for number in closing for join in workflows[number].closed])
+
+    async def _enter(self, workflows: Mapping[int, Workflow], store: ResultStore) -> dict[int, list[Outgoing]]:
+        """Write records, open joins and let members arrive; the releases of joins that are complete, by outcome."""
+        if records := [record for each in workflows.values() for record in each.records]:
             await store.asave(records)
-        if joins := [join for each in workflows for join in each.joins]:
+        if joins := [join for each in workflows.values() for join in each.joins]:
             await store.aopen_joins(joins)
-        arrivals = [arrival for each in workflows for arrival in each.arrivals]
+        arrivals = [(number, arrival) for number, each in workflows.items() for arrival in each.arrivals]
         if not arrivals:
-            return []
-        answers = await store.aarrive(arrivals)
-        released = {
-            one.release.id: one.release for one, is_complete in zip(arrivals, answers, strict=True) if is_complete
-        }
-        return list(released.values())
+            return {}
+        answers = await store.aarrive([arrival for _, arrival in arrivals])
+        released: dict[int, list[Outgoing]] = {}
+        for (number, arrival), is_complete in zip(arrivals, answers, strict=True):
+            if is_complete:
+                released.setdefault(number, []).append(arrival.release)
+        return released

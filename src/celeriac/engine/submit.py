@@ -229,6 +229,7 @@ class Submitter:
             priority=delivery.priority if priority is None else priority,
             not_before=not_before,
             expires_at=None if head.expires is None else epoch_from_iso(head.expires),
+            native=head.task.startswith(OURS),
         )
 
     def after(self, seconds: float | None) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from typing import TYPE_CHECKING
 
 from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
@@ -49,6 +48,7 @@ class Flusher:
         is_idle: Callable[[], bool],
         on_lost: Callable[[Lease], Awaitable[None]],
         on_settled: Callable[[int], None],
+        give_up: Callable[[Done | Later, Exception], Outcome],
     ) -> None:
         """Wire it.
 
@@ -62,6 +62,7 @@ class Flusher:
             is_idle: Whether nothing waits to run here, so that nothing is gained by waiting for more outcomes.
             on_lost: Told when the broker refused outcomes of a lease.
             on_settled: Told how many attempts have ended for good or for now (releases not counted).
+            give_up: Makes the outcome of what the broker takes no other of, as `Executor.refused`.
         """
         self._desk = desk
         self._slot = slot
@@ -72,6 +73,7 @@ class Flusher:
         self._is_idle = is_idle
         self._on_lost = on_lost
         self._on_settled = on_settled
+        self._give_up = give_up
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -175,14 +177,13 @@ class Flusher:
     async def _refused(self, lease: Lease, outcome: Outcome, exc: Exception) -> Settled:
         _log.error("the broker refuses the outcome of %s", outcome.delivery.id, exc_info=exc)
         fallback: Outcome
-        if isinstance(outcome, (Bury, Release)):
-            fallback = Release(delivery=outcome.delivery, spent=True)
+        if isinstance(outcome, (Done, Later)):
+            fallback = await asyncio.to_thread(self._give_up, outcome, exc)
+        elif isinstance(outcome, Bury) and (outcome.result or outcome.successors or outcome.workflow):
+            # nobody can be told, then
+            fallback = Bury(delivery=outcome.delivery, reason=outcome.reason, detail=outcome.detail)
         else:
-            fallback = Bury(
-                delivery=outcome.delivery,
-                reason=f"the broker refused its outcome: {type(exc).__name__}: {exc}",
-                detail="".join(traceback.format_exception(exc)),
-            )
+            fallback = Release(delivery=outcome.delivery, spent=True)
         if type(fallback) is type(outcome) and isinstance(fallback, Release):
             # Even giving it back fails: leave it to the lease, which ends with this process.
             return Settled.OK

@@ -222,6 +222,7 @@ class Station:
             is_idle=self._is_idle,
             on_lost=self._refused,
             on_settled=self._on_settled,
+            give_up=self._executor.refused,
         )
         self._desk.attach(loop, self._on_done, self._on_full)
         self._limits.attach(loop, self.runners)
