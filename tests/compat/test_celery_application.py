@@ -50,14 +50,14 @@ def test_shared_tasks_belong_to_every_application(as_celery: None) -> None:
     first = Celery("first", fixups=[])
     first.finalize()
 
-    @shared_task(name="shop.add")
+    @shared_task(name="shop.of_all")
     def add(x: int, y: int) -> int:
         return x + y
 
     second = Celery("second", fixups=[])
     assert add.app is second
     assert current_app == second
-    assert first.tasks["shop.add"] is not second.tasks["shop.add"]
+    assert first.tasks["shop.of_all"] is not second.tasks["shop.of_all"]
     first.set_current()
     assert add.app is first
     assert add(1, 2) == 3

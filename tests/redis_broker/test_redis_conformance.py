@@ -44,6 +44,7 @@ class TestRedisClusterBroker(_OnRedis):
         return lambda: RedisBroker(redis_cluster.url, key_prefix=prefix)
 
 
+@pytest.mark.timeout(300)  # on a busy machine, each order waits until the consumers have heard of it
 def test_the_redis_broker_follows_the_model(redis_url):
     @contextmanager
     def open_store(clock: Clock) -> Iterator[tuple[Broker, ResultStore]]:

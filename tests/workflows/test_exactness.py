@@ -269,7 +269,7 @@ BAD: dict[str, Callable[[Any], Any]] = {
     "raises at its second attempt": lambda w: w.chain(w.again.s(1), w.boom.s()),
     "expired": lambda w: w.add.s(1, 1).set(expires=-1),
     "expired when due": lambda w: w.add.s(1, 1).set(countdown=0.3, expires=0.1),
-    "not registered": lambda w: w.signature("canvas.nobody", app=w.app),
+    "not registered": lambda w: w.signature("canvas.nobody", app=w.app).set(queue="celery"),
     "wrong arguments": lambda w: w.chain(w.add.s(1, 1), w.no_args.s()),
     "unwritable result": lambda w: w.unwritable.s(),
     "soft time limit": lambda w: w.nap.s(1, 30).set(soft_time_limit=0.3),

@@ -140,6 +140,7 @@ def test_what_is_missing(found: Survey) -> None:
 def test_what_differs(found: Survey) -> None:
     assert {f"{row.kind} {row.name}" for row in found.of("differs")} == {
         "call option exchange",
+        "call option priority",
         "command option celery worker -B",
         "command option celery worker -P gevent",
         "import celery.schedules.crontab",
@@ -156,7 +157,6 @@ def test_what_is_covered(found: Survey) -> None:
     assert covered >= {
         "app add_periodic_task",  # of the sender of on_after_configure
         "app autodiscover_tasks",
-        "call option priority",
         "command celery worker",
         "command option celery worker -c",
         "import celery.shared_task",
