@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from celeriac.canvas import ids_in
 from celeriac.engine.revoke import revoke
+from celeriac.errors import CodecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celeriac.app.application import Celeriac
-    from celeriac.model import Cancelled
+    from celeriac.model import Cancelled, DeadLetter
 
 
 class Control:
@@ -54,6 +56,29 @@ class Control:
     def terminate(self, task_id: str | Sequence[str], signal: str = "SIGTERM") -> dict[str, Cancelled]:
         """`revoke` with `terminate=True`."""
         return self.revoke(task_id, terminate=True, signal=signal)
+
+    def revive(self, ids: Sequence[str]) -> int:
+        """Put dead letters back into their queues, as if they had never run; returns how many there were.
+
+        What was stored when they were given up is forgotten: their failures, and those of the rest of their chains,
+        which goes on when they succeed. A chord that such a task was a member of has failed, and stays so.
+        """
+        app = self._app
+        letters = app.broker.dead_letters(ids=ids, limit=len(ids)) if ids else ()
+        if letters and app.results is not None:
+            # First: a stored failure is final, so the store would refuse what the second run returns, and would take
+            # the message for one that has run already.
+            app.results.forget([task_id for letter in letters for task_id in (letter.id, *self._behind(letter))])
+        return app.broker.revive([letter.id for letter in letters])
+
+    def _behind(self, letter: DeadLetter) -> list[str]:
+        """The ids of the steps that follow a task in its chain, where its message can be read."""
+        codec = self._app.codec
+        try:
+            embed = codec.decode_embed(codec.decode_headers(letter.headers), letter.body)
+            return [task_id for step in embed.chain or () for task_id in ids_in(step)]
+        except CodecError:
+            return []
 
     def purge(self, queues: Sequence[str] | None = None) -> int:
         """Delete the waiting messages of these queues (None: of all configured ones) for good; returns how many."""

@@ -130,11 +130,7 @@ def retry(*, ids: tuple[str, ...], everything: bool, queue: str | None) -> int:
     letters = _chosen(app, ids, everything, queue)
     found = [letter.id for letter in letters]
     if found:
-        if app.results is not None:
-            # First: a stored failure is final, so the store would refuse what the second run returns, and would take
-            # the message for one that has run already.
-            app.results.forget(found)
-        click.echo(f"put back {app.broker.revive(found)} messages")
+        click.echo(f"put back {app.control.revive(found)} messages")
     return _missing(ids, letters)
 
 
