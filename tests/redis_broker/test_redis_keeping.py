@@ -9,13 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from celeriac import Celeriac, chain
+from celeriac.app.runtime import WorkerOverrides, make_runtime, worker_options
 from celeriac.clock import SYSTEM_CLOCK
-from celeriac.codec import Codec
+from celeriac.codec import Codec, ResultMeta
 from celeriac.engine.submit import Submitter
 from celeriac.errors import BrokerUnavailableError
 from celeriac.interfaces import Keeper
-from celeriac.model import Admission, Cancellation, Delivery, Done, Outgoing, Settled
+from celeriac.model import Admission, Cancellation, Delivery, Done, Outgoing, Settled, StoredResult
 from celeriac.storage.redis import load
+from celeriac.worker.embedded import EmbeddedWorker
 
 PASS_ON = load("celeriac.brokers.redis.lua", "pass_on")
 
@@ -185,3 +188,33 @@ async def test_what_is_kept_goes_back_with_its_consumer(redis_server, open_broke
     await consumer.close()
     (again,) = await other.claim(limit=10, wait_s=0)
     assert (again.id, again.deliveries) == (follower.id, 1)
+
+
+async def test_with_results_elsewhere_nothing_is_kept_that_has_run_before(redis_server, tmp_path) -> None:
+    """Only a claim asks whether it has: the broker cannot know."""
+    ran: list[str] = []
+    app = Celeriac("keeping", broker=redis_server.url, backend=f"sqlite:///{tmp_path}/results.db")
+
+    @app.task(name="first")
+    def first() -> int:
+        return 1
+
+    @app.task(name="second")
+    def second(number: int) -> int:
+        ran.append("second")
+        return number
+
+    @app.task(name="third")
+    def third(number: int) -> int:
+        ran.append("third")
+        return number
+
+    assert app.results is not None
+    meta = ResultMeta(task_id="ended-before", status="SUCCESS", result=7)
+    app.results.put([StoredResult(id="ended-before", state="SUCCESS", payload=app.codec.encode_result(meta))])
+    options = worker_options(app, WorkerOverrides(pool="solo"))
+    with EmbeddedWorker(lambda: make_runtime(app, options)):
+        result = chain(first.s(), second.s().set(task_id="ended-before"), third.s()).delay()
+        assert await result.aget(timeout=10) == 7
+    assert ran == ["third"]
+    app.close()

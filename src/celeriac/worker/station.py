@@ -362,7 +362,8 @@ class Station:
         else:
             return False
         lease = self._lease = Lease(consumer)
-        if isinstance(consumer, Keeper):
+        if isinstance(consumer, Keeper) and self._runtime.links.fused:
+            # With results elsewhere, whether what follows has run before is asked for at a claim (`look_back`).
             consumer.keep_for(lambda delivery, stamp: self._kept(lease, delivery, stamp), when=self._may_keep)
         self._lease.halted = self._stop.is_set()
         self.slot.incarnation = incarnation
