@@ -8,7 +8,7 @@ from celeriac.canvas import stamping
 from celeriac.canvas._chord import chord
 from celeriac.canvas._group import group, only_member
 from celeriac.canvas.maps import chunks
-from celeriac.canvas.signature import Composite, Signature, is_nothing, listed, members
+from celeriac.canvas.signature import Listed, Signature, is_nothing, listed, members
 from celeriac.model.states import IGNORED, REJECTED
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _OF_THE_LAST = ("chord", "group_id", "group_index")
 
 
 @Signature.register_type()
-class chain(Composite):  # noqa: N801 - Celery's name
+class chain(Listed):  # noqa: N801 - Celery's name
     """Tasks that run one after another: `chain(add.s(2, 2), mul.s(8))`, or `add.s(2, 2) | mul.s(8)`.
 
     Sending it returns the handle of the last task's result; `parent` leads to those before it. A group that something
@@ -51,22 +51,6 @@ class chain(Composite):  # noqa: N801 - Celery's name
             subtask_type="chain",
             app=app,
         )
-
-    @property
-    def tasks(self) -> list[Signature]:
-        """Its steps."""
-        found: list[Signature] = self["kwargs"]["tasks"]
-        return found
-
-    @tasks.setter
-    def tasks(self, tasks: Sequence[Signature]) -> None:
-        self["kwargs"]["tasks"] = list(tasks)
-
-    def _adopt(self) -> None:
-        self["kwargs"]["tasks"] = members("chain", self["kwargs"].get("tasks") or (), self._app)
-
-    def _copy_members(self) -> None:
-        self["kwargs"] = {**self["kwargs"], "tasks": [task.clone() for task in self["kwargs"]["tasks"]]}
 
     def _absorb(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         super()._absorb((), {}, options)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac.canvas import stamping
 from celeriac.canvas.maps import chunks
-from celeriac.canvas.signature import Composite, Signature, is_nothing, members, signature_of
+from celeriac.canvas.signature import Listed, Signature, is_nothing, members, signature_of
 from celeriac.model import new_task_id
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _OF_THE_GROUP = ("task_id", "group_id", "chord", "group_index", "root_id", "pare
 
 
 @Signature.register_type()
-class group(Composite):  # noqa: N801 - Celery's name
+class group(Listed):  # noqa: N801 - Celery's name
     """Tasks that run side by side: `group(add.s(i, i) for i in range(10))`.
 
     Sending it returns a `GroupResult`.
@@ -43,22 +43,6 @@ class group(Composite):  # noqa: N801 - Celery's name
             subtask_type="group",
             app=app,
         )
-
-    @property
-    def tasks(self) -> list[Signature]:
-        """Its members."""
-        found: list[Signature] = self["kwargs"]["tasks"]
-        return found
-
-    @tasks.setter
-    def tasks(self, tasks: Sequence[Signature]) -> None:
-        self["kwargs"]["tasks"] = list(tasks)
-
-    def _adopt(self) -> None:
-        self["kwargs"]["tasks"] = members("group", self["kwargs"].get("tasks") or (), self._app)
-
-    def _copy_members(self) -> None:
-        self["kwargs"] = {**self["kwargs"], "tasks": [task.clone() for task in self["kwargs"]["tasks"]]}
 
     def _absorb(self, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         super()._absorb((), {}, options)

@@ -595,6 +595,26 @@ class Composite(Signature):
         return self.apply_async(args, **options)
 
 
+class Listed(Composite):
+    """A chain or a group: it is made of a list of signatures."""
+
+    @property
+    def tasks(self) -> list[Signature]:
+        """What it is made of, in order."""
+        found: list[Signature] = self["kwargs"]["tasks"]
+        return found
+
+    @tasks.setter
+    def tasks(self, tasks: Sequence[Signature]) -> None:
+        self["kwargs"]["tasks"] = list(tasks)
+
+    def _adopt(self) -> None:
+        self["kwargs"]["tasks"] = members(str(self.kind), self["kwargs"].get("tasks") or (), self._app)
+
+    def _copy_members(self) -> None:
+        self["kwargs"] = {**self["kwargs"], "tasks": [task.clone() for task in self["kwargs"]["tasks"]]}
+
+
 def signature(varies: Any, *args: Any, app: Any = None, **kwargs: Any) -> Signature:
     """A signature: a copy of one, of its decoded form, or one of a task, with the arguments of `Signature`."""
     if isinstance(varies, Signature):
