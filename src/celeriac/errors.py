@@ -5,6 +5,7 @@
     CeleriacError
     ├── ConfigError                   a setting, option, URL or application name is wrong   (ImproperlyConfigured)
     │   ├── AlreadyRegistered         two tasks share a name
+    │   ├── ScheduleError             an entry of a schedule is wrong; names it
     │   └── NotSupportedError         a feature of Celery's that is not here; says what to do instead
     ├── CodecError                    bytes that are not a message, or a value that cannot become bytes
     │   ├── EncodeError               an argument or result has no wire form
@@ -16,6 +17,7 @@
     │   ├── EnqueueUnknownError       the reply was lost; repeat with the same id
     │   ├── QueueNotFoundError
     │   ├── LeaseLostError            the incarnation was reaped or abandoned
+    │   ├── ScheduleChangedError      somebody else has changed the entry in between
     │   └── StorageError              the file or server cannot be used: schema, corruption, file system
     ├── FlowError                     a flow's graph is wrong, or its run cannot do what is asked
     ├── ResultError
@@ -66,6 +68,10 @@ ImproperlyConfigured = ConfigError
 
 class AlreadyRegistered(ConfigError):
     """Two different tasks want the same name."""
+
+
+class ScheduleError(ConfigError):
+    """An entry of a schedule cannot be kept. The message names the entry, what was found and what is expected."""
 
 
 class NotSupportedError(ConfigError):
@@ -124,6 +130,26 @@ QueueNotFound = QueueNotFoundError
 
 class LeaseLostError(BrokerError):
     """The incarnation was reaped or abandoned: what it held belongs to others now. Take a new incarnation."""
+
+
+class ScheduleChangedError(BrokerError):
+    """A run-time entry of a schedule was changed by somebody else between reading and writing it.
+
+    Attributes:
+        name: The entry's.
+        row: What is stored now (a `model.ScheduleRow`); None: nothing.
+    """
+
+    def __init__(self, name: str, row: Any = None) -> None:
+        super().__init__(name, row)
+        self.name = name
+        self.row = row
+
+    def __str__(self) -> str:
+        if self.row is None:
+            return f"schedule {self.name!r} is not there any more; nothing was changed"
+        who = f" by {self.row.changed_by}" if self.row.changed_by else ""
+        return f"schedule {self.name!r} was {self.row.change}{who} in between; nothing was changed: look again"
 
 
 class StorageError(BrokerError):

@@ -5,6 +5,7 @@ from celeriac.interfaces.control import ControlChannel, ControlServer, LogicalCl
 from celeriac.interfaces.events import EventChannel, EventReceiver
 from celeriac.interfaces.foreign import ForeignForm
 from celeriac.interfaces.results import ResultStore
+from celeriac.interfaces.schedules import ScheduleStore
 
 __all__ = [
     "Broker",
@@ -18,4 +19,5 @@ __all__ = [
     "Keeper",
     "LogicalClock",
     "ResultStore",
+    "ScheduleStore",
 ]

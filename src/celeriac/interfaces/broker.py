@@ -28,6 +28,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from celeriac.interfaces.schedules import ScheduleStore
     from celeriac.model import (
         Cancellation,
         Cancelled,
@@ -81,6 +82,8 @@ class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
     """Admits messages by concurrency and rate per key, over all workers."""
     unique: bool = False
     """Drops a message while a live one holds its unique key."""
+    schedules: bool = False
+    """Keeps the marks of schedules with its messages (`Broker.schedules`)."""
 
 
 class Broker(Protocol):
@@ -192,6 +195,13 @@ class Broker(Protocol):
 
     def drop_dead(self, ids: Sequence[TaskId], /) -> int:
         """Delete dead letters for good; returns how many there were."""
+
+    def schedules(self, scope: str, /) -> ScheduleStore:
+        """The schedules that are kept with these queues, over the broker's own connections (`traits.schedules`).
+
+        Args:
+            scope: Whose: entries of one name in two scopes have nothing to do with each other.
+        """
 
     def close(self) -> None:
         """Close this process's connections. Safe to call twice; using the broker again reopens them."""

@@ -19,6 +19,7 @@ from celeriac.model.limit import Admission, Limit, Unique
 from celeriac.model.message import EMPTY_EMBED, Embed, Headers, Message
 from celeriac.model.outgoing import Outgoing
 from celeriac.model.retry import Retry
+from celeriac.model.schedule import BeatInfo, Instant, Mark, ScheduleNews, ScheduleRow, Tick, Ticked
 from celeriac.model.stored import Record, StoredResult
 from celeriac.model.workflow import Arrival, Join, Workflow
 
@@ -26,6 +27,7 @@ __all__ = [
     "EMPTY_EMBED",
     "Admission",
     "Arrival",
+    "BeatInfo",
     "Bury",
     "Cancellation",
     "Cancelled",
@@ -35,9 +37,11 @@ __all__ = [
     "Embed",
     "Headers",
     "Incarnation",
+    "Instant",
     "Join",
     "Later",
     "Limit",
+    "Mark",
     "Message",
     "Outcome",
     "Outgoing",
@@ -46,9 +50,13 @@ __all__ = [
     "Record",
     "Release",
     "Retry",
+    "ScheduleNews",
+    "ScheduleRow",
     "Settled",
     "StoredResult",
     "TaskId",
+    "Tick",
+    "Ticked",
     "Unique",
     "Workflow",
     "new_incarnation",

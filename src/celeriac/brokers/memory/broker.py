@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from celeriac.brokers.memory.consumer import MemoryConsumer
 from celeriac.brokers.memory.queues import PRIORITIES, Holder, Queues
+from celeriac.brokers.memory.schedules import MemorySchedules
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import EnqueueRejectedError
 from celeriac.interfaces import BrokerTraits
@@ -43,6 +44,7 @@ _TRAITS = BrokerTraits(
     notifications=True,
     limits=True,
     unique=True,
+    schedules=True,
 )
 
 
@@ -155,6 +157,16 @@ class MemoryBroker:
     def drop_dead(self, ids: Sequence[TaskId], /) -> int:
         with self._space.lock:
             return self._queues.drop_dead(ids)
+
+    def schedules(self, scope: str, /) -> MemorySchedules:
+        return MemorySchedules(
+            self._url,
+            self._space,
+            self._queues,
+            scope,
+            self._clock,
+            lambda count: self._probe.signal("published", count),
+        )
 
     def close(self) -> None:
         """Nothing is open; what is queued stays for as long as an adapter of this URL lives."""
