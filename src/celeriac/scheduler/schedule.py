@@ -21,7 +21,7 @@ class Due(NamedTuple):
     newest: tuple[Instant, ...]
     """At most as many as were asked for, oldest first."""
     total: int
-    """How many have come in all."""
+    """How many have come: of the last days at least, of all the time where that is short."""
 
 
 class Schedule(ABC):
@@ -47,12 +47,23 @@ class Schedule(ABC):
             newest: At most so many of them, the last ones, are wanted.
         """
         found: deque[Instant] = deque(maxlen=newest)
-        total, moment = 0, self.next_after(after, zone)
-        while moment is not None and moment <= until:
-            found.append(moment)
-            total += 1
-            moment = self.next_after(moment, zone)
-        return Due(tuple(found), total)
+        span, total = 2 * DAY, 0
+        while True:
+            # who was away for years need not count each minute of them
+            begin = max(after, until - span)
+            found.clear()
+            total, moment = 0, self.next_after(begin, zone)
+            while moment is not None and moment <= until:
+                found.append(moment)
+                total += 1
+                moment = self.next_after(moment, zone)
+            if begin == after or total >= newest:
+                return Due(tuple(found), total)
+            span *= 8
+
+    def begun_at(self, start: Instant, /) -> Schedule:
+        """The same, where it counts from its first instant on: from `start`, which is the first."""
+        return self
 
     @abstractmethod
     def describe(self) -> str:
