@@ -587,7 +587,7 @@ class Celeriac:
         kwargs: Mapping[str, Any] | None = None,
         **how: Any,
     ) -> Callable[[T], T]:
-        """Have a task run again and again: `@app.periodic(crontab(hour=7), timezone="Europe/Warsaw")` above `@app.task`.
+        """Have a task run again and again: `@app.periodic(crontab(hour=7, minute=30))` above `@app.task`.
 
         Args:
             schedule: `crontab(…)`, `every(…)`, `at(…)`, `solar(…)`, `rrule(…)`, seconds, a timedelta, or the five
@@ -837,8 +837,8 @@ class Celeriac:
 
         Args:
             entry: Which.
-            at: Its nominal instant, in the header `scheduled_at`; `periodic_task_name` is its name, as django-celery-beat
-                has it.
+            at: Its nominal instant, in the header `scheduled_at`; `periodic_task_name` is its name, as
+                django-celery-beat has it.
             task_id: Fresh unless given.
             eta: When it may start; None: at once.
 

@@ -232,7 +232,7 @@ class Schedules:
         return self._set_paused(name, True, by)
 
     def resume(self, name: str, *, by: str | None = None) -> Scheduled:
-        """Go on with an entry that was paused, from now on: what was due meanwhile was not missed. Raises as `pause`."""
+        """Go on with an entry that was paused; what was due meanwhile was not missed. Raises as `pause`."""
         return self._set_paused(name, False, by)
 
     def run(self, name: str) -> AsyncResult[Any]:

@@ -252,7 +252,7 @@ class Beat:
         try:
             return self._host.entry_of(row)
         except Exception as exc:
-            _log.error("beat: entry %r of the store is left out: %s", name, exc)  # noqa: TRY400 - it says all
+            _log.error("beat: entry %r of the store is left out: %s", name, exc)
             return None
 
     def _drop(self, name: str) -> None:
@@ -410,7 +410,7 @@ class Beat:
                     self._tick([one], now)
                 return
             item, tick = work[0]
-            _log.error("beat: entry %r cannot be sent: %s; the next try is in half a minute", tick.name, exc)  # noqa: TRY400
+            _log.error("beat: entry %r cannot be sent: %s; the next try is in half a minute", tick.name, exc)
             self._enter(item, now + _FAULTY)
             return
         is_lost = is_won = False
