@@ -53,6 +53,7 @@ pytest.register_assert_rewrite(
             "operating",
             "publishing",
             "results",
+            "scheduling",
             "settling",
         )
     )
@@ -66,6 +67,7 @@ from celeriac.testing.conformance.machine import BrokerMachine, check_broker_mod
 from celeriac.testing.conformance.operating import OperatingTests
 from celeriac.testing.conformance.publishing import PublishingTests
 from celeriac.testing.conformance.results import ResultStoreSuite
+from celeriac.testing.conformance.scheduling import SchedulingTests
 from celeriac.testing.conformance.settling import SettlingTests
 from celeriac.testing.conformance.stage import BrokerStage, Stage
 
@@ -81,5 +83,6 @@ class BrokerSuite(
     LimitingTests,
     UniqueTests,
     OperatingTests,
+    SchedulingTests,
 ):
     """What `interfaces.Broker` and `interfaces.Consumer` promise, sentence by sentence."""
