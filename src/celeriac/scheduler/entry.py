@@ -242,8 +242,8 @@ def as_schedule(value: Any, *, relative: bool = False) -> Schedule:
     if callable(getattr(value, "is_due", None)):
         return Asked(value)
     raise ConfigError(
-        "expected crontab(…), every(…), at(…), solar(…), rrule(…), a number of seconds, a timedelta, or the five fields "
-        "of a crontab as a text"
+        "expected crontab(…), every(…), at(…), solar(…), rrule(…), a number of seconds, a timedelta, or a crontab's "
+        "five fields as a text"
     )
 
 
