@@ -1,1 +1,9 @@
 """Schedules: when something is due, and the beat that publishes it then, once."""
+
+from celeriac.scheduler.at import at
+from celeriac.scheduler.crontab import crontab
+from celeriac.scheduler.every import every
+from celeriac.scheduler.forms import schedule_of
+from celeriac.scheduler.schedule import Due, Schedule
+
+__all__ = ["Due", "Schedule", "at", "crontab", "every", "schedule_of"]
