@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from celeriac.flow import Flow, FlowRun, Step
     from celeriac.model import Limit, Retry
+    from celeriac.scheduler import at, crontab, every
 
 _HOME = {
     "AsyncResult": "celeriac.app.result",
@@ -76,10 +77,13 @@ _HOME = {
     "TaskError": "celeriac.errors",
     "TimeLimitExceeded": "celeriac.errors",
     "allow_join_result": "celeriac.app.result",
+    "at": "celeriac.scheduler",
     "chain": "celeriac.canvas",
     "chord": "celeriac.canvas",
     "chunks": "celeriac.canvas",
+    "crontab": "celeriac.scheduler",
     "denied_join_result": "celeriac.app.result",
+    "every": "celeriac.scheduler",
     "group": "celeriac.canvas",
     "install_as_celery": "celeriac.compat",
     "maybe_signature": "celeriac.canvas",
@@ -137,10 +141,13 @@ __all__ = [
     "TimeLimitExceeded",
     "__version__",
     "allow_join_result",
+    "at",
     "chain",
     "chord",
     "chunks",
+    "crontab",
     "denied_join_result",
+    "every",
     "group",
     "install_as_celery",
     "maybe_signature",

@@ -16,7 +16,7 @@ from celeriac.scheduler.crontab import crontab
 from celeriac.scheduler.every import every
 from celeriac.scheduler.forms import schedule_of
 from celeriac.scheduler.schedule import SECOND, Schedule
-from celeriac.scheduler.walltime import zone_of
+from celeriac.scheduler.walltime import zone as zone_of
 
 if TYPE_CHECKING:
     from celeriac.model import Instant

@@ -30,6 +30,8 @@ class Schedule(ABC):
     Instants are microseconds since the epoch; `zone` says what "07:30" means.
     """
 
+    __slots__ = ()  # values are many: without this, each would have a dict
+
     is_elapsed: ClassVar[bool] = False
     """Whether it counts time that passes, from its last instant on, instead of times on the wall."""
 
@@ -63,6 +65,10 @@ class Schedule(ABC):
 
     def begun_at(self, start: Instant, /) -> Schedule:
         """The same, where it counts from its first instant on: from `start`, which is the first."""
+        return self
+
+    def begun_at(self, start: Instant, /) -> Schedule:
+        """The same, for an entry that starts then: an elapsed schedule counts from there, and is due there first."""
         return self
 
     @abstractmethod
