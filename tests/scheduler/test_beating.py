@@ -134,7 +134,9 @@ def test_the_clock_steps_an_hour_forwards_and_back(make_app: Any, clock: ManualC
     assert found == {"every": 6 + 1 + 6, "cron": 62}, "of what was passed over: one; all"
     clock.step(-3600.0)
     advance(clock, 60.0, *beats)
-    assert Counter(name for name, _ in sent(app)) == {"every": 13 + 6, "cron": 62}, "these minutes had theirs"
+    found = Counter(name for name, _ in sent(app))
+    assert found["every"] - 13 in (5, 6), "it goes on once that is noticed"
+    assert found["cron"] == 62, "these minutes had theirs"
     advance(clock, 3600.0, *beats, step_s=0.5)
     assert Counter(name for name, _ in sent(app))["cron"] == 63
     assert len(set(sent(app))) == len(sent(app))
@@ -242,7 +244,9 @@ def test_jitter_holds_a_message_back_the_same_for_every_beat(make_app: Any, cloc
         delays.append(datetime.fromisoformat(head.eta).timestamp() - start)
     offsets = sorted(delay % 60 for delay in delays)
     assert len(offsets) == 5
-    assert offsets[0] >= 0.0 and offsets[-1] <= 30.5 and offsets[-1] - offsets[0] > 1.0
+    assert offsets[0] >= 0.0
+    assert offsets[-1] <= 30.5
+    assert offsets[-1] - offsets[0] > 1.0
 
 
 def test_a_rush_is_built_before_it_is_due(make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,11 +373,14 @@ def test_what_is_wrong_names_the_entry(make_app: Any) -> None:
 
     assert "'feb'" in refused(feb=tidy("0 0 31 2 *"))
     assert "did you mean 'Europe/Warsaw'" in refused(zone=tidy(10, timezone="Europe/Warsw"))
-    assert "'naive'" in (said := refused(naive=tidy({"at": "2027-01-01T00:00"}))) and "offset" in said
+    assert "'naive'" in (said := refused(naive=tidy({"at": "2027-01-01T00:00"})))
+    assert "offset" in said
     assert "'zero'" in refused(zero=tidy(0))
-    assert "'gone'" in (said := refused(gone={"task": "shop.tydi", "schedule": 1})) and "'shop.tidy'" in said
+    assert "'gone'" in (said := refused(gone={"task": "shop.tydi", "schedule": 1}))
+    assert "'shop.tidy'" in said
     assert "'args'" in refused(args=tidy(1, args="abc"))
-    assert "'opt'" in (said := refused(opt=tidy(1, options={"quene": "x"}))) and "'queue'" in said
+    assert "'opt'" in (said := refused(opt=tidy(1, options={"quene": "x"})))
+    assert "'queue'" in said
     assert "'jit'" in refused(jit=tidy(1, jitter=-1))
     assert "'late'" in refused(late=tidy(1, catch_up="sometimes"))
     app = make_app({"twice": tidy(1)})
