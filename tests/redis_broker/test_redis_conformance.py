@@ -12,6 +12,7 @@ from celeriac.clock import SYSTEM_CLOCK
 from celeriac.model import new_task_id
 from celeriac.results.redis import RedisResultStore
 from celeriac.testing.conformance import BrokerSuite, check_broker_model
+from celeriac.testing.conformance.scheduling import SchedulingTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,18 @@ class TestRedisBroker(_OnRedis):
     @pytest.fixture
     def broker_factory(self, redis_url):
         return lambda: RedisBroker(redis_url)
+
+    @pytest.fixture
+    def result_store_factory(self, redis_url):
+        return lambda: RedisResultStore(redis_url)
+
+
+class TestRedisSchedulesByHand(SchedulingTests):
+    """Time that is moved by hand, for what takes a month."""
+
+    @pytest.fixture
+    def broker_factory(self, redis_url, clock):
+        return lambda: RedisBroker(redis_url, clock=clock)
 
     @pytest.fixture
     def result_store_factory(self, redis_url):
