@@ -88,10 +88,8 @@ def row(name: str = "e", **fields: Any) -> ScheduleRow:
 
 
 def beat(name: str = "beat@web1:7", **fields: Any) -> BeatInfo:
-    return BeatInfo(
-        **{"name": name, "host": "web1", "pid": 7, "started_at": 1.25, "looked_at": 2.5, "entries": 3, "version": "1.0"}
-        | fields
-    )
+    there: dict[str, Any] = {"host": "web1", "pid": 7, "started_at": 1.25, "looked_at": 2.5, "entries": 3}
+    return BeatInfo(name=name, **{**there, "version": "1.0", **fields})
 
 
 def mark_of(store: ScheduleStore, name: str = "e", queue: str = "q") -> Mark:
