@@ -11,7 +11,7 @@ from celeriac.brokers.redis import RedisBroker
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.model import new_task_id
 from celeriac.results.redis import RedisResultStore
-from celeriac.testing.conformance import BrokerSuite, check_broker_model
+from celeriac.testing.conformance import BrokerSuite, check_broker_model, check_schedule_model
 from celeriac.testing.conformance.scheduling import SchedulingTests
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ class TestRedisClusterBroker(_OnRedis):
         return lambda: RedisBroker(redis_cluster.url, key_prefix=prefix)
 
 
-@pytest.mark.timeout(300)  # on a busy machine, each order waits until the consumers have heard of it
-def test_the_redis_broker_follows_the_model(redis_url):
+@pytest.fixture
+def open_store(redis_url):
+    """Opens brokers and result stores of their own on one server."""
+
     @contextmanager
     def open_store(clock: Clock) -> Iterator[tuple[Broker, ResultStore]]:
         prefix = f"{new_task_id()}:"
@@ -70,4 +72,14 @@ def test_the_redis_broker_follows_the_model(redis_url):
             broker.close()
             results.close()
 
+    return open_store
+
+
+@pytest.mark.timeout(300)  # on a busy machine, each order waits until the consumers have heard of it
+def test_the_redis_broker_follows_the_model(open_store):
     check_broker_model(open_store, examples=15)
+
+
+@pytest.mark.timeout(300)
+def test_schedules_on_redis_follow_the_model(open_store):
+    check_schedule_model(open_store, examples=15)
