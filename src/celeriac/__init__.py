@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     )
     from celeriac.flow import Flow, FlowRun, Step
     from celeriac.model import Limit, Retry
+    from celeriac.scheduler import at, crontab, every
+    from celeriac.scheduler.entry import Late
 
 _HOME = {
     "AsyncResult": "celeriac.app.result",
@@ -60,6 +62,7 @@ _HOME = {
     "FlowRun": "celeriac.flow",
     "GroupResult": "celeriac.app.group_result",
     "Ignore": "celeriac.errors",
+    "Late": "celeriac.scheduler.entry",
     "Limit": "celeriac.model",
     "MaxRetriesExceededError": "celeriac.errors",
     "Middleware": "celeriac.engine.middleware",
@@ -76,10 +79,13 @@ _HOME = {
     "TaskError": "celeriac.errors",
     "TimeLimitExceeded": "celeriac.errors",
     "allow_join_result": "celeriac.app.result",
+    "at": "celeriac.scheduler",
     "chain": "celeriac.canvas",
     "chord": "celeriac.canvas",
     "chunks": "celeriac.canvas",
+    "crontab": "celeriac.scheduler",
     "denied_join_result": "celeriac.app.result",
+    "every": "celeriac.scheduler",
     "group": "celeriac.canvas",
     "install_as_celery": "celeriac.compat",
     "maybe_signature": "celeriac.canvas",
@@ -120,6 +126,7 @@ __all__ = [
     "FlowRun",
     "GroupResult",
     "Ignore",
+    "Late",
     "Limit",
     "MaxRetriesExceededError",
     "Middleware",
@@ -137,10 +144,13 @@ __all__ = [
     "TimeLimitExceeded",
     "__version__",
     "allow_join_result",
+    "at",
     "chain",
     "chord",
     "chunks",
+    "crontab",
     "denied_join_result",
+    "every",
     "group",
     "install_as_celery",
     "maybe_signature",
