@@ -4,6 +4,9 @@ from celeriac.scheduler.at import at
 from celeriac.scheduler.crontab import crontab
 from celeriac.scheduler.every import every
 from celeriac.scheduler.forms import schedule_of
+from celeriac.scheduler.rrule import rrule
 from celeriac.scheduler.schedule import Due, Schedule
+from celeriac.scheduler.solar import solar
+from celeriac.scheduler.walltime import zone
 
-__all__ = ["Due", "Schedule", "at", "crontab", "every", "schedule_of"]
+__all__ = ["Due", "Schedule", "at", "crontab", "every", "rrule", "schedule_of", "solar", "zone"]
