@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import ScheduleError
 from celeriac.scheduler.crontab_words import join, ordinal
-from celeriac.scheduler.schedule import Schedule
+from celeriac.scheduler.value import Value
 from celeriac.scheduler.walltime import EARLIEST, LATEST, from_wall, instant, wall
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _RARE_YEARS = 41
 weekday may need forty."""
 
 
-class rrule(Schedule):  # noqa: N801
+class rrule(Value):  # noqa: N801
     """By a rule of calendars, such as every second Tuesday: `rrule("FREQ=WEEKLY;INTERVAL=2;BYDAY=TU", at="09:00", …)`.
 
     It speaks of the wall: what a crontab's gap and fold are is the same here. FREQ is DAILY, WEEKLY, MONTHLY or YEARLY;
@@ -95,10 +95,10 @@ class rrule(Schedule):  # noqa: N801
                 "pip install 'celeriac[rrule]'"
             ) from None
         self._put(
-            ";".join(f"{name}={parts[name]}" for name in _PARTS if name in parts),
-            "" if hour is None else hour.isoformat("auto" if hour.second else "minutes"),
-            "" if begin is None else begin.isoformat(),
-            None,
+            _rule=";".join(f"{name}={parts[name]}" for name in _PARTS if name in parts),
+            _time="" if hour is None else hour.isoformat("auto" if hour.second else "minutes"),
+            _start="" if begin is None else begin.isoformat(),
+            _last=None,
         )
         first = next(self._from(None), None) if _may_come(*_options(self._rule)) else None
         if first is None:
@@ -109,7 +109,7 @@ class rrule(Schedule):  # noqa: N801
             if first.date() > end.date() + timedelta(days=1 if parts["UNTIL"].endswith("Z") else 0):
                 raise ScheduleError(f"{call} never comes: its first time would be {first}, after its UNTIL")
         if "COUNT" in parts:
-            object.__setattr__(self, "_last", self._nth(int(parts["COUNT"])))
+            self._put(_last=self._nth(int(parts["COUNT"])))
 
     def _nth(self, number: int) -> datetime | None:
         """The time on the wall that is its last one, when there are so many; None: there are fewer."""
@@ -124,10 +124,6 @@ class rrule(Schedule):  # noqa: N801
             if not more:
                 return None
         return last
-
-    def _put(self, rule: str, at: str, start: str, last: datetime | None) -> None:
-        for name, part in (("_rule", rule), ("_time", at), ("_start", start), ("_last", last)):
-            object.__setattr__(self, name, part)
 
     @staticmethod
     def _check_start(call: str, parts: Mapping[str, str], begin: date | None) -> None:
@@ -209,12 +205,6 @@ class rrule(Schedule):  # noqa: N801
     def _key(self) -> tuple[str, str, str]:
         return self._rule, self._time, self._start
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, rrule) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
     def __repr__(self) -> str:
         options = "".join(
             f", {name}={value!r}" for name, value in (("at", self._time), ("start", self._start)) if value
@@ -224,15 +214,10 @@ class rrule(Schedule):  # noqa: N801
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (*self._key(), self._last)
 
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"{self!r} is a value; make another instead of changing its {name!r}")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]
-
 
 def _again(rule: str, at: str, start: str, last: datetime | None) -> rrule:
     made = rrule.__new__(rrule)
-    made._put(rule, at, start, last)
+    made._put(_rule=rule, _time=at, _start=start, _last=last)
     return made
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celeriac.errors import ScheduleError
-from celeriac.scheduler.schedule import Schedule
+from celeriac.scheduler.value import Value
 from celeriac.scheduler.walltime import DAY, HOUR, SECOND
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _LONGEST_NIGHT = 2 * 366
 """Days that are searched for one with the event: at the poles the sun rises once a year."""
 
 
-class solar(Schedule):  # noqa: N801 -- Celery's name
+class solar(Value):  # noqa: N801 -- Celery's name
     """When the sun stands so, each day on which it does: at high latitudes, not all.
 
     A day goes from one lowest stand of the sun to the next, at that longitude, and has each event at most once.
@@ -86,8 +86,7 @@ class solar(Schedule):  # noqa: N801 -- Celery's name
                 f"{call}: the positions of the sun are computed by the package ephem, which is not installed; "
                 "pip install 'celeriac[solar]'"
             ) from None
-        for name, part in (("_event", event), ("_lat", float(lat)), ("_lon", float(lon))):
-            object.__setattr__(self, name, part)
+        self._put(_event=event, _lat=float(lat), _lon=float(lon))
 
     def next_after(self, moment: Instant, zone: tzinfo, /) -> Instant | None:
         import ephem
@@ -134,22 +133,11 @@ class solar(Schedule):  # noqa: N801 -- Celery's name
     def _key(self) -> tuple[str, float, float]:
         return self._event, self._lat, self._lon
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, solar) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
     def __repr__(self) -> str:
         return f"solar({self._event!r}, {self._lat!r}, {self._lon!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return solar, self._key()
-
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"{self!r} is a value; make another instead of changing its {name!r}")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]
 
 
 def _turns(is_up: Callable[[float], bool], low: float, high: float, rises: bool) -> bool:
