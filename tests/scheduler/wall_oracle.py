@@ -103,7 +103,7 @@ class Walk:
     def __init__(self, zone: ZoneInfo, start: datetime, end: datetime) -> None:
         self.seen: list[tuple[datetime, datetime, list[datetime], bool]] = []
         """(UTC, shown, left out, shown before)"""
-        farthest = max((start - back * MINUTE).astimezone(zone).replace(tzinfo=None) for back in range(0, 27 * 60, 30))
+        farthest = max((start - back * MINUTE).astimezone(zone).replace(tzinfo=None) for back in range(27 * 60))
         moment = start
         while moment < end:
             moment += MINUTE
