@@ -787,8 +787,9 @@ class Supervisor:
         is_steady = self._clock.monotonic() - started >= BEAT_STEADY_S
         self._beat_ends = 1 if is_steady else self._beat_ends + 1
         pause_s = min(BEAT_PAUSE_S, 0.1 * 2.0 ** (self._beat_ends - 1))
-        _log.error("the beat, process %d, ended with %s; another one begins in %.1f s",
-                   beat.pid, _ending(status), pause_s)
+        _log.error(
+            "the beat, process %d, ended with %s; another one begins in %.1f s", beat.pid, _ending(status), pause_s
+        )
         await self._pause(pause_s)
         if beat is self._beat_child and not self._is_stopping and not self._nurseries[-1].lost.done():
             self._start_beat()

@@ -110,7 +110,6 @@ def _is(
     return Option(Maybe(kind) if default is None else kind, default, doc, celery=celery, ours=ours, later=later)
 
 
-_BEAT = "the scheduler is not built yet in this version"
 _EVENTS = "it is for monitors that have a queue, which they have on RabbitMQ only"
 _SERVERS = "workers connect again for ever; producers within task_publish_timeout"
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
