@@ -98,7 +98,7 @@ class BeatHost:
         app = self._app
         task = app.tasks.get(entry.task)
         options = {**(task.call_defaults if task is not None else {}), **entry.options}
-        return str(app.router.route(options, entry.task, *entry.call(), task)["queue"])
+        return str(app.router.route(options, entry.task, entry.args, entry.kwargs, task)["queue"])
 
     def build(self, entry: Entry, at: Instant, task_id: TaskId, /) -> Outgoing:
         jitter_s = _share(task_id) * entry.jitter_s

@@ -109,7 +109,7 @@ class Schedules:
 
     def preview(
         self, name: str | None = None, *, until: datetime | None = None, limit: int = 100
-    ) -> list[tuple[datetime, str]]:
+    ) -> Sequence[tuple[datetime, str]]:
         """What is still to come as things stand now: moments, each with the entry's name, in order.
 
         Args:
@@ -317,7 +317,7 @@ class Schedules:
             state = "paused"
         elif not entry.enabled:
             state = "disabled"
-        counts = {} if mark is None else {"runs": mark.runs, "skipped": mark.skipped, "note": mark.note}
+        counts: dict[str, Any] = {} if mark is None else {"runs": mark.runs, "skipped": mark.skipped, "note": mark.note}
         has_run = mark is not None and bool(mark.runs)
         return Scheduled(
             name=name,

@@ -171,7 +171,12 @@ class Beat:
     def _look(self) -> None:
         news = self._host.store.look(self._revision)
         tick = self._clock.monotonic()
-        self._ahead = round(news.now * SECOND) - round(tick * SECOND)
+        before, self._ahead = self._ahead, round(news.now * SECOND) - round(tick * SECOND)
+        if self._ahead < before - SECOND:
+            _log.warning("beat: the store's clock moved back by %.0f s", (before - self._ahead) / SECOND)
+            for item in self._items.values():
+                if item.at is not None:
+                    self._enter(item, self._now())
         self._next_look = tick + self._look_s
         code = self._host.source.read()
         touched = {row.name for row in news.rows}

@@ -129,7 +129,7 @@ def entry_of(
     Raises:
         ScheduleError: Something is wrong with it; the message names the entry and the key.
     """
-    if not isinstance(name, str) or not name:
+    if not (name and isinstance(name, str)):
         raise ScheduleError(f"schedule entry {name!r}: a name is a text that is not empty")
     if strange := [key for key in spec if key not in KEYS]:
         raise ScheduleError(f"schedule entry {name!r}: unknown key {strange[0]!r}; known: {', '.join(KEYS)}")
@@ -144,7 +144,7 @@ def entry_of(
         except (ConfigError, TypeError, ValueError) as exc:
             raise ScheduleError(f"schedule entry {name!r}: {key}={get(key)!r}: {exc}") from exc
 
-    where = checked("timezone", lambda value: zone_of(value or zone))
+    where = checked("timezone", lambda value: _zone(value, zone))
     schedule: Schedule = checked("schedule", lambda value: as_schedule(value, relative=bool(get("relative"))))
     start: Instant = checked("start", lambda value: 0 if value is None else instant_of(value))
     end: Instant | None = checked("end", lambda value: None if value is None else instant_of(value))
@@ -289,14 +289,18 @@ def seconds_of(value: float | timedelta) -> float:
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise ConfigError("expected seconds from 0, or a timedelta")
     return float(value)
 
 
 def zone_name(zone: tzinfo) -> str:
     """As people know it."""
-    return getattr(zone, "key", None) or str(zone)
+    return str(zone)
+
+
+def _zone(value: Any, default: str) -> tzinfo:
+    return value if isinstance(value, tzinfo) else zone_of(value or default)
 
 
 def _choice(value: Any, kind: Any) -> Any:

@@ -64,10 +64,6 @@ class Schedule(ABC):
             span *= 8
 
     def begun_at(self, start: Instant, /) -> Schedule:
-        """The same, where it counts from its first instant on: from `start`, which is the first."""
-        return self
-
-    def begun_at(self, start: Instant, /) -> Schedule:
         """The same, for an entry that starts then: an elapsed schedule counts from there, and is due there first."""
         return self
 
