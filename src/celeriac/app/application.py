@@ -287,7 +287,7 @@ class Celeriac:
         return CodeSource(self)
 
     def make_beat(self, *, name: str | None = None) -> Beating:
-        """What `celeriac beat` and a worker's `--beat` run: the beat of this application, whose task modules are imported.
+        """What `celeriac beat` and a worker's `--beat` run; call it when the task modules are imported.
 
         Args:
             name: Shown where beats are listed.

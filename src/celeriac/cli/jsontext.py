@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-class JsonText(click.ParamType):
-    """A JSON text of one type.
+
+def json_text(kind: type, wanted: str, example: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """The callback of an option that takes a JSON text of one type.
 
     Args:
         kind: Of the value.
@@ -17,20 +20,17 @@ class JsonText(click.ParamType):
         example: One.
     """
 
-    name = "json"
-
-    def __init__(self, kind: type, wanted: str, example: str) -> None:
-        self._kind, self._wanted, self._example = kind, wanted, example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        if value is None:
+            return None
         try:
             found = json.loads(value)
         except ValueError as exc:
             why = f"is not JSON ({exc})"
         else:
-            if isinstance(found, self._kind):
+            if isinstance(found, kind):
                 return found
-            why = f"is not {self._wanted}"
-        self.fail(f"{value!r} {why}; write for example '{self._example}'", param, ctx)
+            why = f"is not {wanted}"
+        raise click.BadParameter(f"{value!r} {why}; write for example '{example}'", context, parameter)
+
+    return read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -24,54 +24,50 @@ _UNITS: Final = {
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
 
 
-class Duration(click.ParamType):
-    """Seconds, from `90`, `10s`, `5m`, `1h30m`, `2d` or `500ms`."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, (int, float)):
-            return float(value)
-        text, place, total = str(value).strip().lower(), 0, 0.0
-        while place < len(text):
-            part = _PART.match(text, place)
-            unit = part[2] if part else ""
-            # a bare number stands alone: in `1h30` nobody knows what 30 is
-            if part is None or (unit not in _UNITS if unit else (place or part.end() < len(text))):
-                place = -1
-                break
-            total += float(part[1]) * _UNITS.get(unit, 1.0)
-            place = part.end()
-        if place <= 0:
-            self.fail(f"{value!r} is no duration; write for example 90, 10s, 5m, 1h30m or 2d", param, ctx)
-        return total
+def duration(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Seconds, from `90`, `10s`, `5m`, `1h30m`, `2d` or `500ms`; the callback of an option."""
+    if value is None:
+        return None
+    text, place, total = value.strip().lower(), 0, 0.0
+    while place < len(text):
+        part = _PART.match(text, place)
+        unit = part[2] if part else ""
+        # a bare number stands alone: in `1h30` nobody knows what 30 is
+        if part is None or (unit not in _UNITS if unit else (place or part.end() < len(text))):
+            place = 0
+            break
+        total += float(part[1]) * _UNITS.get(unit, 1.0)
+        place = part.end()
+    if not place:
+        raise click.BadParameter(
+            f"{value!r} is no duration; write for example 90, 10s, 5m, 1h30m or 2d", context, parameter
+        )
+    return total
 
 
-class Moment(click.ParamType):
-    """A datetime from ISO 8601 text, aware only where the text says its zone."""
-
-    name = "moment"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            return datetime.fromisoformat(str(value).strip())
-        except ValueError:
-            self.fail(f"{value!r} is no moment; write for example 2030-12-31T23:59+01:00", param, ctx)
+def moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """A datetime from ISO 8601 text, aware only where the text says its zone; the callback of an option."""
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no moment; write for example 2030-12-31T23:59+01:00", context, parameter
+        ) from None
 
 
-def in_zone(moment: datetime, zone: tzinfo) -> tuple[datetime, str]:
+def in_zone(written: datetime, zone: tzinfo) -> tuple[datetime, str]:
     """A moment with a zone, and what to tell who left it out.
 
     Args:
-        moment: As written.
+        written: As on the command line.
         zone: What it means where it says none.
 
     Returns:
         The moment, and a sentence, which is empty where there is nothing to tell.
     """
-    if moment.tzinfo is not None:
-        return moment, ""
-    meant = moment.replace(tzinfo=zone)
-    return meant, f"{moment.isoformat()} is read as a time in {zone}: {meant.isoformat()}"
+    if written.tzinfo is not None:
+        return written, ""
+    meant = written.replace(tzinfo=zone)
+    return meant, f"{written.isoformat()} is read as a time in {zone}: {meant.isoformat()}"

@@ -791,6 +791,9 @@ class Supervisor:
             "the beat, process %d, ended with %s; another one begins in %.1f s", beat.pid, _ending(status), pause_s
         )
         await self._pause(pause_s)
+        self._replace_beat(beat)
+
+    def _replace_beat(self, beat: Child) -> None:
         if beat is self._beat_child and not self._is_stopping and not self._nurseries[-1].lost.done():
             self._start_beat()
 

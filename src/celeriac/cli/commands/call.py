@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from celeriac.cli.answers import show_answer
-from celeriac.cli.jsontext import JsonText
+from celeriac.cli.jsontext import json_text
 from celeriac.cli.root import Command
 from celeriac.cli.session import session
 from celeriac.errors import ConfigError
@@ -56,7 +56,7 @@ Without --wait the task's id is printed; celeriac result ID waits for it later."
 @click.option(
     "-a",
     "--args",
-    type=JsonText(list, "a JSON array", '[1, "two"]'),
+    callback=json_text(list, "a JSON array", '[1, "two"]'),
     default="[]",
     metavar="JSON",
     help="Positional arguments.",
@@ -64,7 +64,7 @@ Without --wait the task's id is printed; celeriac result ID waits for it later."
 @click.option(
     "-k",
     "--kwargs",
-    type=JsonText(dict, "a JSON object", '{"size": 3}'),
+    callback=json_text(dict, "a JSON object", '{"size": 3}'),
     default="{}",
     metavar="JSON",
     help="Keyword arguments.",

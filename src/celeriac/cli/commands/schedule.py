@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from celeriac.cli import exits, screen
-from celeriac.cli.jsontext import JsonText
-from celeriac.cli.moments import Duration, Moment, in_zone
+from celeriac.cli.jsontext import json_text
+from celeriac.cli.moments import duration, in_zone, moment
 from celeriac.cli.root import Group
 from celeriac.cli.session import session
 from celeriac.errors import ConfigError, ScheduleError
@@ -96,11 +96,7 @@ def list_(*, as_json: bool) -> None:
         )
     if beats and not as_json:
         now = app.schedule_store.look().now
-        shown = ", ".join(
-            f"{beat.name} (up {screen.age(max(0.0, now - beat.started_at))}, "
-            f"looked {screen.age(max(0.0, now - beat.looked_at))} ago)"
-            for beat in beats
-        )
+        shown = ", ".join(f"{beat.name} (up {screen.age(max(0.0, now - beat.started_at))})" for beat in beats)
         click.echo()
         screen.line(f"{len(beats)} {'beat' if len(beats) == 1 else 'beats'}: {shown}")
     _warn_without_beat(app, is_needed=bool(entries))
@@ -116,7 +112,7 @@ def show(*, name: str, as_json: bool) -> int:
     def look(name: str) -> None:
         entry = app.schedules.get(name)
         live = entry.state == "active"
-        coming = [moment for moment, _ in app.schedules.preview(name, limit=_COMING)] if live else []
+        coming = [at for at, _ in app.schedules.preview(name, limit=_COMING)] if live else []
         facts = _facts(entry)
         if as_json:
             screen.data({**facts, "coming": coming})
@@ -124,8 +120,8 @@ def show(*, name: str, as_json: bool) -> int:
         for key, value in facts.items():
             if value not in (None, "", {}, []):
                 screen.line(f"{key + ':':<14} {screen.value_text(value)}")
-        for number, moment in enumerate(coming):
-            screen.line(f"{'' if number else 'coming:':<14} {_moment(moment)}")
+        for number, at in enumerate(coming):
+            screen.line(f"{'' if number else 'coming:':<14} {_moment(at)}")
 
     return _each((name,), look)
 
@@ -159,7 +155,7 @@ def next_(*, limit: int, as_json: bool) -> None:
 
 @command.command("preview")
 @click.argument("name", required=False)
-@click.option("--until", type=Moment(), metavar="MOMENT", help="Up to this (ISO 8601).")
+@click.option("--until", callback=moment, metavar="MOMENT", help="Up to this (ISO 8601).")
 @click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="At most so many.")
 @_as_json
 def preview(*, name: str | None, until: datetime | None, limit: int, as_json: bool) -> int:
@@ -195,17 +191,21 @@ def preview(*, name: str | None, until: datetime | None, limit: int, as_json: bo
 @click.argument("name")
 @click.argument("task")
 @click.option("--cron", metavar="TEXT", help="Five fields: minute, hour, day of month, month, day of week.")
-@click.option("--every", type=Duration(), metavar="DURATION", help="Such as 10s, 5m, 1h30m.")
-@click.option("--at", type=Moment(), metavar="MOMENT", help="Once (ISO 8601).")
+@click.option("--every", callback=duration, metavar="DURATION", help="Such as 10s, 5m, 1h30m.")
+@click.option("--at", callback=moment, metavar="MOMENT", help="Once (ISO 8601).")
 @click.option("--solar", metavar="EVENT,LAT,LON", help="Such as sunset,52.2,21.0.")
 @click.option("--rrule", metavar="TEXT", help="RFC 5545, such as FREQ=WEEKLY;INTERVAL=2;BYDAY=TU.")
-@click.option("-a", "--args", type=JsonText(list, "a JSON array", '[1, "two"]'), metavar="JSON", help="Arguments.")
+@click.option("-a", "--args", callback=json_text(list, "a JSON array", '[1, "two"]'), metavar="JSON", help="Arguments.")
 @click.option(
-    "-k", "--kwargs", type=JsonText(dict, "a JSON object", '{"size": 3}'), metavar="JSON", help="Keyword arguments."
+    "-k",
+    "--kwargs",
+    callback=json_text(dict, "a JSON object", '{"size": 3}'),
+    metavar="JSON",
+    help="Keyword arguments.",
 )
 @click.option("-Q", "--queue", metavar="NAME", help="Instead of the one that routing finds.")
 @click.option("--priority", type=click.IntRange(0, 9), help="0 to 9, higher sooner.")
-@click.option("--expires", type=Duration(), metavar="DURATION", help="Not run when it waited longer than this.")
+@click.option("--expires", callback=duration, metavar="DURATION", help="Not run when it waited longer than this.")
 @click.option("--timezone", metavar="ZONE", help="What its times of day mean, instead of the application's.")
 @click.option(
     "--catch-up", type=click.Choice(["latest", "skip", "all"]), help="What of those missed while no beat ran is sent."
@@ -216,10 +216,10 @@ def preview(*, name: str | None, until: datetime | None, limit: int, as_json: bo
     type=click.Choice(["allow", "skip", "cancel_previous"]),
     help="While the message before has not ended.",
 )
-@click.option("--jitter", type=Duration(), metavar="DURATION", help="Held back by some time up to this.")
-@click.option("--start", type=Moment(), metavar="MOMENT", help="Not before this.")
-@click.option("--end", type=Moment(), metavar="MOMENT", help="Not after this.")
-@click.option("--max-lateness", type=Duration(), metavar="DURATION", help="Skipped when it was missed by more.")
+@click.option("--jitter", callback=duration, metavar="DURATION", help="Held back by some time up to this.")
+@click.option("--start", callback=moment, metavar="MOMENT", help="Not before this.")
+@click.option("--end", callback=moment, metavar="MOMENT", help="Not after this.")
+@click.option("--max-lateness", callback=duration, metavar="DURATION", help="Skipped when it was missed by more.")
 @click.option("--description", metavar="TEXT", help="What it is for.")
 @_by
 @_as_json
@@ -341,13 +341,13 @@ def _schedule(chosen: dict[str, Any]) -> Any:
 
 
 def _zone(app: Celeriac, wanted: str | None) -> tzinfo:
-    from celeriac.scheduler.walltime import zone_of
+    from celeriac.scheduler.walltime import zone
 
-    return zone_of(wanted or app.settings.timezone)
+    return zone(wanted or app.settings.timezone)
 
 
-def _placed(moment: datetime, zone: tzinfo) -> datetime:
-    meant, notice = in_zone(moment, zone)
+def _placed(written: datetime, zone: tzinfo) -> datetime:
+    meant, notice = in_zone(written, zone)
     if notice:
         session().notice(notice)
     return meant
@@ -365,20 +365,20 @@ def _facts(entry: Scheduled) -> dict[str, Any]:
     return {key: _moment(value) if isinstance(value, datetime) else value for key, value in facts.items()}
 
 
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(sep=" ", timespec="milliseconds" if moment.microsecond else "seconds")
+def _moment(at: datetime) -> str:
+    return at.isoformat(sep=" ", timespec="milliseconds" if at.microsecond else "seconds")
 
 
-def _span(moment: datetime, now: float) -> str:
-    return screen.age(max(0.0, moment.timestamp() - now))
+def _span(at: datetime, now: float) -> str:
+    return screen.age(max(0.0, at.timestamp() - now))
 
 
-def _near(moment: datetime | None, now: float) -> str:
+def _near(at: datetime | None, now: float) -> str:
     """A moment, and how far it is from now."""
-    if moment is None:
+    if at is None:
         return ""
-    away = moment.timestamp() - now
-    return f"{_moment(moment)} ({f'in {screen.age(away)}' if away >= 0 else f'{screen.age(-away)} ago'})"
+    away = at.timestamp() - now
+    return f"{_moment(at)} ({f'in {screen.age(away)}' if away >= 0 else f'{screen.age(-away)} ago'})"
 
 
 def _change(entry: Scheduled) -> str:
