@@ -139,7 +139,8 @@ def _entries(app: Celeriac) -> list[str]:
     count = len(code) + stored
     lines = [f"  entries  {f'{len(code)} of the code, {stored} of the store' if count else 'none yet'}"]
     for number, (moment, name) in enumerate(coming):
-        lines.append(f"  {'next' if number == 0 else '':<8} {moment.isoformat(sep=' ', timespec='seconds')}  {name}")
+        precision = "milliseconds" if moment.microsecond else "seconds"
+        lines.append(f"  {'' if number else 'next':<8} {moment.isoformat(sep=' ', timespec=precision)}  {name}")
     return lines
 
 

@@ -119,7 +119,8 @@ def show(*, name: str, as_json: bool) -> int:
             return
         for key, value in facts.items():
             if value not in (None, "", {}, []):
-                screen.line(f"{key + ':':<14} {screen.value_text(value)}")
+                shown = _moment(value) if isinstance(value, datetime) else screen.value_text(value)
+                screen.line(f"{key + ':':<14} {shown}")
         for number, at in enumerate(coming):
             screen.line(f"{'' if number else 'coming:':<14} {_moment(at)}")
 
@@ -361,8 +362,7 @@ def _warn_without_beat(app: Celeriac, *, is_needed: bool = True) -> None:
 
 
 def _facts(entry: Scheduled) -> dict[str, Any]:
-    facts = msgspec.structs.asdict(entry)
-    return {key: _moment(value) if isinstance(value, datetime) else value for key, value in facts.items()}
+    return msgspec.structs.asdict(entry)
 
 
 def _moment(at: datetime) -> str:
