@@ -55,7 +55,7 @@ class BeatOverrides(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_beat(app: Celeriac, beat: Beating, overrides: BeatOverrides, *, text: str) -> int:
-    """Run a beat in the main thread until SIGTERM or SIGINT; the exit code.
+    """Run a beat in the main thread until it is stopped (`Whistle`); the exit code.
 
     Args:
         app: Whose entries it sends.
@@ -84,18 +84,17 @@ def run_beat(app: Celeriac, beat: Beating, overrides: BeatOverrides, *, text: st
             age_s = max(2.0 * (conf.beat_max_loop_interval or 0.0), LEAST_TICK_AGE_S)
         node = node_name(overrides.name) if overrides.name else f"celerybeat@{socket.gethostname()}"
         answering = Answering(app.control_channel, node, beat, age_s=age_s)
-    with _Whistle(beat):
-        signals.beat_init.send(beat)
+    signals.beat_init.send(beat)
+    if answering is not None:
+        answering.start()
+    try:
+        beat.run()
+    except Exception:
+        _log.critical("the beat failed", exc_info=True)
+        return exits.FAILED
+    finally:
         if answering is not None:
-            answering.start()
-        try:
-            beat.run()
-        except Exception:
-            _log.critical("the beat failed", exc_info=True)
-            return exits.FAILED
-        finally:
-            if answering is not None:
-                answering.stop()
+            answering.stop()
     _log.info("beat: stopped")
     return exits.OK
 
@@ -144,8 +143,8 @@ def _entries(app: Celeriac) -> list[str]:
     return lines
 
 
-class _Whistle:
-    """Stops a beat at SIGTERM or SIGINT, and the process at a second one.
+class Whistle:
+    """Stops a beat at SIGTERM or SIGINT, and the process at a second one; entered in the main thread.
 
     The signal's handler does nothing: it would run in the thread that may just hold the lock it needs. The byte that
     Python writes at a signal is read by a thread of its own.
@@ -186,7 +185,7 @@ class _Whistle:
 
 
 def _ignore(number: int, frame: object) -> None:
-    """A handler that does nothing; see `_Whistle`."""
+    """A handler that does nothing; see `Whistle`."""
 
 
 class Answering:
@@ -214,6 +213,8 @@ class Answering:
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="celeriac-beat-control", daemon=True)
         self._started_at = clock.monotonic()
+        self.listens = threading.Event()
+        """Set when commands are heard."""
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
@@ -242,6 +243,7 @@ class Answering:
             except Exception as exc:
                 _log.warning("beat: remote control is not available yet: %s", exc)
                 await self._clock.sleep(backoff.next())
+        self.listens.set()
         try:
             await asyncio.Event().wait()
         finally:

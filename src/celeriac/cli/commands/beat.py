@@ -105,11 +105,11 @@ def command(
         click.echo(screen.visible(LoadError.of(exc).report), err=True)
         return codes.CONFIG
 
-    from celeriac.app.beating import BeatOverrides, run_beat
+    from celeriac.app.beating import BeatOverrides, Whistle, run_beat
 
     overrides = BeatOverrides(name=name, color=None if here.color else False, **options)
     try:
-        with pid_in(pidfile):
+        with Whistle(beat), pid_in(pidfile):
             return run_beat(app, beat, overrides, text=here.app_text)
     except PidFileTakenError as exc:
         click.echo(f"celeriac: {exc}", err=True)

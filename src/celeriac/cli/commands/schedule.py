@@ -227,10 +227,12 @@ def preview(*, name: str | None, until: datetime | None, limit: int, as_json: bo
 def add(*, name: str, task: str, by: str | None, as_json: bool, **options: Any) -> None:
     """Add the entry NAME, which sends TASK, to the store."""
     app = _app()
-    zone = _zone(app, options["timezone"])
     for key in ("at", "start", "end"):
         if options[key] is not None:
-            options[key] = _placed(options[key], zone)
+            try:
+                options[key] = _placed(options[key], _zone(app, options["timezone"]))
+            except ConfigError as exc:
+                raise ScheduleError(f"schedule entry {name!r}: {exc}") from None
     schedule = _schedule({key: options.pop(key) for key in ("cron", "every", "at", "solar", "rrule")})
     args, kwargs = options.pop("args") or [], options.pop("kwargs") or {}
     chosen = {key: value for key, value in options.items() if value is not None}
