@@ -249,22 +249,20 @@ def test_jitter_holds_a_message_back_the_same_for_every_beat(make_app: Any, cloc
     assert offsets[-1] - offsets[0] > 1.0
 
 
-def test_a_rush_is_built_before_it_is_due(make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = make_app({f"e{n}": tidy(10) for n in range(300)})
-    beat = make_beat(app)
-    beat.turn()
-    built: list[float] = []
-    real = Celeriac.periodic_message
-
-    def note(self: Celeriac, *args: Any, **kwargs: Any) -> Outgoing:
-        built.append(clock.monotonic())
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(Celeriac, "periodic_message", note)
-    begun = clock.monotonic()
-    advance(clock, 10.0, beat, step_s=0.25)
-    assert len(sent(app)) == len(built) == 300
-    assert max(built) - begun < 10.0
+def test_a_rush_goes_out_before_it_is_due_and_is_held_back(make_app: Any, clock: ManualClock) -> None:
+    schedule = {f"e{n}": tidy(10) for n in range(300)}
+    app, other = make_app(schedule), make_app(schedule)
+    begun = clock.time()
+    beats = [make_beat(app), make_beat(other)]
+    advance(clock, 9.9, *beats, step_s=0.05)
+    assert len(sent(app)) == 300
+    assert {peeked.state for peeked in app.broker.peek(limit=1000)} == {"delayed"}
+    advance(clock, 30.0, *beats, step_s=0.05)
+    found = sent(app)
+    assert len(found) == len(set(found)) == 1200
+    (queue,) = app.broker.depth().values()
+    assert (queue.ready, queue.delayed) == (900, 300)
+    assert {peeked.not_before - begun for peeked in app.broker.peek(state="delayed", limit=1000)} == {40.0}
 
 
 def test_entries_are_added_changed_paused_and_removed_while_beats_run(make_app: Any, clock: ManualClock) -> None:
@@ -305,6 +303,25 @@ def test_a_changed_schedule_begins_with_the_change(make_app: Any, clock: ManualC
     clock.advance(86_400.0)
     advance(clock, 1.0, make_beat(other))
     assert len(sent(app)) == 1, "now it was missed"
+
+
+def test_a_store_that_lost_all_it_had_is_read_anew(make_app: Any, clock: ManualClock, caplog: Any) -> None:
+    app = make_app({"code": tidy(1)})
+    beats = [make_beat(app), make_beat(app)]
+    advance(clock, 1.0, *beats)
+    app.schedules.add("mine", "shop.tidy", 1)
+    app.schedules.pause("code")
+    advance(clock, 5.0, *beats)
+    table = app.schedule_store._table
+    table.rows.clear()
+    table.marks.clear()
+    table.revision = 0
+    before = Counter(name for name, _ in sent(app))
+    advance(clock, 5.0, *beats)
+    counts = Counter(name for name, _ in sent(app))
+    assert "everything is read anew" in caplog.text
+    assert counts["mine"] - before["mine"] <= 1
+    assert counts["code"] - before["code"] >= 3
 
 
 def test_one_moment_is_forgotten_a_day_after(make_app: Any, clock: ManualClock) -> None:

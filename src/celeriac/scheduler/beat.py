@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import threading
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
@@ -20,11 +21,12 @@ from celeriac._version import __version__
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, EnqueueRejectedError, ScheduleChangedError
 from celeriac.model import BeatInfo, ScheduleRow, Tick
+from celeriac.scheduler.asked import Asked
 from celeriac.scheduler.plan import Plan, Step, plan
 from celeriac.scheduler.schedule import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from celeriac.clock import Clock
     from celeriac.model import Instant, Mark, Outgoing, Ticked
@@ -43,10 +45,10 @@ _DEFER: Final = SECOND // 20
 """Who lost the last round leaves the others so much of a start."""
 _BATCH: Final = 250
 """Ticks per call: a store is not blocked for long by one."""
-_AHEAD: Final = SECOND
-"""Messages of a rush are built so long before it."""
+_EARLY: Final = SECOND
+"""Messages of a rush go out so long before it, for the store to hold back until then."""
 _RUSH: Final = 100
-"""So many at once are one."""
+"""So many in that time are one."""
 _FAULTY: Final = 30 * SECOND
 """Until an entry is tried again whose message cannot be built or stored."""
 _KEPT: Final = 86_400 * SECOND
@@ -56,7 +58,7 @@ _KEPT: Final = 86_400 * SECOND
 class _Item:
     """An entry and how far it has come, as this beat knows."""
 
-    __slots__ = ("again", "at", "built", "entry", "is_deferred", "mark", "queue", "ticket")
+    __slots__ = ("at", "entry", "is_deferred", "mark", "may_be_early", "queue", "ticket")
 
     def __init__(self, entry: Entry, queue: str) -> None:
         self.entry = entry
@@ -67,7 +69,8 @@ class _Item:
         self.ticket = 0
         """Of its valid place in the heap."""
         self.is_deferred = False
-        self.built: tuple[Instant, Outgoing] | None = None
+        self.may_be_early = not (entry.is_late or entry.overlap != "allow" or isinstance(entry.schedule, Asked))
+        """Its message is the same, and has the same fate, some time before it is due."""
 
 
 class Beat:
@@ -107,6 +110,7 @@ class Beat:
         self._next_hail = 0.0
         self._started_at = 0.0
         self._leads = True
+        self._is_rushing = False
         self._trouble: str | None = None
         self._pause = 0.0
         self._stopped = threading.Event()
@@ -157,10 +161,15 @@ class Beat:
         return self._pause * ENTROPY.uniform(0.5, 1.0)  # many beats that lost a store together do not come back as one
 
     def _idle_s(self) -> float:
+        if self._is_rushing:
+            return 0.0
         now = self._clock.monotonic()
         rest = self._next_look - now
         if self._heap:
-            rest = min(rest, (self._heap[0][0] - self._ahead) / SECOND - now)
+            first = self._heap[0][0]
+            if self._leads and self._is_rush(first + _EARLY):
+                first -= _EARLY
+            rest = min(rest, (first - self._ahead) / SECOND - now)
         return max(0.0, rest)
 
     def _now(self) -> Instant:
@@ -180,6 +189,12 @@ class Beat:
         self._next_look = tick + self._look_s
         code = self._host.source.read()
         touched = {row.name for row in news.rows}
+        if news.revision < self._revision:
+            _log.warning("beat: the store has lost changes, or all it had; everything is read anew")
+            touched.update(self._rows, self._items)
+            self._rows.clear()
+            news = self._host.store.look()
+            touched.update(row.name for row in news.rows)
         for row in news.rows:
             self._rows[row.name] = row
             if self._revision:
@@ -291,42 +306,51 @@ class Beat:
         if at is not None:
             heappush(self._heap, (at, item.ticket, item))
 
-    def _pop(self, until: Instant) -> dict[_Item, int]:
-        """Take out what is due, each with its ticket."""
-        heap, found = self._heap, {}
-        while heap and heap[0][0] <= until:
+    def _pop(self, until: Instant, most: int = sys.maxsize) -> dict[_Item, int]:
+        """Take out what is due by then, earliest first, each with its ticket."""
+        heap = self._heap
+        found: dict[_Item, int] = {}
+        while heap and heap[0][0] <= until and len(found) < most:
             _, ticket, item = heappop(heap)
             if ticket == item.ticket:
                 found[item] = ticket
         return found
 
-    def _due_by(self, until: Instant) -> Iterator[_Item]:
-        """What will be due by then, in no order, without taking it out."""
-        heap, places = self._heap, [0]
-        while places:
+    def _is_rush(self, until: Instant) -> bool:
+        """Whether there are many that will be due by then and may go out before."""
+        heap, places, count = self._heap, [0], 0
+        while places and count < _RUSH:
             place = places.pop()
             if place < len(heap) and heap[place][0] <= until:
                 _, ticket, item = heap[place]
-                if ticket == item.ticket:
-                    yield item
+                count += ticket == item.ticket and item.may_be_early
                 places += (2 * place + 1, 2 * place + 2)
+        return count >= _RUSH
 
     # -- firing
 
     def _fire(self) -> None:
-        due = self._pop(self._now())
+        now = self._now()
+        self._try(self._pop(now), now)
+        if self._leads and (self._is_rushing or self._is_rush(now + _EARLY)):
+            found = self._pop(now + _EARLY, _BATCH)
+            self._is_rushing = len(found) == _BATCH  # what is due comes first, so the rest waits for the next turn
+            for item in [item for item in found if not item.may_be_early]:
+                del found[item]
+                self._enter(item, item.at)
+            self._try(found, now)
+
+    def _try(self, due: Mapping[_Item, int], now: Instant) -> None:
         try:
-            self._see_to(due)
+            self._see_to(due, now)
         except BaseException:
             for item, ticket in due.items():
                 if item.ticket == ticket:  # nobody has seen to it
                     self._enter(item, item.at)
             raise
-        if self._leads:
-            self._build_ahead(self._now() + _AHEAD)
 
-    def _see_to(self, due: Mapping[_Item, int]) -> None:
-        now = self._now()
+    def _see_to(self, due: Mapping[_Item, int], now: Instant) -> None:
+        """Publish what is due of these, which have these tickets, or what will be at once when they are."""
         items = list(due)
         if not self._leads:
             items = [item for item in due if item.is_deferred]
@@ -340,8 +364,8 @@ class Beat:
         for item in items:
             item.is_deferred = False
             try:
-                plans[item] = found = plan(item.entry, item.mark, now, grace=self._grace)
-                ticks = self._ticks(item, found.steps)
+                plans[item] = found = plan(item.entry, item.mark, max(now, item.at or 0), grace=self._grace)
+                ticks = self._ticks(item, found.steps, now)
             except BrokerError:
                 raise
             except Exception:
@@ -358,7 +382,7 @@ class Beat:
             if item.ticket == due[item]:  # else a tick of it has said when to look again
                 self._rest(item, plans[item], now)
 
-    def _ticks(self, item: _Item, steps: Sequence[Step]) -> list[Tick]:
+    def _ticks(self, item: _Item, steps: Sequence[Step], now: Instant) -> list[Tick]:
         """The steps of a plan as the store takes them, messages built."""
         entry, mark = item.entry, item.mark
         if entry.overlap == "cancel_previous" and (last := [step for step in steps if step.fires]):
@@ -368,7 +392,7 @@ class Beat:
         ticks: list[Tick] = []
         after = 0 if mark is None else mark.at
         for step in steps:
-            message = self._message(item, step.at) if step.fires else None
+            message = self._message(entry, step.at, now) if step.fires else None
             ticks.append(
                 Tick(
                     name=entry.name,
@@ -385,26 +409,11 @@ class Beat:
             after = step.at
         return ticks
 
-    def _message(self, item: _Item, at: Instant) -> Outgoing:
-        built, item.built = item.built, None
-        if built is not None and built[0] == at:
-            return built[1]
-        return self._host.build(item.entry, at, self._host.task_id(item.entry.name, at))
-
-    def _build_ahead(self, until: Instant) -> None:
-        """Build the messages of a rush before it, so that they go out together."""
-        coming = [item for item in self._due_by(until) if item.built is None and not item.entry.is_late]
-        if len(coming) < _RUSH:
-            return
-        for item in coming:
-            assert item.at is not None, "it stands in the heap"
-            try:
-                item.built = (
-                    item.at,
-                    self._host.build(item.entry, item.at, self._host.task_id(item.entry.name, item.at)),
-                )
-            except Exception:
-                return  # whoever is due first says what is wrong
+    def _message(self, entry: Entry, at: Instant, now: Instant) -> Outgoing:
+        message = self._host.build(entry, at, self._host.task_id(entry.name, at))
+        if at > now and message.not_before is None:
+            return msgspec.structs.replace(message, not_before=at / SECOND)
+        return message
 
     def _tick(self, work: Sequence[tuple[_Item, Tick]], now: Instant) -> None:
         try:

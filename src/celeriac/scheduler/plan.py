@@ -108,7 +108,7 @@ def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int) -> list[
     if mark is not None:
         late = plan(entry, mark, now, grace=0)
         moment = max([mark.at, *(step.at for step in late.steps)])
-        if moment > now and entry.schedule.is_elapsed:
+        if moment > now + _AHEAD and entry.schedule.is_elapsed:
             moment = now
     while len(found) < count:
         following = _first_after(entry, moment)

@@ -39,7 +39,7 @@ Per scope of schedules, in a slot of its own:
 
     {beat:<scope>}:rows      hash    entry -> revision:changed at:removed:what was said of it at run time
     {beat:<scope>}:changes   zset    entry -> revision of its last change
-    {beat:<scope>}:revision  string  the last of them; not below the time in epoch ms, so that none comes twice
+    {beat:<scope>}:revision  string  the last of them; not below the time in µs, so that none comes twice
     {beat:<scope>}:removed   zset    entry -> when it was removed, epoch ms; its row is kept for 30 days
     {beat:<scope>}:beats     hash    name of a beat -> what it says of itself; beats:until, a zset, says until when
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _script: Final = partial(load, f"{__package__}.lua")
 _TICK: Final = _script("tick")
 _LOOK: Final = _script("look")
-_PIECE: Final = 200
+_PIECE: Final = 100
 """Ticks of one run of the script: others wait that long."""
 _PIECE_BYTES: Final = 4 << 20
 _NAMES: Final = 1000

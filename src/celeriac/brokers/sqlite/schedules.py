@@ -128,7 +128,7 @@ class SqliteSchedules:
             old = None if found is None else _row_of(found)
             if (0 if old is None or old.removed else old.revision) != expected:
                 return ScheduleChangedError(row.name, old)
-            (revision,) = link.execute(SQL["next_revision"], (scope,)).fetchone()
+            ((revision,),) = link.execute(SQL["next_revision"], (scope,)).fetchall()
             new = msgspec.structs.replace(row, revision=revision, changed_at=clock.time())
             link.execute(SQL["put_row"], (scope, *msgspec.structs.astuple(new)))
             return new

@@ -30,6 +30,7 @@ Subclass, and say in one fixture how to open the adapter on a store that is fres
                 results.close()
 
         check_broker_model(open_store)
+        check_schedule_model(open_store)  # when traits.schedules
 
 A factory is called several times in a test and opens one more adapter on the same store each time, as another process
 would. `clock` is a `ManualClock`; where the engine keeps time itself (a server), override the `clock` fixture to return
@@ -55,6 +56,7 @@ pytest.register_assert_rewrite(
             "results",
             "scheduling",
             "settling",
+            "timetable",
         )
     )
 )
@@ -70,8 +72,18 @@ from celeriac.testing.conformance.results import ResultStoreSuite
 from celeriac.testing.conformance.scheduling import SchedulingTests
 from celeriac.testing.conformance.settling import SettlingTests
 from celeriac.testing.conformance.stage import BrokerStage, Stage
+from celeriac.testing.conformance.timetable import ScheduleMachine, check_schedule_model
 
-__all__ = ["BrokerMachine", "BrokerStage", "BrokerSuite", "ResultStoreSuite", "Stage", "check_broker_model"]
+__all__ = [
+    "BrokerMachine",
+    "BrokerStage",
+    "BrokerSuite",
+    "ResultStoreSuite",
+    "ScheduleMachine",
+    "Stage",
+    "check_broker_model",
+    "check_schedule_model",
+]
 
 
 class BrokerSuite(

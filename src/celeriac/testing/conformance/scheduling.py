@@ -389,6 +389,15 @@ class SchedulingTests(BrokerStage):
             await consumer.settle([Done(delivery=taken[0])])
         assert got == ids_of(sent)
 
+    async def test_limited_and_others_of_one_call_keep_their_order(
+        self, broker: Broker, schedules: ScheduleStore, consume: Consume
+    ) -> None:
+        skip_unless(broker.traits.limits and broker.traits.ordering == "fifo", "limits and fifo ordering")
+        limits = (None, Admission(key="k", concurrency=9), None, Admission(key="l", concurrency=9), None)
+        sent = [outgoing(limit=limit) for limit in limits]
+        schedules.tick([tick(f"e{index}", message=message) for index, message in enumerate(sent)])
+        assert ids_of(await take(await consume("q"))) == ids_of(sent)
+
     async def test_a_unique_key_that_is_held_keeps_it_out(
         self, broker: Broker, schedules: ScheduleStore, consume: Consume
     ) -> None:

@@ -7,7 +7,8 @@ local old = redis.call('HGET', base .. ':rows', name)
 local revision, was_removed = string.match(old or '0:0:1:', '^(%d+):%d+:(%d)')
 if (was_removed == '1' and '0' or revision) ~= ARGV[6] then return {old or ''} end
 -- Never one that was there before, not even where a fail-over has lost the last changes: beats ask for larger ones.
-local number = math.max(tonumber(redis.call('GET', base .. ':revision') or 0) + 1, now)
+local time = redis.call('TIME')
+local number = math.max(tonumber(redis.call('GET', base .. ':revision') or 0) + 1, time[1] * 1e6 + time[2])
 local row = string.format('%.0f:%.0f:%s:', number, now, removed) .. ARGV[8]
 redis.call('SET', base .. ':revision', string.format('%.0f', number))
 redis.call('HSET', base .. ':rows', name, row)

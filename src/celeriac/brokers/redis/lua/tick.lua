@@ -9,12 +9,37 @@
 -- include incoming.lua
 local MARKS, here = KEYS[1], {}
 
+-- The hashes in which a message may be, live or dead: those that exist, looked up once for all ticks of this run.
+local live, dead, is_known = nil, {}, {}
+local function look_round()
+  live = {}
+  for _, queue in ipairs(redis.call('SMEMBERS', S .. 'queues')) do
+    local base = base_of(queue)
+    if redis.call('EXISTS', base .. ':m') == 1 then
+      live[#live + 1] = base .. ':m'
+      is_known[base] = true
+    end
+    if redis.call('EXISTS', base .. ':b') == 1 then dead[#dead + 1] = base .. ':b' end
+  end
+end
+
+local function is_in(hashes, id)
+  for _, key in ipairs(hashes) do
+    if redis.call('HEXISTS', key, id) == 1 then return true end
+  end
+  return false
+end
+
+lives = function(id)
+  if not live then look_round() end
+  return is_in(live, id) or is_in(dead, id)
+end
+
 -- Whether a message has not ended. Of those for Celery's workers it is known as long as they wait in their list, not
 -- too deep; a worker of Celery's that takes one leaves no trace of its id.
 local function is_live(id, list)
-  for _, queue in ipairs(redis.call('SMEMBERS', S .. 'queues')) do
-    if redis.call('HEXISTS', base_of(queue) .. ':m', id) == 1 then return true end
-  end
+  if not live then look_round() end
+  if is_in(live, id) then return true end
   if list == '' then return false end
   local ours, theirs = '"id":"' .. id .. '"', '"id": "' .. id .. '"'
   for first = 0, 950, 50 do
@@ -42,7 +67,11 @@ local function publish(p)
   end
   if is_added then
     place(key, id, blob, at_once and '' or due)
-    redis.call('SADD', S .. 'queues', queue_of(key))
+    if not is_known[key] then
+      is_known[key] = true
+      live[#live + 1] = key .. ':m'
+      redis.call('SADD', S .. 'queues', queue_of(key))
+    end
   end
   return not holder
 end
