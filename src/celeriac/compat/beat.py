@@ -415,7 +415,8 @@ class Clerk:
                 self._marks[name] = answer.mark
         for name, entry in entries.items():
             mark = self._marks.get(name)
-            if mark is not None and mark.at > _instant(entry.last_run_at):
+            has_no_past = name in unknown and not entry.total_run_count
+            if mark is not None and (has_no_past or mark.at > _instant(entry.last_run_at)):
                 _set_past(entry, moment_of(mark.at), max(mark.runs, entry.total_run_count or 0))
 
     def send(self, scheduler: Any, entry: Any, producer: Any = None) -> Any:

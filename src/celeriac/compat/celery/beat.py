@@ -191,6 +191,14 @@ class Scheduler:
         """Called once, in the beginning."""
         self.install_default_entries(self.data)
         self.merge_inplace(self.app.conf.beat_schedule)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Have entries know how far they have come."""
+        try:
+            self._clerk.follow(self, create=False)
+        except BrokerError as exc:
+            self.logger.warning("beat: how far entries have come is not known yet: %s", exc)
 
     def install_default_entries(self, data: Any) -> None:
         """Add what every application has."""
@@ -422,10 +430,7 @@ class PersistentScheduler(Scheduler):
         self._store = _Store(entries={})
         self.merge_inplace(self.app.conf.beat_schedule)
         self.install_default_entries(self.schedule)
-        try:
-            self._clerk.follow(self, create=False)
-        except BrokerError as exc:
-            self.logger.warning("beat: how far entries have come is not known yet: %s", exc)
+        self._follow()
         self.sync()
 
     def get_schedule(self) -> Any:

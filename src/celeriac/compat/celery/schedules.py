@@ -8,7 +8,6 @@ from collections import namedtuple
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.clock import SYSTEM_CLOCK
 from celeriac.compat.celery._state import get_current_app
 from celeriac.errors import ScheduleError
 from celeriac.scheduler.asked import Asked
@@ -111,7 +110,8 @@ class BaseSchedule:
 
     def now(self) -> datetime:
         """This moment."""
-        return self.nowfun() if self.nowfun is not None else datetime.fromtimestamp(SYSTEM_CLOCK.time(), UTC)
+        moment: datetime = (self.nowfun or self.app.now)()
+        return moment
 
     def maybe_make_aware(self, dt: datetime, naive_as_utc: bool = True) -> datetime:
         """With a time zone."""

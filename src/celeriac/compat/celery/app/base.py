@@ -485,6 +485,10 @@ class Celery(Celeriac):
         if task is None:
             task = self.tasks.get(name)
         options = _options(options)
+        if (headers := options.get("headers")) and "celery_beat_task" in headers:
+            headers = dict(headers)
+            is_beats = headers.pop("celery_beat_task")
+            options = {**options, "headers": headers, "celery_beat_task": is_beats}
         if self._always_eager and task is None:
             warnings.warn(
                 f"task_always_eager has no effect on send_task({name!r}): no task of this name is known here",
