@@ -11,7 +11,8 @@ from weakref import WeakValueDictionary
 
 from celeriac.errors import ScheduleError
 from celeriac.scheduler.crontab_words import describe, field_text
-from celeriac.scheduler.schedule import Due, Schedule
+from celeriac.scheduler.schedule import Due
+from celeriac.scheduler.value import Value
 from celeriac.scheduler.walltime import (
     DAY,
     EARLIEST,
@@ -242,7 +243,7 @@ def _read(kind: Kind, value: Any) -> tuple[int, int]:
     _refuse(kind, value, f"a {type(value).__name__} is neither a number, a text, nor several of them")
 
 
-class crontab(Schedule):  # noqa: N801 -- Celery's name
+class crontab(Value):  # noqa: N801 -- Celery's name
     """Times on the wall, by the fields of a crontab.
 
     Each field is a number, a text (`"*"`, `"*/5"`, `"1-5"`, `"1-20/3"`, `"mon,wed"`, `"22-4"`), or several of them.
@@ -300,8 +301,7 @@ class crontab(Schedule):  # noqa: N801 -- Celery's name
             if table is None:
                 table = _months.setdefault(days, Months(days))
             found = super().__new__(cls)
-            for name, part in (("_minutes", minutes), ("_hours", hours), ("_months", months), ("_table", table)):
-                object.__setattr__(found, name, part)
+            found._put(_minutes=minutes, _hours=hours, _months=months, _table=table)
             found._check()
             found = _crontabs.setdefault(key, found)
         return found  # type: ignore[return-value]
@@ -468,22 +468,11 @@ class crontab(Schedule):  # noqa: N801 -- Celery's name
     def _key(self) -> tuple[int, ...]:
         return (self._minutes, self._hours, self._months, *self._table.days)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, crontab) and (self is other or self._key() == other._key())
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
     def __repr__(self) -> str:
         return f"crontab({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return crontab.from_string, (str(self),)
-
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"{self!r} is a value; make another crontab instead of changing its {name!r}")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]
 
 
 def _microseconds(later: datetime, earlier: datetime) -> int:
