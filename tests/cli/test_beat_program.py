@@ -359,6 +359,16 @@ def test_a_beat_that_is_stuck_does_not_answer(clockwork: Celeriac, age_s: float,
     assert found == ([{"celerybeat@h": {"ok": "pong"}}] if answers else [])
 
 
+def test_a_broker_that_is_away_is_waited_for(start: Callable[..., Any], place: Path, clockwork: Celeriac) -> None:
+    beat = start("-A", "clockwork", "-b", "redis://127.0.0.1:1/0", "beat", "--enable-remote-control", "-f", "log")
+    eventually("its complaint", lambda: (place / "log").exists() and "trying again" in (place / "log").read_text())
+    beat.send_signal(signal.SIGTERM)
+    code, _, err = finish(beat)
+    assert code == 0
+    assert "entries  not known yet" in err
+    assert "destroyed" not in err + (place / "log").read_text(), "remote control has ended in good order"
+
+
 # -- bad input -----------------------------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[str, str]] = {
