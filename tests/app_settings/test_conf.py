@@ -217,8 +217,7 @@ def test_settings_of_celery_without_meaning() -> None:
         CELERYD_POOL_PUTLOCKS=False,
         mongodb_backend_settings={"password": "hush"},
         worker_pool="gevent",
-        beat_max_loop_interval=5,
-        beat_sync_every=1,
+        beat_sync_every=5,
         event_queue_ttl=5.0,
         worker_agent=None,
     )
@@ -456,7 +455,6 @@ def test_description_covers_everything_and_shows_nothing_of_this_host() -> None:
     assert rows["sqlite_durability"].origin == "celeriac"
     assert rows["worker_concurrency"].default == "the processors it may use"
     assert rows["beat_schedule"].status == "used"
-    assert rows["broker_pool_limit"].status == "later"
     assert rows["worker_pool_putlocks"].status == "ignored"
     assert rows["broker_host"].status == "refused"
     assert rows["imports"].group == "general"
