@@ -43,6 +43,11 @@ def following(schedule: rrule, start: str, many: int, zone: ZoneInfo = WARSAW) -
         (rrule("FREQ=MONTHLY", start="2026-01-31"), "2026-01-01",
          ["2026-01-31 00:00", "2026-03-31 00:00", "2026-05-31 00:00"]),
         (rrule("FREQ=YEARLY", start="2024-02-29"), "2025-01-01", ["2028-02-29 00:00", "2032-02-29 00:00"]),
+        # The first of its days in each week; the week in which it starts has only what comes after.
+        (rrule("FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=1", at="09:00", start="2026-01-07"), "2026-01-01",
+         ["2026-01-07 09:00", "2026-01-12 09:00"]),
+        (rrule("FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=1", at="09:00", start="2026-01-07"), "2026-03-04T08:00",
+         ["2026-03-09 09:00", "2026-03-16 09:00"]),
         (rrule("FREQ=YEARLY;BYMONTH=11;BYDAY=4TH"), "2026-01-01", ["2026-11-26 00:00", "2027-11-25 00:00"]),
         (rrule("FREQ=YEARLY;BYWEEKNO=53;BYDAY=MO"), "2026-01-01", ["2026-12-28 00:00", "2032-12-27 00:00"]),
         (rrule("FREQ=YEARLY;BYYEARDAY=-1,100"), "2026-01-01", ["2026-04-10 00:00", "2026-12-31 00:00"]),
