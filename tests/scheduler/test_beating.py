@@ -422,7 +422,7 @@ def test_a_schedule_that_only_its_code_can_read_is_not_stored(make_app: Any) -> 
             return {"mine": 1}
 
     app = make_app({"code": tidy(Mine())})
-    with pytest.raises(ScheduleError, match="'store' cannot be stored: .*'mine'"):
+    with pytest.raises(ScheduleError, match=r"'store' cannot be stored: .*'mine'"):
         app.schedules.add("store", "shop.tidy", Mine())
     assert [each.name for each in app.schedules] == ["code"]
 
