@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from celeriac.flow import Flow, FlowRun, Step
     from celeriac.model import Limit, Retry
     from celeriac.scheduler import at, crontab, every, rrule, solar
+    from celeriac.scheduler.entry import Late
 
 _HOME = {
     "AsyncResult": "celeriac.app.result",
@@ -61,6 +62,7 @@ _HOME = {
     "FlowRun": "celeriac.flow",
     "GroupResult": "celeriac.app.group_result",
     "Ignore": "celeriac.errors",
+    "Late": "celeriac.scheduler.entry",
     "Limit": "celeriac.model",
     "MaxRetriesExceededError": "celeriac.errors",
     "Middleware": "celeriac.engine.middleware",
@@ -126,6 +128,7 @@ __all__ = [
     "FlowRun",
     "GroupResult",
     "Ignore",
+    "Late",
     "Limit",
     "MaxRetriesExceededError",
     "Middleware",

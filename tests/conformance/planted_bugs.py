@@ -6,6 +6,7 @@ import msgspec
 
 from celeriac.brokers.memory import MemoryBroker, MemoryConsumer
 from celeriac.brokers.memory.queues import PRIORITIES
+from celeriac.brokers.memory.schedules import MemorySchedules
 from celeriac.model import Done, Settled
 
 
@@ -178,6 +179,87 @@ class ForgetsWhoWaits(MemoryBroker):
         return await super().abandon(incarnation, running=running)
 
 
+class ScheduleBroker(BrokenBroker):
+    """Opens schedules of the class's own kind."""
+
+    schedules_kind: type[MemorySchedules] = MemorySchedules
+
+    def schedules(self, scope, /):
+        schedules = super().schedules(scope)
+        schedules.__class__ = self.schedules_kind
+        return schedules
+
+
+class TrustingSchedules(MemorySchedules):
+    def _tick(self, tick):
+        mark = self._table.marks.get(tick.name)
+        return super()._tick(msgspec.structs.replace(tick, after=0 if mark is None else mark.at))
+
+
+class MovesMarksUnseen(ScheduleBroker):
+    """Does not look where a mark stands."""
+
+    schedules_kind = TrustingSchedules
+
+
+class EagerSchedules(MemorySchedules):
+    def _tick(self, tick):
+        answer = super()._tick(tick)
+        if answer.verdict == "lost" and tick.message is not None:
+            self._queues.publish((tick.message,), self._clock.time(), self._space.results)
+        return answer
+
+
+class PublishesWhatIsLost(ScheduleBroker):
+    """Compares the mark after it has published."""
+
+    schedules_kind = EagerSchedules
+
+
+class HastySchedules(MemorySchedules):
+    def _tick(self, tick):
+        return super()._tick(msgspec.structs.replace(tick, unless_live=False))
+
+
+class ForgetsTheLastMessage(ScheduleBroker):
+    """Publishes although the entry's last message lives."""
+
+    schedules_kind = HastySchedules
+
+
+class MorbidSchedules(MemorySchedules):
+    def _tick(self, tick):
+        mark = self._table.marks.get(tick.name)
+        if tick.unless_live and mark is not None and mark.task_id in self._queues.dead:
+            tick = msgspec.structs.replace(tick, message=None)
+        return super()._tick(tick)
+
+
+class TakesTheDeadForLive(ScheduleBroker):
+    """Leaves a tick's message out when the last one is a dead letter."""
+
+    schedules_kind = MorbidSchedules
+
+
+class CarelessSchedules(MemorySchedules):
+    def put(self, row, /, *, expected):
+        old = self._table.rows.get(row.name)
+        return super().put(row, expected=0 if old is None or old.removed else old.revision)
+
+
+class OverwritesUnseen(ScheduleBroker):
+    """Does not ask from which revision a row was changed."""
+
+    schedules_kind = CarelessSchedules
+
+
+class ShowsOneScopeToAnother(BrokenBroker):
+    """Keeps all scopes in one place."""
+
+    def schedules(self, scope, /):
+        return super().schedules("all")
+
+
 PLANTED = (
     IgnoresTheToken,
     PopsThenForgets,
@@ -193,4 +275,13 @@ PLANTED = (
     ForgetsThePlaceOfTheDead,
     ForgetsLimits,
     ForgetsWhoWaits,
+)
+
+PLANTED_IN_SCHEDULES = (
+    MovesMarksUnseen,
+    PublishesWhatIsLost,
+    ForgetsTheLastMessage,
+    TakesTheDeadForLive,
+    OverwritesUnseen,
+    ShowsOneScopeToAnother,
 )

@@ -8,7 +8,7 @@ import pytest
 from engines_under_test import fresh_url, open_broker, open_results
 
 from celeriac.errors import BrokerUnavailableError, EnqueueUnknownError
-from celeriac.model import Done, Outgoing, Settled, new_incarnation, new_task_id
+from celeriac.model import Done, Outgoing, Settled, Tick, new_incarnation, new_task_id
 from celeriac.testing import Fault, FaultyBroker, ManualClock, Script, SeededPlan
 from celeriac.testing.conformance import BrokerSuite
 
@@ -129,3 +129,18 @@ async def test_nothing_is_lost_or_doubled_under_faults(broker):
         except BrokerUnavailableError:
             await broker.abandon(incarnation, running=())
     assert ended == len(sent)
+
+
+def test_the_answer_to_a_tick_is_lost(broker):
+    plan = Script({"schedules.tick": [Fault(), Fault(when="after")]})
+    schedules = FaultyBroker(broker, plan).schedules("shop")
+    sent = message()
+    tick = Tick(name="e", queue="q", after=0, at=1, message=sent)
+    for count in (0, 1):
+        with pytest.raises(BrokerUnavailableError, match="planned fault"):
+            schedules.tick([tick])
+        assert len(broker.peek()) == count
+    (again,) = schedules.tick([tick])
+    assert (again.verdict, again.mark.task_id) == ("lost", sent.id)
+    assert plan.is_spent
+    assert len(broker.peek()) == 1

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from planted_bugs import PLANTED
+from planted_bugs import PLANTED, PLANTED_IN_SCHEDULES
 
 from celeriac.brokers.memory import MemoryBroker
 from celeriac.model import new_task_id
 from celeriac.results.memory import MemoryResultStore
-from celeriac.testing.conformance import check_broker_model
+from celeriac.testing.conformance import check_broker_model, check_schedule_model
 
 FIXED = settings(
     max_examples=150,
@@ -41,5 +41,13 @@ def test_a_planted_bug_is_found(kind):
     assert found.traceback[-1].path.name == "machine.py", "it is the model that objects, no accident of the bug"
 
 
+@pytest.mark.parametrize("kind", PLANTED_IN_SCHEDULES, ids=lambda kind: kind.__name__)
+def test_a_bug_planted_in_schedules_is_found(kind):
+    with pytest.raises(AssertionError) as found:
+        check_schedule_model(opener(kind), settings=FIXED)
+    assert found.traceback[-1].path.name == "timetable.py", "it is the model that objects, no accident of the bug"
+
+
 def test_the_sound_broker_passes_with_the_same_settings():
     check_broker_model(opener(MemoryBroker), settings=FIXED)
+    check_schedule_model(opener(MemoryBroker), settings=FIXED)

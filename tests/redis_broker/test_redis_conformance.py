@@ -11,7 +11,8 @@ from celeriac.brokers.redis import RedisBroker
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.model import new_task_id
 from celeriac.results.redis import RedisResultStore
-from celeriac.testing.conformance import BrokerSuite, check_broker_model
+from celeriac.testing.conformance import BrokerSuite, check_broker_model, check_schedule_model
+from celeriac.testing.conformance.scheduling import SchedulingTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +27,25 @@ class _OnRedis(BrokerSuite):
         """The server keeps the time."""
         return SYSTEM_CLOCK
 
+    test_rows_that_were_removed_long_ago_go = None  # type: ignore[assignment]  # TestRedisSchedulesByHand has it
+
 
 class TestRedisBroker(_OnRedis):
     @pytest.fixture
     def broker_factory(self, redis_url):
         return lambda: RedisBroker(redis_url)
+
+    @pytest.fixture
+    def result_store_factory(self, redis_url):
+        return lambda: RedisResultStore(redis_url)
+
+
+class TestRedisSchedulesByHand(SchedulingTests):
+    """Time that is moved by hand, for what takes a month."""
+
+    @pytest.fixture
+    def broker_factory(self, redis_url, clock):
+        return lambda: RedisBroker(redis_url, clock=clock)
 
     @pytest.fixture
     def result_store_factory(self, redis_url):
@@ -44,8 +59,10 @@ class TestRedisClusterBroker(_OnRedis):
         return lambda: RedisBroker(redis_cluster.url, key_prefix=prefix)
 
 
-@pytest.mark.timeout(300)  # on a busy machine, each order waits until the consumers have heard of it
-def test_the_redis_broker_follows_the_model(redis_url):
+@pytest.fixture
+def open_store(redis_url):
+    """Opens brokers and result stores of their own on one server."""
+
     @contextmanager
     def open_store(clock: Clock) -> Iterator[tuple[Broker, ResultStore]]:
         prefix = f"{new_task_id()}:"
@@ -57,4 +74,14 @@ def test_the_redis_broker_follows_the_model(redis_url):
             broker.close()
             results.close()
 
+    return open_store
+
+
+@pytest.mark.timeout(300)  # on a busy machine, each order waits until the consumers have heard of it
+def test_the_redis_broker_follows_the_model(open_store):
     check_broker_model(open_store, examples=15)
+
+
+@pytest.mark.timeout(300)
+def test_schedules_on_redis_follow_the_model(open_store):
+    check_schedule_model(open_store, examples=15)

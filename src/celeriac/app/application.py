@@ -52,16 +52,18 @@ from celeriac.engine.attempt import current_attempt
 from celeriac.engine.executor import Executor
 from celeriac.engine.outcomes import ResultWriter
 from celeriac.engine.submit import Submitter
-from celeriac.errors import AlreadyRegistered, ConfigError, NotRegistered
+from celeriac.errors import AlreadyRegistered, ConfigError, NotRegistered, NotSupportedError, ScheduleError
 from celeriac.interfaces.meanwhile import MEANWHILE
 from celeriac.model import EMPTY_EMBED, Embed, StoredResult
 from celeriac.model import Retry as RetryPolicy
 from celeriac.model.states import PROPAGATE_STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from celeriac.app.flows import AppHost
+    from celeriac.app.schedules import Schedules
     from celeriac.app.sent import SentEvents
     from celeriac.app.settings import Settings
     from celeriac.canvas import Expander
@@ -71,12 +73,15 @@ if TYPE_CHECKING:
     from celeriac.engine.middleware import Middleware
     from celeriac.engine.plan import Plan
     from celeriac.flow import Edge, Ending, Flow, FlowDefinition, Step
-    from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
+    from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore, ScheduleStore
     from celeriac.model import Admission, Outgoing, TaskId, Unique
+    from celeriac.scheduler import Entry, Source
+    from celeriac.worker.runtime import Beating
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+T = TypeVar("T")
 
 _NO_OPTIONS: dict[str, Any] = {}
 _NO_COMMANDS: Mapping[str, Callable[..., Any]] = {}
@@ -156,7 +161,10 @@ class Celeriac:
         self.flows: dict[str, FlowDefinition[Any, Any]] = {}
         self.expanders: dict[str, Expander] = {}
         """By task name, callbacks that are carried out in the settlement of the task they follow."""
+        self.periodic_tasks: dict[str, dict[str, Any]] = {}
+        """Entries of the schedule beside those of `beat_schedule`, by name, in the same form."""
         self._autodiscover: list[tuple[tuple[str, ...], str | None]] = []
+        self._has_imported = False
 
     def __repr__(self) -> str:
         return f"<Celeriac {self.main}: {len(self.tasks)} tasks>"
@@ -199,6 +207,7 @@ class Celeriac:
                 raise
         for packages, related_name in self._autodiscover:
             names += autodiscover(packages, related_name)
+        self._has_imported = True
         return names
 
     @property
@@ -255,6 +264,48 @@ class Celeriac:
     def control(self) -> Control:
         """Commands to workers and queues."""
         return Control(self)
+
+    @property
+    def schedule_scope(self) -> str:
+        """Whose schedules these are, where several applications share a broker."""
+        return self.settings.beat_namespace or self.main
+
+    @once
+    def schedule_store(self) -> ScheduleStore:
+        """Keeps the schedule's marks, and its entries of run time."""
+        return self.broker.schedules(self.schedule_scope)
+
+    def schedule_source(self) -> Source:
+        """Where a beat takes the entries of the code from."""
+        from celeriac.app.beats import CodeSource
+
+        if self.settings.beat_scheduler:
+            raise NotSupportedError(
+                f"beat_scheduler={self.settings.beat_scheduler!r} is a class of Celery's; run it with "
+                "`celeriac --as-celery`, or leave the setting out"
+            )
+        return CodeSource(self)
+
+    def make_beat(self, *, name: str | None = None) -> Beating:
+        """What `celeriac beat` and a worker's `--beat` run; call it when the task modules are imported.
+
+        Args:
+            name: Shown where beats are listed.
+
+        Raises:
+            ScheduleError: An entry of the code is wrong.
+            NotSupportedError: The broker keeps no schedules.
+        """
+        from celeriac.app.beats import make_beat
+
+        return make_beat(self, name=name)
+
+    @once
+    def schedules(self) -> Schedules:
+        """The schedule: its entries, and changes of it at run time."""
+        from celeriac.app.schedules import Schedules
+
+        return Schedules(self)
 
     @property
     def fused(self) -> bool:
@@ -414,7 +465,7 @@ class Celeriac:
 
     def close(self) -> None:
         """Close this process's connections; the application may be used again afterwards."""
-        for name in ("broker", "results", "control_channel", "event_channel"):
+        for name in ("schedule_store", "broker", "results", "control_channel", "event_channel"):
             adapter = self.__dict__.get(name)
             if adapter is not None:
                 adapter.close()
@@ -541,6 +592,90 @@ class Celeriac:
             return made
 
         return decorate if function is None else decorate(function)
+
+    def periodic(
+        self,
+        schedule: Any,
+        *,
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **how: Any,
+    ) -> Callable[[T], T]:
+        """Have a task run again and again: `@app.periodic(crontab(hour=7, minute=30))` above `@app.task`.
+
+        Args:
+            schedule: `crontab(…)`, `every(…)`, `at(…)`, `solar(…)`, `rrule(…)`, seconds, a timedelta, or the five
+                fields of a crontab as a text.
+            name: Of the entry; the task's unless given.
+            args: For the task.
+            kwargs: For the task.
+            how: Policies (`catch_up`, `catch_up_limit`, `overlap`, `jitter`, `start`, `end`, `max_lateness`,
+                `timezone`, `enabled`, `description`) and options of `apply_async`.
+
+        Raises:
+            ScheduleError: Something is wrong, or the name is taken; the message names the entry.
+        """
+
+        def decorate(task: T) -> T:
+            if not isinstance(task, Task):
+                raise ScheduleError(f"@app.periodic decorates tasks; write it above @app.task, it got {task!r}")
+            self._add_entry(name or task.name, schedule, task.name, args, kwargs or {}, how)
+            return task
+
+        return decorate
+
+    def add_periodic_task(
+        self,
+        schedule: Any,
+        sig: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **how: Any,
+    ) -> str:
+        """Have a signature sent again and again, by `celeriac beat` or `celeriac worker --beat`.
+
+        Args:
+            schedule: As of `periodic`.
+            sig: A signature, workflows included, or a task.
+            args: More arguments, in front of the signature's own.
+            kwargs: Likewise.
+            name: Of the entry; the signature as text unless given.
+            how: As of `periodic`.
+
+        Returns:
+            The entry's name.
+
+        Raises:
+            ScheduleError: As of `periodic`.
+        """
+        sig = (sig.s() if isinstance(sig, Task) else self.signature(sig)).clone(tuple(args), dict(kwargs or {}))
+        key = name or repr(sig)
+        options = {"options": dict(sig["options"])} if sig["options"] else {}
+        self._add_entry(key, schedule, sig["task"], tuple(sig["args"]), dict(sig["kwargs"]), {**options, **how})
+        return key
+
+    def _add_entry(
+        self,
+        name: str,
+        schedule: Any,
+        task: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        how: Mapping[str, Any],
+    ) -> None:
+        from celeriac.scheduler.entry import entry_of, split_options
+
+        policies, options = split_options(how)
+        spec = {"task": task, "schedule": schedule, "args": tuple(args), "kwargs": dict(kwargs), "options": options}
+        spec.update(policies)
+        entry_of(name, spec, zone="UTC")  # what is wrong is told where it is written
+        with self._lock:
+            known = self.periodic_tasks.get(name)
+            if known is not None and known != spec:
+                raise ScheduleError(f"schedule entry {name!r} is there already, for task {known['task']!r}; give name=")
+            self.periodic_tasks[name] = spec
 
     def register_task(self, task: Task[P, R] | type[Task[P, R]]) -> Task[P, R]:
         """Register a class-based task: an instance of a `Task` subclass with `run`, or the class itself."""
@@ -710,6 +845,39 @@ class Celeriac:
         if batch:
             yield batch
 
+    def periodic_message(
+        self, entry: Entry, *, at: str, task_id: str | None = None, eta: datetime | None = None
+    ) -> Outgoing:
+        """The message of an entry of the schedule.
+
+        Args:
+            entry: Which.
+            at: Its nominal instant, in the header `scheduled_at`; `periodic_task_name` is its name, as
+                django-celery-beat has it.
+            task_id: Fresh unless given.
+            eta: When it may start; None: at once.
+
+        Raises:
+            EncodeError: An argument has no wire form.
+        """
+        task = self.tasks.get(entry.task)
+        options: dict[str, Any] = {**(task.call_defaults if task is not None else {}), **entry.options}
+        headers = {"periodic_task_name": entry.name, "scheduled_at": at, **(options.get("headers") or {})}
+        options.update(headers=headers, celery_beat_task=True)
+        if task_id is not None:
+            options["task_id"] = task_id
+        if eta is not None:
+            options["eta"] = eta
+        return self._message(entry.task, *entry.call(), options, task)
+
+    def send_message(self, message: Outgoing) -> Handle[Any]:
+        """Publish a message that was built here."""
+        return self._publish_one(message, _NO_OPTIONS)
+
+    def hand_over(self, messages: Sequence[Outgoing], send: Callable[[Sequence[Outgoing]], Collection[TaskId]]) -> None:
+        """As `Publisher.hand_over`."""
+        self._publisher.hand_over(messages, send)
+
     def _publish_one(self, message: Outgoing, options: Mapping[str, Any]) -> Handle[Any]:
         if options:
             dropped = self._publisher.publish(
@@ -772,7 +940,17 @@ class Celeriac:
         if task is not None and task.typing:
             task.parameters.check(args, kwargs)
 
-    def _check_task(self, form: dict[str, Any]) -> None:
+    def check_call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        """Refuse what could never run: an option or a task nobody knows, arguments that the task does not take.
+
+        Raises:
+            TypeError: An option is unknown, or the arguments do not fit.
+            NotRegistered: As `_check_task`.
+        """
+        self._check_task({"task": name, "options": dict(options)}, "it")
+        self._check(name, args, kwargs)
+
+    def _check_task(self, form: dict[str, Any], whose: str = "a workflow") -> None:
         """Refuse options nobody knows, and a task nobody has.
 
         Raises:
@@ -791,13 +969,15 @@ class Celeriac:
         near = difflib.get_close_matches(name, self.tasks, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise NotRegistered(
-            f"a workflow has task {name!r}, which is not registered in application {self.main!r} ({len(self.tasks)} "
+            f"{whose} has task {name!r}, which is not registered in application {self.main!r} ({len(self.tasks)} "
             f"tasks). {hint}If other workers have it, say where: app.signature({name!r}, queue=…), or in task_routes"
         )
 
     @property
     def _knows_its_tasks(self) -> bool:
         """Whether what is not registered does not exist: every module with tasks has been imported."""
+        if self._has_imported:
+            return bool(self.tasks)
         conf = self.settings
         modules = (*conf.imports, *conf.include)
         return bool(self.tasks) and not self._autodiscover and all(module in sys.modules for module in modules)
@@ -953,6 +1133,7 @@ class Celeriac:
             stamps=get("stamps"),
             stamped_headers=get("stamped_headers"),
             replaced_task_nesting=get("replaced_task_nesting"),
+            celery_beat_task=get("celery_beat_task"),
         )
 
     def _admission(

@@ -14,7 +14,7 @@ from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.model import Embed, Headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from celeriac.clock import Clock
     from celeriac.codec import Codec
@@ -77,6 +77,30 @@ class Publisher:
         def innermost(out: Sequence[Outgoing]) -> None:
             dropped.update(self._send(_known(out), retry, retry_policy))  # middleware may send the same again
 
+        self._through(messages, innermost)
+        return dropped
+
+    def hand_over(self, messages: Sequence[Outgoing], send: Callable[[Sequence[Outgoing]], Collection[TaskId]]) -> None:
+        """Have `send` publish in the broker's place, with middleware and signals around it, in one try.
+
+        Args:
+            messages: What is to be published.
+            send: Publishes what the middleware lets through; returns the ids of those that it did publish.
+        """
+
+        def innermost(out: Sequence[Outgoing]) -> None:
+            if signals.before_task_publish.receivers:
+                out = [self._announced(message) for message in out]
+            done = send(out)
+            dropped = {message.id: message.id for message in out if message.id not in done}
+            if signals.after_task_publish.receivers:
+                self._confirm(out, dropped)
+            if self._on_sent is not None:
+                self._on_sent(_stored(out, dropped))
+
+        self._through(messages, innermost)
+
+    def _through(self, messages: Sequence[Outgoing], innermost: Callable[[Sequence[Outgoing]], None]) -> None:
         send = innermost
         for middleware in reversed(self._middleware):
 
@@ -84,7 +108,6 @@ class Publisher:
                 layer.publish(out, inner)
 
         send(messages)
-        return dropped
 
     async def apublish(
         self,

@@ -107,7 +107,8 @@ class every(Value):  # noqa: N801
         if not EARLIEST < moment < LATEST - self._interval:
             return None
         if not self._aligned or self._interval < SECOND:
-            return moment + self._interval
+            passed = 0 if self._begin is None else (moment - self._begin) % self._interval
+            return moment - passed + self._interval
         if self._interval >= DAY:
             later = wall(moment, zone) + timedelta(microseconds=self._interval)
             return from_wall(datetime(later.year, later.month, later.day), zone)  # noqa: DTZ001

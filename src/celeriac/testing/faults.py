@@ -18,19 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from celeriac.clock import Clock
-    from celeriac.interfaces import Broker, BrokerTraits, Consumer
+    from celeriac.interfaces import Broker, BrokerTraits, Consumer, ScheduleStore
     from celeriac.model import (
+        BeatInfo,
         Cancellation,
         Cancelled,
         DeadLetter,
         Delivery,
         Incarnation,
+        Mark,
         Outcome,
         Outgoing,
         Peeked,
         QueueDepth,
+        ScheduleNews,
+        ScheduleRow,
         Settled,
         TaskId,
+        Tick,
+        Ticked,
     )
 
 ResultT = TypeVar("ResultT")
@@ -51,7 +57,10 @@ class Plan(Protocol):
     """Decides what happens to each call. Called from many threads."""
 
     def next(self, method: str, /) -> Fault | None:
-        """The fault of this call of `method` (a `Broker`'s as named, a `Consumer`'s as `consumer.<name>`), or None."""
+        """The fault of this call of `method`, or None.
+
+        A `Broker`'s is called by its name, a `Consumer`'s `consumer.<name>`, a `ScheduleStore`'s `schedules.<name>`.
+        """
 
 
 class Script:
@@ -158,10 +167,10 @@ def _error_of(fault: Fault, method: str, messages: Sequence[Outgoing]) -> BaseEx
 
 
 class FaultyBroker:
-    """Wraps a broker; its calls, and those of the consumers it opens, fail as the plan says.
+    """Wraps a broker; its calls, and those of the consumers and schedules it opens, fail as the plan says.
 
-    `traits`, `url`, `close` and a consumer's `interrupt` and stamps never fail. A consumer whose `close` fails before
-    it took effect stays open, as if its process had been cut off: reaping it is the test's affair.
+    `traits`, `url`, `schedules`, `close` and a consumer's `interrupt` and stamps never fail. A consumer whose `close`
+    fails before it took effect stays open, as if its process had been cut off: reaping it is the test's affair.
 
     Args:
         broker: The broker that does the work.
@@ -230,6 +239,9 @@ class FaultyBroker:
     def drop_dead(self, ids: Sequence[TaskId], /) -> int:
         return self._gate.call("drop_dead", lambda: self._broker.drop_dead(ids))
 
+    def schedules(self, scope: str, /) -> FaultySchedules:
+        return FaultySchedules(self._broker.schedules(scope), self._gate)
+
     def close(self) -> None:
         self._broker.close()
 
@@ -269,3 +281,39 @@ class FaultyConsumer:
 
     async def close(self) -> None:
         await self._gate.acall("consumer.close", self._consumer.close)
+
+
+class FaultySchedules:
+    """The schedules of a `FaultyBroker`."""
+
+    def __init__(self, schedules: ScheduleStore, gate: _Gate) -> None:
+        self._schedules = schedules
+        self._gate = gate
+
+    @property
+    def url(self) -> str:
+        return self._schedules.url
+
+    def look(self, revision: int = 0, /) -> ScheduleNews:
+        return self._gate.call("schedules.look", lambda: self._schedules.look(revision))
+
+    def marks(self, entries: Sequence[tuple[str, str]], /) -> Sequence[Mark | None]:
+        return self._gate.call("schedules.marks", lambda: self._schedules.marks(entries))
+
+    def tick(self, ticks: Sequence[Tick], /) -> Sequence[Ticked]:
+        return self._gate.call("schedules.tick", lambda: self._schedules.tick(ticks))
+
+    def put(self, row: ScheduleRow, /, *, expected: int) -> ScheduleRow:
+        return self._gate.call("schedules.put", lambda: self._schedules.put(row, expected=expected))
+
+    def forget(self, names: Sequence[tuple[str, str]], /) -> int:
+        return self._gate.call("schedules.forget", lambda: self._schedules.forget(names))
+
+    def hail(self, beat: BeatInfo, /, *, ttl_s: float) -> None:
+        self._gate.call("schedules.hail", lambda: self._schedules.hail(beat, ttl_s=ttl_s))
+
+    def beats(self) -> Sequence[BeatInfo]:
+        return self._gate.call("schedules.beats", self._schedules.beats)
+
+    def close(self) -> None:
+        self._schedules.close()

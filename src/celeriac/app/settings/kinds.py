@@ -430,11 +430,12 @@ class Schedule(Table):
     def convert(self, value: Any) -> Mapping[str, Any]:
         table = super().convert(value)
         for name, entry in table.items():
+            from celeriac.scheduler.entry import KEYS  # the arithmetic of schedules is not for who has none
+
             if not isinstance(entry, Mapping):
                 raise ValueError(f"entry {name!r} is not a dict")
-            known = ("task", "schedule", "args", "kwargs", "options", "relative")
-            if strange := [key for key in entry if key not in known]:
-                raise ValueError(f"entry {name!r} has the unknown key {strange[0]!r}; known: {', '.join(known)}")
+            if strange := [key for key in entry if key not in KEYS]:
+                raise ValueError(f"entry {name!r} has the unknown key {strange[0]!r}; known: {', '.join(KEYS)}")
             if lacking := [key for key in ("task", "schedule") if key not in entry]:
                 raise ValueError(f"entry {name!r} has no {lacking[0]!r}")
         return table

@@ -110,7 +110,6 @@ def _is(
     return Option(Maybe(kind) if default is None else kind, default, doc, celery=celery, ours=ours, later=later)
 
 
-_BEAT = "the scheduler is not built yet in this version"
 _EVENTS = "it is for monitors that have a queue, which they have on RabbitMQ only"
 _SERVERS = "workers connect again for ever; producers within task_publish_timeout"
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
@@ -424,12 +423,32 @@ class Settings:
     )
 
     # beat
-    beat_schedule = _is(Schedule(), FrozenDict(), "Periodic tasks by name.", later=_BEAT)
-    beat_scheduler = _is(Text(), None, "Where schedules come from; None: the settings.", celery="a class", later=_BEAT)
-    beat_max_loop_interval = _is(Seconds(), 0.0, "Longest sleep between looks; 0: the scheduler's own.", later=_BEAT)
-    beat_cron_starting_deadline = _is(Seconds(), None, "How late a missed firing may still start.", later=_BEAT)
-    beat_enable_remote_control = _is(Flag(), False, "Answer `ping`.", later=_BEAT)
-    beat_remote_control_max_tick_age = _is(Seconds(), None, "Above it, `ping` is not answered.", later=_BEAT)
+    beat_schedule = _is(Schedule(), FrozenDict(), "Periodic tasks by name.")
+    beat_scheduler = _is(
+        Text(), None, "Where schedules come from, under --as-celery; None: settings and code.", celery="a class"
+    )
+    beat_max_loop_interval = _is(
+        Seconds(), 0.0, "Longest sleep between looks at the store, where changes are seen; 0: half a second."
+    )
+    beat_cron_starting_deadline = _is(
+        Seconds(), None, "How late a missed crontab may still be sent; None: its policies alone say."
+    )
+    beat_misfire_grace = _is(
+        Seconds(), 5.0, "An instant that is late by no more is sent whatever the policies say.", ours=True
+    )
+    beat_namespace = _is(
+        Text(),
+        None,
+        "Whose schedule it is, where applications share a broker; None: the application's name.",
+        ours=True,
+    )
+    beat_enable_remote_control = _is(Flag(), False, "`celeriac beat` answers `inspect ping`.")
+    beat_remote_control_max_tick_age = _is(
+        Seconds(),
+        None,
+        "It does not when it has not reached its store for so long; 0: it always does; None: 60 s, or twice "
+        "beat_max_loop_interval.",
+    )
 
     # events, remote control
     event_queue_expires = _is(Seconds(), 60.0, "Life of a monitor's queue without a reader.", later=_EVENTS)

@@ -77,15 +77,7 @@ class MemoryBroker:
         return self._url
 
     def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
-        too_large = _TRAITS.max_body
-        for message in messages:
-            if len(message.body) + len(message.headers) > too_large:
-                raise EnqueueRejectedError(
-                    f"cannot publish {message.task!r} ({message.id}) to queue {message.queue!r}: headers and body have "
-                    f"{len(message.body) + len(message.headers)} bytes, at most {too_large} are taken; "
-                    f"none of the {len(messages)} messages of this call was stored",
-                    task_ids=tuple(each.id for each in messages),
-                )
+        _refuse_large(messages)
         dropped: dict[TaskId, TaskId] = {}
         with self._space.lock:
             added = self._queues.publish(messages, self._clock.time(), self._space.results, dropped)
@@ -166,7 +158,20 @@ class MemoryBroker:
             scope,
             self._clock,
             lambda count: self._probe.signal("published", count),
+            _refuse_large,
         )
 
     def close(self) -> None:
         """Nothing is open; what is queued stays for as long as an adapter of this URL lives."""
+
+
+def _refuse_large(messages: Sequence[Outgoing]) -> None:
+    most = _TRAITS.max_body
+    for message in messages:
+        size = len(message.body) + len(message.headers)
+        if size > most:
+            raise EnqueueRejectedError(
+                f"cannot publish {message.task!r} ({message.id}) to queue {message.queue!r}: headers and body have "
+                f"{size} bytes, at most {most} are taken; none of the {len(messages)} messages of this call was stored",
+                task_ids=tuple(each.id for each in messages),
+            )

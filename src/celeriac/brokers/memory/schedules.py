@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from celeriac.brokers.memory.queues import Queues
     from celeriac.clock import Clock
+    from celeriac.model import Outgoing
     from celeriac.storage.memory import MemorySpace
 
 REMOVED_KEPT_S = 30 * 86_400.0
@@ -41,13 +42,21 @@ class MemorySchedules:
     """The schedules of one scope in this process's memory. Made by `MemoryBroker.schedules`."""
 
     def __init__(
-        self, url: str, space: MemorySpace, queues: Queues, scope: str, clock: Clock, published: Callable[[int], None]
+        self,
+        url: str,
+        space: MemorySpace,
+        queues: Queues,
+        scope: str,
+        clock: Clock,
+        published: Callable[[int], None],
+        check: Callable[[Sequence[Outgoing]], None],
     ) -> None:
         self._url = url
         self._space = space
         self._queues = queues
         self._clock = clock
         self._published = published
+        self._check = check
         tables = space.part(Timetables)
         with space.lock:
             self._table = tables.all.setdefault(scope, Timetable())
@@ -69,6 +78,7 @@ class MemorySchedules:
             return [self._table.marks.get(name) for name, _ in entries]
 
     def tick(self, ticks: Sequence[Tick], /) -> Sequence[Ticked]:
+        self._check([tick.message for tick in ticks if tick.message is not None])
         with self._space.lock:
             answers = [self._tick(tick) for tick in ticks]
         self._published(sum(answer.verdict == "fired" for answer in answers))

@@ -33,6 +33,15 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
     gated            string  '1' while there are gates: a claim need not look for them otherwise
     gates:swept      string  up to where the last reaping has looked for gates that nobody needs
     unique:<key>     string  {id, queue, only until its start, until}: the message that holds the key, if it is live
+    marks:<scope>    hash    entry of a schedule -> how far it has come, and its last message (tick.lua)
+
+Per scope of schedules, in a slot of its own:
+
+    {beat:<scope>}:rows      hash    entry -> revision:changed at:removed:what was said of it at run time
+    {beat:<scope>}:changes   zset    entry -> revision of its last change
+    {beat:<scope>}:revision  string  the last of them; not below the time in µs, so that none comes twice
+    {beat:<scope>}:removed   zset    entry -> when it was removed, epoch ms; its row is kept for 30 days
+    {beat:<scope>}:beats     hash    name of a beat -> what it says of itself; beats:until, a zset, says until when
 
 Where results live on the same server, the end of a delivery also changes joins and records (results/redis/store.py).
 
@@ -52,6 +61,7 @@ import msgspec
 from celeriac.brokers.redis import health
 from celeriac.brokers.redis.consumer import RedisConsumer
 from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Layout, Special, Stored, millis, pack, unpack, unpack_special
+from celeriac.brokers.redis.schedules import RedisSchedules
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, EnqueueRejectedError, EnqueueUnknownError
 from celeriac.interfaces import BrokerTraits
@@ -87,6 +97,7 @@ TRAITS: Final = BrokerTraits(
     claims_reap=True,
     limits=True,
     unique=True,
+    schedules=True,
 )
 CLUSTER_TRAITS: Final = msgspec.structs.replace(
     TRAITS,
@@ -346,11 +357,10 @@ class RedisBroker:
             )
 
     def _foreign_list(self, message: Outgoing) -> tuple[str, bytes] | None:
-        """Where a successor goes that is for Celery's workers, and its envelope."""
-        assert self._is_foreign is not None
-        assert self._foreign is not None
-        if message.native or not self._is_foreign(message.queue):
+        """Where a message goes that is for Celery's workers, and its envelope; None: it is for ours."""
+        if self._is_foreign is None or message.native or not self._is_foreign(message.queue):
             return None
+        assert self._foreign is not None
         return self._layout.foreign_list(message.queue, message.priority), self._foreign.encode(message)
 
     async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:
@@ -519,6 +529,18 @@ class RedisBroker:
 
     def drop_dead(self, ids: Sequence[TaskId], /) -> int:
         return self._bring_back("0", ids, "drop dead letters of")
+
+    def schedules(self, scope: str, /) -> RedisSchedules:
+        return RedisSchedules(
+            self._deployment,
+            self._layout,
+            scope,
+            clock=self._clock,
+            check=self._check,
+            register=self._register,
+            foreign_list=self._foreign_list,
+            published=lambda count: self._probe.signal("published", count),
+        )
 
     def check(self) -> health.Health:
         """Ask the server about itself, for the doctor."""

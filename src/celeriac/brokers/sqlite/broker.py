@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from celeriac.brokers.sqlite.consumer import SqliteConsumer
 from celeriac.brokers.sqlite.ledger import end_incarnation
 from celeriac.brokers.sqlite.lines import open_gates, sweep_gates
-from celeriac.brokers.sqlite.publisher import Publisher
+from celeriac.brokers.sqlite.publisher import ROWS_PER_CONSUMER, Publisher
 from celeriac.brokers.sqlite.rows import SQL, to_json
+from celeriac.brokers.sqlite.schedules import SqliteSchedules
 from celeriac.clock import SYSTEM_CLOCK, Clock, boot_id
 from celeriac.interfaces import BrokerTraits
 from celeriac.model import Cancelled, DeadLetter, Peeked, QueueDepth
@@ -42,6 +43,7 @@ TRAITS: Final = BrokerTraits(
     notifications=True,
     limits=True,
     unique=True,
+    schedules=True,
 )
 
 _MARK_KEPT_S = 86_400.0
@@ -311,6 +313,14 @@ class SqliteBroker:
             return len(found)
 
         return self._database.run("drop dead letters of", transaction(drop))
+
+    def schedules(self, scope: str, /) -> SqliteSchedules:
+        return SqliteSchedules(self._database, scope, TRAITS.max_body, self._after_ticks)
+
+    def _after_ticks(self, fired: Sequence[Outgoing]) -> None:
+        queues = {message.queue for message in fired}
+        (self._room or self._open_room()).ring(mask_of(queues), 1 + len(fired) // ROWS_PER_CONSUMER)
+        self._probe.signal("published", len(fired))
 
     def check(self) -> Health:
         """Examine the file, for the doctor; reads all of it."""

@@ -23,13 +23,43 @@ if TYPE_CHECKING:
 _INSERT = SQL["insert"]
 _INSERT_FRESH = SQL["insert_fresh"]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_ROWS_PER_CONSUMER = 64
+ROWS_PER_CONSUMER = 64
 """A batch wakes one waiting consumer, and one more for each so many messages."""
 
 
 def _own(batch: _Batch, messages: Sequence[Outgoing]) -> Mapping[TaskId, TaskId]:
     """What one call of a shared batch is told."""
     return {message.id: batch.dropped[message.id] for message in messages if message.id in batch.dropped}
+
+
+def refuse_bad(messages: Sequence[Outgoing], max_body: int) -> None:
+    """See that they can be stored.
+
+    Raises:
+        EnqueueRejectedError: One is too large, or has a name that is no text.
+    """
+    for message in messages:
+        size = len(message.headers) + len(message.body)
+        if size > max_body:
+            raise EnqueueRejectedError(
+                f"cannot publish {message.task!r} ({message.id}): headers and body have {size} bytes, at most "
+                f"{max_body} are taken; keep large values elsewhere and send where they are. None of the "
+                f"{len(messages)} messages of this call was stored",
+                task_ids=tuple(each.id for each in messages),
+            )
+        if not (message.id.isascii() and message.task.isascii() and message.queue.isascii()):
+            _refuse_no_text(message, messages)
+
+
+def _refuse_no_text(message: Outgoing, messages: Sequence[Outgoing]) -> None:
+    try:
+        f"{message.id}{message.task}{message.queue}".encode()
+    except UnicodeEncodeError as exc:
+        raise EnqueueRejectedError(
+            f"cannot publish {message.task!r} ({message.id!r}) to queue {message.queue!r}: no valid text ({exc}); "
+            f"none of the {len(messages)} messages of this call was stored",
+            task_ids=tuple(each.id for each in messages),
+        ) from exc
 
 
 class _Batch:
@@ -72,7 +102,7 @@ class Publisher:
         if not messages:
             return _NOTHING
         now = self._database.clock.time()
-        self._refuse_bad(messages)
+        refuse_bad(messages, self._max_body)
         rows = [row_of(message, now) for message in messages]
         with self._gate:
             batch = self._gathering
@@ -96,35 +126,12 @@ class Publisher:
                         self._gathering = _Batch()
                     self._write(batch)
                     if batch.error is None:
-                        room.ring(mask_of(batch.queues), 1 + len(batch.rows) // _ROWS_PER_CONSUMER)
+                        room.ring(mask_of(batch.queues), 1 + len(batch.rows) // ROWS_PER_CONSUMER)
             finally:
                 self._pen.release()
         if batch.error is not None:
             self._fail(batch.error, messages)
         return _own(batch, messages) if batch.dropped else _NOTHING
-
-    def _refuse_bad(self, messages: Sequence[Outgoing]) -> None:
-        for message in messages:
-            size = len(message.headers) + len(message.body)
-            if size > self._max_body:
-                raise EnqueueRejectedError(
-                    f"cannot publish {message.task!r} ({message.id}): headers and body have {size} bytes, at most "
-                    f"{self._max_body} are taken; keep large values elsewhere and send where they are. None of the "
-                    f"{len(messages)} messages of this call was stored",
-                    task_ids=tuple(each.id for each in messages),
-                )
-            if not (message.id.isascii() and message.task.isascii() and message.queue.isascii()):
-                self._refuse_no_text(message, messages)
-
-    def _refuse_no_text(self, message: Outgoing, messages: Sequence[Outgoing]) -> None:
-        try:
-            f"{message.id}{message.task}{message.queue}".encode()
-        except UnicodeEncodeError as exc:
-            raise EnqueueRejectedError(
-                f"cannot publish {message.task!r} ({message.id!r}) to queue {message.queue!r}: no valid text ({exc}); "
-                f"none of the {len(messages)} messages of this call was stored",
-                task_ids=tuple(each.id for each in messages),
-            ) from exc
 
     def _withdraw(self, batch: _Batch, rows: list[Row]) -> None:
         with self._gate:

@@ -30,6 +30,7 @@ Subclass, and say in one fixture how to open the adapter on a store that is fres
                 results.close()
 
         check_broker_model(open_store)
+        check_schedule_model(open_store)  # when traits.schedules
 
 A factory is called several times in a test and opens one more adapter on the same store each time, as another process
 would. `clock` is a `ManualClock`; where the engine keeps time itself (a server), override the `clock` fixture to return
@@ -53,7 +54,9 @@ pytest.register_assert_rewrite(
             "operating",
             "publishing",
             "results",
+            "scheduling",
             "settling",
+            "timetable",
         )
     )
 )
@@ -66,10 +69,21 @@ from celeriac.testing.conformance.machine import BrokerMachine, check_broker_mod
 from celeriac.testing.conformance.operating import OperatingTests
 from celeriac.testing.conformance.publishing import PublishingTests
 from celeriac.testing.conformance.results import ResultStoreSuite
+from celeriac.testing.conformance.scheduling import SchedulingTests
 from celeriac.testing.conformance.settling import SettlingTests
 from celeriac.testing.conformance.stage import BrokerStage, Stage
+from celeriac.testing.conformance.timetable import ScheduleMachine, check_schedule_model
 
-__all__ = ["BrokerMachine", "BrokerStage", "BrokerSuite", "ResultStoreSuite", "Stage", "check_broker_model"]
+__all__ = [
+    "BrokerMachine",
+    "BrokerStage",
+    "BrokerSuite",
+    "ResultStoreSuite",
+    "ScheduleMachine",
+    "Stage",
+    "check_broker_model",
+    "check_schedule_model",
+]
 
 
 class BrokerSuite(
@@ -81,5 +95,6 @@ class BrokerSuite(
     LimitingTests,
     UniqueTests,
     OperatingTests,
+    SchedulingTests,
 ):
     """What `interfaces.Broker` and `interfaces.Consumer` promise, sentence by sentence."""

@@ -191,6 +191,23 @@ local function gates()
     redis.call('SET', S .. 'unique:' .. unique[1], lock, 'PX', unique[2])
   end
 
+  -- Takes a special message in, as `admit` does another; `look`: is_new, if it may have been here before. Returns
+  -- whether it is added, whether it is up at once, its limit, and who keeps it out.
+  function keeper.admit(base, id, blob, look, here)
+    local limit, unique = keeper.terms(blob)
+    local is_added, at_once = true, false
+    if look then is_added, at_once = look(id) end
+    local holder = is_added and unique and keeper.holder(unique, here)
+    if holder and holder ~= id then return false, false, limit, holder end
+    is_added = is_added and redis.call('HSETNX', base .. ':m', id, blob) == 1
+    if is_added and unique then
+      keeper.lock(unique, id, base)
+      here[id] = true
+    end
+    if is_added and limit then keeper.said(limit) end
+    return is_added, at_once, limit
+  end
+
   -- A message came to its end, or (`base`) goes on in another queue.
   function keeper.unlock(unique, id, base)
     local key = S .. 'unique:' .. unique[1]

@@ -35,24 +35,14 @@ for k = 1, #KEYS do
     local is_added, at_once, limit
     local form, priority = string.byte(blob, 1, 2)
     if form == 153 then
-      local unique
-      limit, unique = gates().terms(blob)
-      is_added = true
-      if ARGV[p + 2] ~= '1' then is_added, at_once = is_new(id) end
+      local holder
       here = here or {}
-      local holder = is_added and unique and gates().holder(unique, here)
-      if holder and holder ~= id then
-        is_added = false
+      is_added, at_once, limit, holder = gates().admit(base, id, blob, ARGV[p + 2] ~= '1' and is_new, here)
+      if holder then
         dropped = dropped or {}
         dropped[#dropped + 1] = id
         dropped[#dropped + 1] = holder
       end
-      is_added = is_added and redis.call('HSETNX', base .. ':m', id, blob) == 1
-      if is_added and unique then
-        gates().lock(unique, id, base)
-        here[id] = true
-      end
-      if is_added and limit then gates().said(limit) end
     else
       is_added, at_once = admit(base, id, blob, ARGV[p + 2])
     end

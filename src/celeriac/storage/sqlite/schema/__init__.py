@@ -11,7 +11,7 @@ from celeriac.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_STEPS = ("0001_begin.sql", "0002_limits.sql", "0003_workflows.sql")
+_STEPS = ("0001_begin.sql", "0002_limits.sql", "0003_workflows.sql", "0004_schedules.sql")
 """Oldest first. A step that was released is never changed; a change is another step."""
 
 

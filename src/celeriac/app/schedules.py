@@ -1,0 +1,402 @@
+"""The schedule of an application, to look at and to change while beats run: `app.schedules`."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from celeriac.app.beats import make_entry
+from celeriac.errors import NotSupportedError, ScheduleError
+from celeriac.model import ScheduleRow
+from celeriac.scheduler.entry import instant_of, iso_of, moment_of, spec_of, split_options, zone_name
+from celeriac.scheduler.plan import upcoming
+from celeriac.scheduler.schedule import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from celeriac.app.application import Celeriac
+    from celeriac.app.result import AsyncResult
+    from celeriac.app.task import Task
+    from celeriac.model import BeatInfo, Instant, Mark
+    from celeriac.scheduler import Entry
+
+State = Literal["active", "paused", "disabled", "finished", "faulty"]
+
+_TIMING: Final = frozenset({"schedule", "relative", "timezone", "start", "end", "enabled"})
+"""What decides when an entry is due: where it changes, nothing is due before the change."""
+
+
+class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry and where it stands."""
+
+    name: str
+    origin: Literal["code", "store"]
+    """Whether it is in the code, or was added at run time."""
+    task: str
+    when: str
+    """For people: `every day at 07:30, Europe/Warsaw`."""
+    zone: str
+    state: State
+    """`disabled`: by the code. `paused`: at run time. `finished`: nothing of it is still to come. `faulty`: see
+    `error`."""
+    next_at: datetime | None = None
+    last_at: datetime | None = None
+    """The last instant that it was due; None: never yet."""
+    last_task_id: str | None = None
+    runs: int = 0
+    """Messages so far."""
+    skipped: int = 0
+    """Instants so far that had none, by its policies."""
+    note: str = ""
+    """Why the last one had none."""
+    description: str = ""
+    error: str = ""
+    changed_by: str = ""
+    """Who added, changed, paused or resumed it last, at run time."""
+    changed_at: datetime | None = None
+    change: str = ""
+    """What that was."""
+    spec: dict[str, Any] = {}
+    """As plain data; of an entry of the store only."""
+
+
+class Schedules:
+    """The entries of one application, those of the code and those of the store; made as `app.schedules`.
+
+    Changes are seen by all beats within a second. Every one says who made it: `by`, or else user and host.
+    """
+
+    def __init__(self, app: Celeriac) -> None:
+        self._app = app
+
+    # -- looking
+
+    def list(self) -> list[Scheduled]:
+        """All entries, by name."""
+        code, rows, now = self._read()
+        entries: dict[str, Entry | str] = dict(code)
+        for name, row in rows.items():
+            if row.spec is None:
+                continue
+            if name in code:
+                entries[name] = (
+                    f"is in the store, too; the code's runs. Remove the other: celeriac schedule remove {name!r}"
+                )
+            else:
+                entries[name] = self._entry(row)
+        sound = {name: entry for name, entry in entries.items() if not isinstance(entry, str)}
+        marks = self._marks(sound, code)
+        return [
+            self._shown(name, entries[name], rows.get(name), marks.get(name), now, code.get(name))
+            for name in sorted(entries)
+        ]
+
+    def get(self, name: str) -> Scheduled:
+        """One entry.
+
+        Raises:
+            ScheduleError: There is none of the name; the message names the nearest.
+        """
+        for each in self.list():
+            if each.name == name:
+                return each
+        raise self._unknown(name)
+
+    def preview(
+        self, name: str | None = None, *, until: datetime | None = None, limit: int = 100
+    ) -> Sequence[tuple[datetime, str]]:
+        """What is still to come as things stand now: moments, each with the entry's name, in order.
+
+        Args:
+            name: Of one entry; None: of all.
+            until: None: as far as `limit` goes.
+            limit: At most so many.
+
+        Raises:
+            ScheduleError: There is no entry of the name, or `until` has no time zone.
+        """
+        end = None if until is None else instant_of(until)
+        code, rows, now = self._read()
+        entries = {**{each: entry for each, entry in self._stored(rows).items() if each not in code}, **code}
+        if name is not None:
+            if name not in entries:
+                raise self._unknown(name)
+            entries = {name: entries[name]}
+        live = {
+            each: entry
+            for each, entry in entries.items()
+            if entry.enabled and not ((row := rows.get(each)) is not None and row.paused)
+        }
+        marks = self._marks(live, code)
+        found = sorted(
+            (at, each)
+            for each, entry in live.items()
+            for at in upcoming(entry, marks.get(each), now, limit)
+            if end is None or at <= end
+        )
+        return [(moment_of(at, live[each].zone), each) for at, each in found[:limit]]
+
+    def beats(self) -> Sequence[BeatInfo]:
+        """The beats that are there."""
+        return self._app.schedule_store.beats()
+
+    # -- changing
+
+    def add(
+        self,
+        name: str,
+        task: str | Task[Any, Any],
+        schedule: Any,
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        by: str | None = None,
+        **how: Any,
+    ) -> Scheduled:
+        """Add an entry to the store.
+
+        Args:
+            name: Of no other entry.
+            task: A task, or its name.
+            schedule: As of `Celeriac.periodic`; a schedule of Celery's own making has no form that could be stored.
+            args: For the task; with a form in JSON.
+            kwargs: Likewise.
+            by: Who adds it; user and host unless given.
+            how: Policies and options, as of `Celeriac.periodic`.
+
+        Raises:
+            ScheduleError: Something is wrong with it, the name is taken, or it would never be due.
+        """
+        policies, options = split_options(how)
+        spec = {
+            "task": task if isinstance(task, str) else task.name,
+            "schedule": schedule,
+            "args": list(args),
+            "kwargs": dict(kwargs or {}),
+            "options": options,
+            **policies,
+        }
+        code, rows, now = self._read()
+        if name in code:
+            raise ScheduleError(f"schedule entry {name!r} is in the code already; choose another name")
+        if name in rows:
+            raise ScheduleError(f"schedule entry {name!r} is in the store already; change it, or choose another name")
+        return self._put(name, spec, ScheduleRow(name=name, since=now, change="added"), by, now)
+
+    def update(self, name: str, *, by: str | None = None, **changes: Any) -> Scheduled:
+        """Change an entry of the store; a change of when it is due counts from now.
+
+        Args:
+            name: Of the entry.
+            by: Who changes it.
+            changes: As of `add`; options of the call as `options={…}`. None takes a key away.
+
+        Raises:
+            ScheduleError: It is not there, it is in the code, or something is wrong with the change.
+            ScheduleChangedError: Somebody else has changed it in between.
+        """
+        row, now = self._own_row(name, "changed")
+        spec = {**msgspec.json.decode(row.spec or b"{}"), **changes}
+        since = now if not _TIMING.isdisjoint(changes) else row.since
+        return self._put(name, spec, msgspec.structs.replace(row, since=since, change="changed"), by, now)
+
+    def remove(self, name: str, *, by: str | None = None) -> None:
+        """Remove an entry from the store. What it has sent already stays.
+
+        Raises:
+            ScheduleError: It is not there, or in the code only.
+            ScheduleChangedError: Somebody else has changed it in between.
+        """
+        row, _ = self._own_row(name, "removed")
+        store = self._app.schedule_store
+        store.put(
+            msgspec.structs.replace(row, removed=True, change="removed", changed_by=by or _whoami()),
+            expected=row.revision,
+        )
+        entry = self._entry(row)
+        if not isinstance(entry, str) and name not in self._code():
+            store.forget([(name, self._queue(entry))])
+
+    def pause(self, name: str, *, by: str | None = None) -> Scheduled:
+        """Send nothing of an entry, in the code or in the store, until it is resumed.
+
+        Raises:
+            ScheduleError: There is none of the name.
+            ScheduleChangedError: Somebody else has changed it in between.
+        """
+        return self._set_paused(name, True, by)
+
+    def resume(self, name: str, *, by: str | None = None) -> Scheduled:
+        """Go on with an entry that was paused; what was due meanwhile was not missed. Raises as `pause`."""
+        return self._set_paused(name, False, by)
+
+    def run(self, name: str) -> AsyncResult[Any]:
+        """Send an entry's task now, whatever its schedule says; the schedule goes on as it was.
+
+        Raises:
+            ScheduleError: There is none of the name, or it is faulty.
+            EnqueueError: The broker did not take it.
+        """
+        code, rows, now = self._read()
+        entry: Entry | str | None = code.get(name)
+        if entry is None:
+            row = rows.get(name)
+            if row is None:
+                raise self._unknown(name)
+            entry = self._entry(row)
+        if isinstance(entry, str):
+            raise ScheduleError(entry)
+        return self._app.send_message(self._app.periodic_message(entry, at=iso_of(now, entry.zone)))
+
+    # -- parts
+
+    def _read(self) -> tuple[dict[str, Entry], dict[str, ScheduleRow], Instant]:
+        """The entries of the code, the rows of the store, and the store's time."""
+        app = self._app
+        if not app.broker.traits.schedules:
+            raise NotSupportedError(f"the broker {app.broker.url} keeps no schedules: its traits say no `schedules`")
+        news = app.schedule_store.look()
+        return self._code(), {row.name: row for row in news.rows if not row.removed}, round(news.now * SECOND)
+
+    def _code(self) -> dict[str, Entry]:
+        return dict(self._app.schedule_source().read() or {})
+
+    def _stored(self, rows: Mapping[str, ScheduleRow]) -> dict[str, Entry]:
+        found = {name: self._entry(row) for name, row in rows.items() if row.spec is not None}
+        return {name: entry for name, entry in found.items() if not isinstance(entry, str)}
+
+    def _entry(self, row: ScheduleRow) -> Entry | str:
+        """The entry of a row, or what is wrong with it."""
+        try:
+            return make_entry(
+                self._app, row.name, msgspec.json.decode(row.spec or b"{}"), origin="store", since=row.since
+            )
+        except ScheduleError as exc:
+            return str(exc)
+
+    def _queue(self, entry: Entry) -> str:
+        from celeriac.app.beats import BeatHost
+
+        return BeatHost(self._app, self._app.schedule_source()).queue_of(entry)
+
+    def _marks(self, entries: Mapping[str, Entry], code: Mapping[str, Entry]) -> dict[str, Mark | None]:
+        asked = [(name, self._queue(entry)) for name, entry in entries.items()]
+        return dict(zip(entries, self._app.schedule_store.marks(asked), strict=True))
+
+    def _shown(
+        self,
+        name: str,
+        entry: Entry | str,
+        row: ScheduleRow | None,
+        mark: Mark | None,
+        now: Instant,
+        own: Entry | None,
+    ) -> Scheduled:
+        changed: dict[str, Any] = {}
+        if row is not None:
+            changed = {
+                "changed_by": row.changed_by,
+                "changed_at": datetime.fromtimestamp(row.changed_at, UTC),
+                "change": row.change,
+                "spec": msgspec.json.decode(row.spec) if row.spec is not None else {},
+            }
+        if isinstance(entry, str):
+            task = own.task if own is not None else str(changed.get("spec", {}).get("task", ""))
+            origin: Literal["code", "store"] = "store" if own is None else "code"
+            return Scheduled(
+                name=name, origin=origin, task=task, when="", zone="", state="faulty", error=entry, **changed
+            )
+        following = upcoming(entry, mark, now, 1)
+        state: State = "active" if following else "finished"
+        if row is not None and row.paused:
+            state = "paused"
+        elif not entry.enabled:
+            state = "disabled"
+        counts: dict[str, Any] = {} if mark is None else {"runs": mark.runs, "skipped": mark.skipped, "note": mark.note}
+        has_run = mark is not None and bool(mark.runs)
+        return Scheduled(
+            name=name,
+            origin=entry.origin,
+            task=entry.task,
+            when=entry.when(),
+            zone=zone_name(entry.zone),
+            state=state,
+            next_at=moment_of(following[0], entry.zone) if following and state == "active" else None,
+            last_at=moment_of(mark.at, entry.zone) if mark is not None and has_run else None,
+            last_task_id=mark.task_id if mark is not None and has_run else None,
+            description=entry.description,
+            **counts,
+            **changed,
+        )
+
+    def _put(self, name: str, spec: Mapping[str, Any], row: ScheduleRow, by: str | None, now: Instant) -> Scheduled:
+        app = self._app
+        entry = make_entry(app, name, {key: value for key, value in spec.items() if value is not None}, origin="store")
+        if not upcoming(entry, None, now, 1):
+            raise ScheduleError(
+                f"schedule entry {name!r} would never be due: nothing of {entry.when()} is still to come"
+            )
+        try:
+            encoded = msgspec.json.encode(spec_of(spec))
+        except (TypeError, NotSupportedError) as exc:
+            raise ScheduleError(f"schedule entry {name!r} cannot be stored: {exc}; in the store all is JSON") from exc
+        app.schedule_store.put(
+            msgspec.structs.replace(row, spec=encoded, changed_by=by or _whoami()), expected=row.revision
+        )
+        return self.get(name)
+
+    def _set_paused(self, name: str, paused: bool, by: str | None) -> Scheduled:
+        code, rows, now = self._read()
+        row = rows.get(name)
+        if row is None:
+            if name not in code:
+                raise self._unknown(name)
+            row = ScheduleRow(name=name)
+        if row.paused != paused:
+            self._app.schedule_store.put(
+                msgspec.structs.replace(
+                    row,
+                    paused=paused,
+                    since=row.since if paused else now,
+                    change="paused" if paused else "resumed",
+                    changed_by=by or _whoami(),
+                ),
+                expected=row.revision,
+            )
+        return self.get(name)
+
+    def _own_row(self, name: str, what: str) -> tuple[ScheduleRow, Instant]:
+        code, rows, now = self._read()
+        row = rows.get(name)
+        if row is None or row.spec is None:
+            if name in code:
+                raise ScheduleError(
+                    f"schedule entry {name!r} is in the code and cannot be {what} here; change the code, or pause it"
+                )
+            raise self._unknown(name)
+        return row, now
+
+    def _unknown(self, name: str) -> ScheduleError:
+        import difflib
+
+        code, rows, _ = self._read()
+        known = sorted({*code, *rows})
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+        return ScheduleError(f"there is no schedule entry {name!r}; {hint}")
+
+    def __iter__(self) -> Iterator[Scheduled]:
+        return iter(self.list())
+
+
+def _whoami() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,98 @@
+"""Schedules of an application's own, written for Celery: objects that only say whether they are due."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from celeriac.errors import ConfigError
+from celeriac.scheduler.schedule import SECOND, Schedule
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from celeriac.model import Instant
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""In a default `repr`; another in each process."""
+
+
+class Answer(NamedTuple):
+    """What it said."""
+
+    is_due: bool
+    again: Instant
+    """When to ask again."""
+
+
+class Asked(Schedule):
+    """One of these. Its instants are the moments at which it was found due, so nobody can foretell them.
+
+    Args:
+        schedule: Has `is_due(last_run_at) -> (bool, seconds)`.
+    """
+
+    is_elapsed = True
+
+    def __init__(self, schedule: Any) -> None:
+        self.schedule = schedule
+
+    def ask(self, last: Instant, now: Instant, zone: tzinfo) -> Answer:
+        """Whether it is due.
+
+        Args:
+            last: When it was due last.
+            now: What it is told when it looks at the clock, unless it has a clock of its own.
+            zone: Of the moments that it is given.
+        """
+        schedule = self.schedule
+        own = getattr(schedule, "nowfun", False)
+        if own is None:
+            schedule.nowfun = lambda: _moment(now, zone)
+        try:
+            is_due, seconds = schedule.is_due(_moment(last, zone))
+        finally:
+            if own is None:
+                schedule.nowfun = None
+        # Celery looks again at once, or not at all before its longest sleep, where this is no number
+        pause = max(0.01, min(float(seconds), 300.0)) if seconds is not None else 1.0
+        return Answer(bool(is_due), now + round(pause * SECOND))
+
+    def next_after(self, moment: Instant, zone: tzinfo, /) -> Instant | None:
+        """An estimate, by `remaining_estimate` where it has one."""
+        estimate = getattr(self.schedule, "remaining_estimate", None)
+        if estimate is None:
+            return None
+        schedule = self.schedule
+        own = getattr(schedule, "nowfun", False)
+        if own is None:
+            schedule.nowfun = lambda: _moment(moment, zone)
+        try:
+            left = estimate(_moment(moment, zone))
+        except NotImplementedError:
+            return None
+        finally:
+            if own is None:
+                schedule.nowfun = None
+        return moment + max(1, round(left.total_seconds() * SECOND)) if isinstance(left, timedelta) else None
+
+    def describe(self) -> str:
+        return f"as {self.schedule!r} says"
+
+    def form(self) -> dict[str, Any]:
+        return {"asked": _ADDRESS.sub("", repr(self.schedule))}
+
+    def begun_at(self, start: Instant, /) -> Schedule:
+        raise ConfigError(f"start= has no meaning for {self.schedule!r}, which decides by itself")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Asked) and self.schedule == other.schedule
+
+    def __hash__(self) -> int:
+        return hash(repr(self.schedule))
+
+
+def _moment(instant: Instant, zone: tzinfo) -> datetime:
+    return (_EPOCH + timedelta(microseconds=instant)).astimezone(zone)
