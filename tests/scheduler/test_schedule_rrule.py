@@ -96,6 +96,8 @@ def test_the_first_of_a_fold() -> None:
         ("every tuesday", {}, "one rule is wanted"),
         ("FREQ=DAILY;FREQ=DAILY", {}, "FREQ stands there twice"),
         ("FREQ=DAILY;BYEASTER=1", {}, "no part 'BYEASTER'"),
+        ("FREQ=DAILY;INTERVAL=" + "9" * 5000, {}, "at most 1000"),
+        ("FREQ=DAILY;INTERVAL=" + "9" * 900, {}, "a number from 1 to 1000"),
         ("FREQ=DAILY;INTERVAL=0", {}, "INTERVAL='0'; a number from 1 to 1000"),
         ("FREQ=DAILY;COUNT=99999", {"start": "2026-01-01"}, "for more, UNTIL"),
         ("FREQ=DAILY;COUNT=2;UNTIL=20300101", {"start": "2026-01-01"}, "exclude each other"),
