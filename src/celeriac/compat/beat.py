@@ -44,6 +44,7 @@ _REDBEAT: Final = (
     "with app.schedules.add(name, task, schedule) or `celeriac schedule add`"
 )
 CLEANUP: Final = "celery.backend_cleanup"
+_LONGEST_LOOK_S: Final = 1.0
 _RETRY_S: Final = 5.0
 """After the broker was not reached."""
 
@@ -140,6 +141,7 @@ def make_beat(app: Celery, *, name: str | None = None, service: Any = None) -> C
     else:
         made = beats.make_beat(app, source=_Nothing(), name=name, host=CeleryHost, kind=LoopBeat)
     assert isinstance(made, CeleryBeat)
+    made.look_often()
     made.service = service
     service.beat = made
     return made
@@ -349,6 +351,10 @@ class CeleryBeat(Beat):
     """celeriac's beat, with the service that receivers of `beat_init` get to see."""
 
     service: Any = None
+
+    def look_often(self) -> None:
+        """Whatever `--max-interval` says: with Celery that is how long it may sleep at most."""
+        self._look_s = min(self._look_s, _LONGEST_LOOK_S)
 
 
 class LoopBeat(CeleryBeat):
