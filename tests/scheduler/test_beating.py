@@ -278,7 +278,7 @@ def test_entries_are_added_changed_paused_and_removed_while_beats_run(make_app: 
     shown = {each.name: each for each in app.schedules.list()}
     assert (shown["code"].state, shown["code"].changed_by, shown["code"].origin) == ("paused", "bob", "code")
     assert (shown["mine"].state, shown["mine"].changed_by, shown["mine"].origin) == ("active", "ann", "store")
-    app.schedules.update("mine", schedule=every(seconds=3), by="cid")
+    app.schedules.update("mine", schedule=every(seconds=3), task=app.tasks["shop.tidy"], by="cid")
     app.schedules.resume("code")
     before = Counter(name for name, _ in sent(app))
     advance(clock, 9.9, *beats)

@@ -203,6 +203,8 @@ class Schedules:
         row, now = self._own_row(name, "changed")
         old = msgspec.json.decode(row.spec or b"{}")
         call = {key: changes[key] for key in ("task", "schedule", "args", "kwargs") if key in changes}
+        if "task" in call:
+            call["task"] = getattr(call["task"], "name", call["task"])
         policies, options = split_options({key: value for key, value in changes.items() if key not in call})
         kept = {} if "options" in changes else old.get("options", {})
         merged = {key: value for key, value in {**kept, **options}.items() if value is not None}
