@@ -7,16 +7,14 @@ from itertools import pairwise
 
 import pytest
 from beat_clocks import wrong_clock
-from beat_crew import MINUTE, SECOND, lattice, pause
+from beat_crew import MINUTE, SECOND, lattice
 
 from servers.redis_server import RedisServer
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
-HOUR = 60 * MINUTE
 SCHEDULE = {
-    **{f"second {n}": {"task": "tick", "schedule": {"every": 1}, "catch_up": "all"} for n in range(3)},
-    "latest": {"task": "tick", "schedule": {"every": 1}},
+    **{f"second {n}": {"task": "tick", "schedule": {"every": 1}} for n in range(3)},
     "minute": {"task": "tick", "schedule": "* * * * *"},
     "each minute": {"task": "tick", "schedule": "* * * * *", "catch_up": "all"},
 }
@@ -39,7 +37,7 @@ def test_the_clock_of_one_beats_host_is_wrong_and_steps(right_redis, make_crew, 
     crew = make_crew(right_redis.url, schedule)
     crew.begin(minute=55 * 60)
     clock.step(3600)
-    wrong, right = crew.start(environment=clock.environment), crew.start()
+    wrong, right = crew.start(environment=clock.environment, ready=False), crew.start(ready=False)
     crew.wait_arrivals(60)
     for off in (-3600, 0, 3600, -3600):
         clock.step(off)
@@ -55,22 +53,21 @@ def test_the_clock_of_one_beats_host_is_wrong_and_steps(right_redis, make_crew, 
     crew.check()
 
 
+def goes_on(crew, name: str, moment: int) -> bool:
+    """Whether an entry has had two instants in the minute after this moment."""
+    return len({each.at for each in crew.arrivals() if each.name == name and moment < each.at < moment + MINUTE}) >= 2
+
+
 def steps_back_and_forth(crew, clock) -> None:
     """An hour forwards, back, back, and right again; what was sent in each of the five spans is told apart."""
     spans = []
     for off in (0, 3600, 0, -3600, 0):
         clock.step(off)
         stepped = round((time.time() + off) * SECOND)
-        crew.wait_arrival("second 0", max(stepped, crew.origins["second 0"]) if off >= 0 else 0)
-        # by the new clock: an instant that is near it
-        near = [stepped - 20 * SECOND, stepped + 60 * SECOND]
-        for name in ("second 0", "latest"):
-            crew.wait(
-                lambda name=name, near=near, stepped=stepped: (
-                    len({each.at for each in crew.arrivals() if each.name == name and stepped < each.at < near[1]}) >= 2
-                ),
-                f"{name!r} to go on after a step to {off}",
-            )
+        crew.wait(
+            lambda stepped=stepped: all(goes_on(crew, f"second {n}", stepped) for n in range(3)),
+            f"intervals to go on after a step to {off} s",
+        )
         spans.append((stepped, round((time.time() + off) * SECOND)))
     crew.stop()
     found = crew.instants()  # none twice
@@ -85,8 +82,10 @@ def steps_back_and_forth(crew, clock) -> None:
         if name == "each minute":
             assert ats == due, "a step of an hour leaves no minute out, and two of them send none again"
     for first, last in spans:
-        for name in ("second 0", "second 1"):
+        for name in ("second 0", "second 1", "second 2"):
             mine = [at for at in found[name] if first < at <= last]
+            # after a step forwards the last seconds of the hour that was missed are in time yet, and may lie in here
+            mine = [at for at in mine if (at - mine[-1]) % SECOND == 0]
             assert len(mine) >= 2
             assert {later - at for at, later in pairwise(mine)} == {SECOND}, "an interval goes on"
 
