@@ -101,6 +101,8 @@ class Beat:
         self._items: dict[str, _Item] = {}
         self._code: Mapping[str, Entry] = {}
         self._rows: dict[str, ScheduleRow] = {}
+        self._touched: set[str] = set()
+        """Names of entries that are new or were changed, and are not taken in yet."""
         self._heap: list[tuple[Instant, int, _Item]] = []
         self._tickets = 0
         self._revision = 0
@@ -191,7 +193,8 @@ class Beat:
                     self._enter(item, self._now())
         self._next_look = tick + self._look_s
         code = self._host.source.read()
-        touched = {row.name for row in news.rows}
+        touched = self._touched  # with those of a look that failed half way
+        touched.update(row.name for row in news.rows)
         if news.revision < self._revision:
             _log.warning("beat: the store has lost changes, or all it had; everything is read anew")
             touched.update(self._rows, self._items)
@@ -209,6 +212,7 @@ class Beat:
             touched.update(name for name in {*old, *code} if old.get(name) is not code.get(name))
         if touched:
             self._take_in(touched)
+            touched.clear()
         self._revision = news.revision
         for name in [name for name, row in self._rows.items() if row.removed]:
             del self._rows[name]
