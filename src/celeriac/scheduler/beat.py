@@ -101,6 +101,8 @@ class Beat:
         self._items: dict[str, _Item] = {}
         self._code: Mapping[str, Entry] = {}
         self._rows: dict[str, ScheduleRow] = {}
+        self._touched: set[str] = set()
+        """Names whose entries are to be taken in again; they stay until that was done, whatever fails."""
         self._heap: list[tuple[Instant, int, _Item]] = []
         self._tickets = 0
         self._revision = 0
@@ -188,24 +190,24 @@ class Beat:
                     self._enter(item, self._now())
         self._next_look = tick + self._look_s
         code = self._host.source.read()
-        touched = {row.name for row in news.rows}
+        if code is not None:
+            old, self._code = self._code, code
+            self._touched.update(name for name in {*old, *code} if old.get(name) is not code.get(name))
         if news.revision < self._revision:
             _log.warning("beat: the store has lost changes, or all it had; everything is read anew")
-            touched.update(self._rows, self._items)
+            self._touched.update(self._rows, self._code)
             self._rows.clear()
             news = self._host.store.look()
-            touched.update(row.name for row in news.rows)
         for row in news.rows:
+            self._touched.add(row.name)
             self._rows[row.name] = row
             if self._revision:
                 _log.info(
                     "beat: entry %r was %s%s", row.name, row.change, f" by {row.changed_by}" if row.changed_by else ""
                 )
-        if code is not None:
-            old, self._code = self._code, code
-            touched.update(name for name in {*old, *code} if old.get(name) is not code.get(name))
-        if touched:
-            self._take_in(touched)
+        if self._touched:
+            self._take_in(self._touched)
+            self._touched.clear()
         self._revision = news.revision
         for name in [name for name, row in self._rows.items() if row.removed]:
             del self._rows[name]

@@ -1,0 +1,97 @@
+"""What goes wrong inside a beat, and what it must not lose by it: each call that fails, each answer that is odd."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from test_beating import advance, make_app, sent, tidy
+
+from celeriac.app.beats import make_beat
+from celeriac.errors import BrokerUnavailableError
+from celeriac.scheduler.entry import instant_of
+from celeriac.scheduler.schedule import SECOND
+
+if TYPE_CHECKING:
+    from celeriac.scheduler import Beat
+    from celeriac.testing import ManualClock
+
+__all__ = ["make_app"]  # the fixture
+
+
+class Saboteur:
+    """Makes one call of a beat's store fail: the `nth` of all, before or after it took effect."""
+
+    def __init__(self, store: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        self.nth, self.is_after = -1, False
+        self.calls: list[str] = []
+        for name in ("look", "marks", "tick", "put", "hail", "forget"):
+            monkeypatch.setattr(store, name, self._wrapped(name, getattr(store, name), error))
+
+    def _wrapped(self, name: str, real: Any, error: BaseException) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            is_hit = len(self.calls) - 1 == self.nth
+            if is_hit and not self.is_after:
+                raise error
+            answer = real(*args, **kwargs)
+            if is_hit:
+                raise error
+            return answer
+
+        return call
+
+
+def assert_none_is_forgotten(beat: Beat) -> None:
+    """Every entry that has something to come has a valid place in the heap."""
+    places = {item.entry.name: item.at for at, ticket, item in beat._heap if ticket == item.ticket and at == item.at}
+    for name in (*beat._code, *beat._rows):
+        entry = beat._entry(name)
+        if entry is not None and entry.enabled:
+            assert name in beat._items, f"{name} is not known"
+            assert name in places, f"{name} will never be looked at"
+
+
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+def test_no_entry_is_forgotten_whichever_call_fails(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, is_after: bool
+) -> None:
+    """Take entries in, send, change, add, pause, resume and remove some; each time another call of the store fails."""
+    schedule = {
+        "often": tidy(1),
+        "cron": tidy("* * * * *"),
+        "alone": tidy(2, overlap="skip"),
+        "last": tidy(3, overlap="cancel_previous"),
+        "all": tidy(1, catch_up="all"),
+    }
+    for nth in itertools.count():
+        app = make_app(schedule, beat_namespace=f"scope {nth}")
+        app.broker.purge([*app.broker.depth()])
+        with monkeypatch.context() as patched:
+            other = make_app(schedule, beat_namespace=f"scope {nth}")
+            fault = Saboteur(app.schedule_store, patched, BrokerUnavailableError("it does not answer"))
+            fault.nth, fault.is_after = nth, is_after
+            beat = make_beat(app)
+            advance(clock, 3.0, beat, step_s=0.25)
+            other.schedules.add("mine", "shop.tidy", 1)
+            other.schedules.pause("often")
+            advance(clock, 2.0, beat, step_s=0.25)
+            other.schedules.update("mine", schedule=2)
+            other.schedules.resume("often")
+            advance(clock, 3.0, beat, step_s=0.25)
+            assert_none_is_forgotten(beat)
+            other.schedules.remove("mine")
+            advance(clock, 3.0, beat, step_s=0.25)
+            assert_none_is_forgotten(beat)
+            before = Counter(name for name, _ in sent(app))
+            advance(clock, 6.0, beat, step_s=0.25)
+            more = Counter(name for name, _ in sent(app)) - before
+            assert len(sent(app)) == len(set(sent(app)))
+            assert min(more["often"], more["all"]) >= 5, f"after call {nth}, {fault.calls[nth : nth + 1]}"
+            instants = [instant_of(at) for name, at in sent(app) if name == "all"]
+            assert {later - at for at, later in itertools.pairwise(instants)} == {SECOND}, "none is left out"
+            if nth >= len(fault.calls):
+                break
+    assert nth > 20
