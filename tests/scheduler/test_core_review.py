@@ -10,11 +10,14 @@ import pytest
 from test_beating import advance, make_app, sent, tidy
 
 from celeriac.app.beats import make_beat
-from celeriac.errors import BrokerUnavailableError
+from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError
 from celeriac.scheduler.entry import instant_of
 from celeriac.scheduler.schedule import SECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from celeriac.model import Tick, Ticked
     from celeriac.scheduler import Beat
     from celeriac.testing import ManualClock
 
@@ -95,3 +98,30 @@ def test_no_entry_is_forgotten_whichever_call_fails(
             if nth >= len(fault.calls):
                 break
     assert nth > 20
+
+
+def test_a_refused_message_is_tried_twice_a_minute_however_many_are_due(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """The store is full: of an entry with several instants, those behind the refused one are not tried by themselves."""
+    app = make_app({"e": tidy(1, catch_up="all")})
+    beat = make_beat(app)
+    advance(clock, 2.0, beat)
+    real, tries = app.schedule_store.tick, 0
+
+    def refuse(ticks: Sequence[Tick]) -> Sequence[Ticked]:
+        nonlocal tries
+        if any(tick.message is not None for tick in ticks):
+            tries += 1
+            raise EnqueueRejectedError("the disk is full", task_ids=())
+        return real(ticks)
+
+    with monkeypatch.context() as full:
+        full.setattr(app.schedule_store, "tick", refuse)
+        advance(clock, 80.0, beat)
+    assert tries < 20
+    assert caplog.text.count("the disk is full") < 10
+    advance(clock, 31.0, beat)
+    instants = [instant_of(at) for _, at in sent(app)]
+    assert len(instants) > 80
+    assert {later - at for at, later in itertools.pairwise(instants)} == {SECOND}, "none is left out"

@@ -379,7 +379,9 @@ class Beat:
             else:
                 self._rest(item, found, now)
         for begin in range(0, len(work), _BATCH):
-            self._tick(work[begin : begin + _BATCH], now)
+            part = [(item, tick) for item, tick in work[begin : begin + _BATCH] if item.ticket == due[item]]
+            if part:
+                self._tick(part, now)
         for item in dict.fromkeys(item for item, _ in work):
             if item.ticket == due[item]:  # else a tick of it has said when to look again
                 self._rest(item, plans[item], now)
@@ -422,8 +424,12 @@ class Beat:
             answers = self._host.tick([tick for _, tick in work])
         except EnqueueRejectedError as exc:
             if len(work) > 1:  # one of them spoils the call for all
-                for one in work:
-                    self._tick([one], now)
+                tickets = {item: item.ticket for item, _ in work}
+                for item, tick in work:
+                    if (
+                        item.ticket == tickets[item]
+                    ):  # else one before was refused, or lost: this one cannot but be lost
+                        self._tick([(item, tick)], now)
                 return
             item, tick = work[0]
             _log.error("beat: entry %r cannot be sent: %s; the next try is in half a minute", tick.name, exc)
