@@ -15,9 +15,9 @@ from celeriac.scheduler.entry import instant_of
 from celeriac.scheduler.schedule import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from celeriac.model import Tick, Ticked
+    from celeriac.model import Outgoing, Tick, Ticked
     from celeriac.scheduler import Beat
     from celeriac.testing import ManualClock
 
@@ -100,10 +100,23 @@ def test_no_entry_is_forgotten_whichever_call_fails(
     assert nth > 20
 
 
+def count_turns(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that a beat asks for, turn by turn."""
+    pauses: list[float] = []
+    real = beat.turn
+
+    def turn() -> float:
+        pauses.append(real())
+        return pauses[-1]
+
+    monkeypatch.setattr(beat, "turn", turn)
+    return pauses
+
+
 def test_a_refused_message_is_tried_twice_a_minute_however_many_are_due(
     make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """The store is full: of an entry with several instants, those behind the refused one are not tried by themselves."""
+    """The store is full: of an entry with several instants, those behind the refused one wait, too."""
     app = make_app({"e": tidy(1, catch_up="all")})
     beat = make_beat(app)
     advance(clock, 2.0, beat)
@@ -125,3 +138,35 @@ def test_a_refused_message_is_tried_twice_a_minute_however_many_are_due(
     instants = [instant_of(at) for _, at in sent(app)]
     assert len(instants) > 80
     assert {later - at for at, later in itertools.pairwise(instants)} == {SECOND}, "none is left out"
+
+
+def test_a_middleware_that_fails_for_one_entry_keeps_no_other_waiting(
+    make_app: Any, clock: ManualClock, caplog: Any
+) -> None:
+    from celeriac import Middleware
+
+    class Strict(Middleware):
+        def publish(self, messages: Sequence[Outgoing], send: Callable[[Sequence[Outgoing]], None]) -> None:
+            if any(b'"bad"' in message.headers for message in messages):
+                raise ValueError("it has no tenant")
+            send(messages)
+
+    app = make_app({"bad": tidy(1), "good": tidy(1), "fine": tidy(1)}, middleware=[Strict()])
+    advance(clock, 10.0, make_beat(app))
+    assert Counter(name for name, _ in sent(app)) == {"good": 10, "fine": 10}
+    assert "entry 'bad' cannot be sent" in caplog.text
+    assert caplog.text.count("entry 'bad' cannot be sent") <= 2
+
+
+def test_a_middleware_that_fails_after_it_has_sent_sends_nothing_twice(make_app: Any, clock: ManualClock) -> None:
+    from celeriac import Middleware
+
+    class Late(Middleware):
+        def publish(self, messages: Sequence[Outgoing], send: Callable[[Sequence[Outgoing]], None]) -> None:
+            send(messages)
+            raise ValueError("the audit log is gone")
+
+    app = make_app({"one": tidy(1), "two": tidy(1)}, middleware=[Late()])
+    advance(clock, 10.0, make_beat(app))
+    assert Counter(name for name, _ in sent(app)) == {"one": 10, "two": 10}
+    assert len(set(sent(app))) == 20

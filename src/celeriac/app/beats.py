@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from celeriac.model import Instant, Mark, Outgoing, ScheduleRow, TaskId, Tick, Ticked
     from celeriac.scheduler import Entry, Source
 
+_log = logging.getLogger("celeriac.beat")
 _NAMESPACE: Final = uuid.UUID("5a1e1b7c-3b5d-5d0a-9a43-6c2f1e0b7a55")
 
 
@@ -130,7 +132,12 @@ class BeatHost:
             )
             return {message.id for message in fired if message is not None}
 
-        self._app.hand_over(messages, send)
+        try:
+            self._app.hand_over(messages, send)
+        except Exception:
+            if any(answers[place] is None for place, tick in enumerate(ticks) if tick.message is not None):
+                raise
+            _log.exception("beat: all is sent, but a middleware or a receiver of a signal failed after that")
         settle(  # those without a message, and those whose message a middleware has kept
             {
                 place: msgspec.structs.replace(tick, message=None, note=tick.note or "middleware")

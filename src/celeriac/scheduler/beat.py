@@ -422,7 +422,9 @@ class Beat:
     def _tick(self, work: Sequence[tuple[_Item, Tick]], now: Instant) -> None:
         try:
             answers = self._host.tick([tick for _, tick in work])
-        except EnqueueRejectedError as exc:
+        except Exception as exc:
+            if isinstance(exc, BrokerError) and not isinstance(exc, EnqueueRejectedError):
+                raise
             if len(work) > 1:  # one of them spoils the call for all
                 tickets = {item: item.ticket for item, _ in work}
                 for item, tick in work:
@@ -432,7 +434,10 @@ class Beat:
                         self._tick([(item, tick)], now)
                 return
             item, tick = work[0]
-            _log.error("beat: entry %r cannot be sent: %s; the next try is in half a minute", tick.name, exc)
+            _log.error(
+                "beat: entry %r cannot be sent: %s; the next try is in half a minute",
+                tick.name, exc, exc_info=not isinstance(exc, BrokerError),
+            )  # fmt: skip
             self._enter(item, now + _FAULTY)
             return
         is_lost = is_won = False
