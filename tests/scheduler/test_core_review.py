@@ -170,3 +170,26 @@ def test_a_middleware_that_fails_after_it_has_sent_sends_nothing_twice(make_app:
     advance(clock, 10.0, make_beat(app))
     assert Counter(name for name, _ in sent(app)) == {"one": 10, "two": 10}
     assert len(set(sent(app))) == 20
+
+
+def test_a_source_that_fails_costs_no_message(make_app: Any, clock: ManualClock, caplog: Any) -> None:
+    from celeriac.app.beats import CodeSource
+
+    class Tables(CodeSource):
+        reads = 0
+
+        def read(self) -> Any:
+            self.reads += 1
+            if 1 < self.reads < 10:
+                raise OSError("the database is away")
+            return super().read()
+
+        def fired(self, *args: Any) -> None:
+            raise OSError("the database is read-only")
+
+    app = make_app({"one": tidy(1), "two": tidy(1)})
+    beat = make_beat(app, source=Tables(app))
+    advance(clock, 10.0, beat)
+    assert Counter(name for name, _ in sent(app)) == {"one": 10, "two": 10}
+    assert caplog.text.count("the database is away") in (1, 2), "once, with its traceback"
+    assert "the database is read-only" in caplog.text

@@ -114,6 +114,7 @@ class Beat:
         self._leads = True
         self._is_rushing = False
         self._trouble: str | None = None
+        self._source_trouble: str | None = None
         self._pause = 0.0
         self._stopped = threading.Event()
         self.looked_at = 0.0
@@ -189,7 +190,7 @@ class Beat:
                 if item.at is not None:
                     self._enter(item, self._now())
         self._next_look = tick + self._look_s
-        code = self._host.source.read()
+        code = self._read_code()
         if code is not None:
             old, self._code = self._code, code
             self._touched.update(name for name in {*old, *code} if old.get(name) is not code.get(name))
@@ -216,6 +217,17 @@ class Beat:
             self._started_at = self._started_at or news.now
             self._hail(PRESENT_S)
             self._next_hail = tick + _HAIL_S
+
+    def _read_code(self) -> Mapping[str, Entry] | None:
+        try:
+            code = self._host.source.read()
+        except Exception as exc:
+            if str(exc) != self._source_trouble:
+                _log.exception("beat: the entries of the code cannot be read anew; those known go on")
+                self._source_trouble = str(exc)
+            return None
+        self._source_trouble = None
+        return code
 
     def _hail(self, ttl_s: float) -> None:
         now = self._now() / SECOND
@@ -463,7 +475,10 @@ class Beat:
                 tick.message.task, tick.message.id, tick.name, (now - tick.at) / SECOND,
             )  # fmt: skip
             if answer.mark is not None:
-                self._host.source.fired(item.entry, answer.mark)
+                try:
+                    self._host.source.fired(item.entry, answer.mark)
+                except Exception:
+                    _log.exception("beat: entry %r was sent, but its source could not take note of it", tick.name)
 
     def _rest(self, item: _Item, found: Plan, now: Instant) -> None:
         """Nothing is due of an item; look again when something is."""
