@@ -100,19 +100,6 @@ def test_no_entry_is_forgotten_whichever_call_fails(
     assert nth > 20
 
 
-def count_turns(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that a beat asks for, turn by turn."""
-    pauses: list[float] = []
-    real = beat.turn
-
-    def turn() -> float:
-        pauses.append(real())
-        return pauses[-1]
-
-    monkeypatch.setattr(beat, "turn", turn)
-    return pauses
-
-
 def test_a_refused_message_is_tried_twice_a_minute_however_many_are_due(
     make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
@@ -193,3 +180,23 @@ def test_a_source_that_fails_costs_no_message(make_app: Any, clock: ManualClock,
     assert Counter(name for name, _ in sent(app)) == {"one": 10, "two": 10}
     assert caplog.text.count("the database is away") in (1, 2), "once, with its traceback"
     assert "the database is read-only" in caplog.text
+
+
+def test_a_revoke_that_fails_keeps_no_other_entry_waiting(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The channel for commands may be another server than the queues'."""
+    app = make_app({"alone": tidy(1, overlap="cancel_previous"), "other": tidy(1)})
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise BrokerUnavailableError("the control channel is away")
+
+    monkeypatch.setattr(app.control, "revoke", fail)
+    beat = make_beat(app)
+    advance(clock, 10.0, beat)
+    counts = Counter(name for name, _ in sent(app))
+    assert counts["alone"] == 1
+    assert counts["other"] >= 5
+    monkeypatch.undo()
+    advance(clock, 8.0, beat)
+    assert app.schedules.get("alone").runs >= 3

@@ -373,15 +373,19 @@ class Beat:
                     item.is_deferred = True
                     self._enter(item, now + round(_DEFER * ENTROPY.uniform(1.0, 2.0)))
             self._refresh(items)
+        fault: BrokerError | None = None
         plans: dict[_Item, Plan] = {}
         work: list[tuple[_Item, Tick]] = []
         for item in items:
+            if fault is not None and item.entry.overlap == "cancel_previous":
+                continue
             item.is_deferred = False
             try:
                 plans[item] = found = plan(item.entry, item.mark, max(now, item.at or 0), grace=self._grace)
                 ticks = self._ticks(item, found.steps, now)
-            except BrokerError:
-                raise
+            except BrokerError as exc:
+                fault = exc  # told when the others have been sent, which may need another server
+                continue
             except Exception:
                 _log.exception("beat: entry %r cannot be sent now; the next try is in half a minute", item.entry.name)
                 self._enter(item, now + _FAULTY)
@@ -397,6 +401,8 @@ class Beat:
         for item in dict.fromkeys(item for item, _ in work):
             if item.ticket == due[item]:  # else a tick of it has said when to look again
                 self._rest(item, plans[item], now)
+        if fault is not None:
+            raise fault
 
     def _ticks(self, item: _Item, steps: Sequence[Step], now: Instant) -> list[Tick]:
         """The steps of a plan as the store takes them, messages built."""
