@@ -200,3 +200,33 @@ def test_a_revoke_that_fails_keeps_no_other_entry_waiting(
     monkeypatch.undo()
     advance(clock, 8.0, beat)
     assert app.schedules.get("alone").runs >= 3
+
+
+def away_until(back: float, real: Any, clock: ManualClock) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if clock.monotonic() < back:
+            raise BrokerUnavailableError("it does not answer")
+        return real(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("policy", ["latest", "skip"])
+def test_nothing_is_missed_for_a_store_that_was_away_for_less_than_the_grace(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """Whenever it comes back, between two tries."""
+    monkeypatch.setattr("celeriac.scheduler.beat.ENTROPY.uniform", lambda least, most: most)
+    for tenths in range(30, 40, 2):
+        app = make_app({"e": tidy(0.5, catch_up=policy)}, beat_namespace=f"away {tenths}")
+        app.broker.purge([*app.broker.depth()])
+        beat = make_beat(app)
+        advance(clock, 3.0, beat)
+
+        back = clock.monotonic() + tenths / 10
+        with monkeypatch.context() as broken:
+            for name in ("look", "tick", "marks", "hail"):
+                broken.setattr(app.schedule_store, name, away_until(back, getattr(app.schedule_store, name), clock))
+            advance(clock, 10.0, beat, step_s=0.02)
+        instants = [instant_of(at) for _, at in sent(app)]
+        assert {later - at for at, later in itertools.pairwise(instants)} == {SECOND // 2}, f"after {tenths / 10} s"

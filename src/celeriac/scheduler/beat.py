@@ -41,6 +41,8 @@ GRACE_S: Final = 5.0
 PRESENT_S: Final = 15.0
 """A beat that has not been heard of for so long is gone."""
 _HAIL_S: Final = 5.0
+_MOST_PAUSE_S: Final = 1.0
+"""Between two tries to reach the store: well below the grace, so that a short outage has nothing missed."""
 _DEFER: Final = SECOND // 20
 """Who lost the last round leaves the others so much of a start."""
 _BATCH: Final = 250
@@ -160,7 +162,7 @@ class Beat:
         if said != self._trouble:
             _log.error("beat: %s; trying again", said)
             self._trouble = said
-        self._pause = min(max(0.2, 2 * self._pause), 5.0)
+        self._pause = min(max(0.1, 2 * self._pause), _MOST_PAUSE_S)
         return self._pause * ENTROPY.uniform(0.5, 1.0)  # many beats that lost a store together do not come back as one
 
     def _idle_s(self) -> float:
