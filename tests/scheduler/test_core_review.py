@@ -230,3 +230,112 @@ def test_nothing_is_missed_for_a_store_that_was_away_for_less_than_the_grace(
             advance(clock, 10.0, beat, step_s=0.02)
         instants = [instant_of(at) for _, at in sent(app)]
         assert {later - at for at, later in itertools.pairwise(instants)} == {SECOND // 2}, f"after {tenths / 10} s"
+
+
+def idle_turns(beat: Beat, store: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Collects the turns after which a beat wants the next one at once, though it has asked nothing of the store."""
+    idle: list[float] = []
+    counter = Saboteur(store, monkeypatch, BrokerUnavailableError("never"))
+    real = beat.turn
+
+    def turn() -> float:
+        before = len(counter.calls)
+        pause_s = real()
+        if pause_s < 0.0005 and len(counter.calls) == before:
+            idle.append(beat._clock.monotonic())
+        return pause_s
+
+    monkeypatch.setattr(beat, "turn", turn)
+    return idle
+
+
+def begins(clock: ManualClock, after_s: float, **more: Any) -> dict[str, Any]:
+    """An entry of each ten seconds, from then on."""
+    return tidy(10, start=clock.time() + after_s, **more)
+
+
+def test_a_beat_waits_for_a_rush_without_turning_idly(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something else is due before it, so that it is in sight when it may not go out yet."""
+    app = make_app({"alone": begins(clock, 5.1), **{f"e{n}": begins(clock, 6.0) for n in range(200)}})
+    beat = make_beat(app)
+    idle = idle_turns(beat, app.schedule_store, monkeypatch)
+    advance(clock, 4.9, beat, step_s=0.01)
+    assert len(idle) <= 2
+    advance(clock, 0.15, beat, step_s=0.01)
+    assert len(sent(app)) == 201, "a second early"
+    advance(clock, 20.0, beat, step_s=0.01)
+    assert len(idle) <= 6
+    assert len(set(sent(app))) == len(sent(app)) == 603
+
+
+def test_what_may_not_go_out_early_keeps_no_rush_back(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(
+        {
+            **{f"late{n}": begins(clock, 5.5, overlap="skip") for n in range(300)},
+            **{f"e{n}": begins(clock, 6.0) for n in range(600)},
+        }
+    )
+    beat = make_beat(app)
+    idle = idle_turns(beat, app.schedule_store, monkeypatch)
+    advance(clock, 5.2, beat, step_s=0.01)
+    assert len(sent(app)) == 600, "a second early"
+    assert len(idle) <= 2
+    advance(clock, 1.0, beat, step_s=0.01)
+    assert len(sent(app)) == 900
+
+
+def test_the_heap_does_not_grow_with_changes(make_app: Any, clock: ManualClock) -> None:
+    app = make_app()
+    beat = make_beat(app)
+    app.schedules.add("rare", "shop.tidy", "0 0 1 1 *")
+    for n in range(3000):
+        app.schedules.update("rare", description=f"version {n}")
+        clock.advance(0.5)
+        beat.turn()
+    assert len(beat._heap) < 1100
+
+
+def test_many_that_are_due_go_out_piece_by_piece(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first are not kept until the messages of the last are built, and the beat is heard of in between."""
+    app = make_app({f"e{n}": tidy(10, overlap="skip") for n in range(1000)})
+    beat = make_beat(app)
+    beat.turn()
+    clock.advance(10.1)
+    built: list[int] = [0]
+    at_tick: list[int] = []
+    real_build, real_tick = app.periodic_message, app.schedule_store.tick
+
+    def build(*args: Any, **kwargs: Any) -> Any:
+        built[0] += 1
+        return real_build(*args, **kwargs)
+
+    def tick(ticks: Sequence[Tick]) -> Sequence[Ticked]:
+        at_tick.append(built[0])
+        return real_tick(ticks)
+
+    monkeypatch.setattr(app, "periodic_message", build)
+    monkeypatch.setattr(app.schedule_store, "tick", tick)
+    while beat.turn() == 0.0:
+        pass
+    assert at_tick[0] <= 250
+    assert len(sent(app)) == 1000
+
+
+def test_a_beat_that_loses_in_a_rush_comes_to_rest(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = {f"e{n}": tidy(3600) for n in range(600)}
+    first, second = make_beat(make_app(schedule)), make_beat(make_app(schedule))
+    for beat in (first, second):
+        beat.turn()
+    clock.advance(3599.5)
+    idle = idle_turns(second, second._host.store, monkeypatch)
+    advance(clock, 20.0, first, second)
+    assert not second._leads
+    assert len(idle) <= 10

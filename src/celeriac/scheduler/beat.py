@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import threading
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -51,6 +50,8 @@ _EARLY: Final = SECOND
 """Messages of a rush go out so long before it, for the store to hold back until then."""
 _RUSH: Final = 100
 """So many in that time are one."""
+_STALE: Final = 1000
+"""Invalid places that the heap may have, besides as many as it has valid ones."""
 _FAULTY: Final = 30 * SECOND
 """Until an entry is tried again whose message cannot be built or stored."""
 _KEPT: Final = 86_400 * SECOND
@@ -172,8 +173,10 @@ class Beat:
         rest = self._next_look - now
         if self._heap:
             first = self._heap[0][0]
-            if self._leads and self._is_rush(first + _EARLY):
-                first -= _EARLY
+            if self._leads:
+                wake = min(first, self._ahead + round(self._next_look * SECOND))
+                if (rush := self._rush_by(wake + _EARLY)) is not None:
+                    first = min(first, rush - _EARLY)
             rest = min(rest, (first - self._ahead) / SECOND - now)
         return max(0.0, rest)
 
@@ -321,39 +324,58 @@ class Beat:
         item.at = at
         if at is not None:
             heappush(self._heap, (at, item.ticket, item))
+            if len(self._heap) > 2 * len(self._items) + _STALE:
+                self._heap[:] = [place for place in self._heap if place[1] == place[2].ticket]
+                heapify(self._heap)
 
-    def _pop(self, until: Instant, most: int = sys.maxsize) -> dict[_Item, int]:
-        """Take out what is due by then, earliest first, each with its ticket."""
+    def _pop(self, until: Instant, *, is_early: bool = False) -> dict[_Item, int]:
+        """Take out what is due by then, earliest first, each with its ticket; at most so many as go into one call.
+
+        Args:
+            until: Then.
+            is_early: Leave those in that may not go out before they are due.
+        """
         heap = self._heap
         found: dict[_Item, int] = {}
-        while heap and heap[0][0] <= until and len(found) < most:
+        others: list[_Item] = []
+        while heap and heap[0][0] <= until and len(found) < _BATCH:
             _, ticket, item = heappop(heap)
-            if ticket == item.ticket:
+            if ticket != item.ticket:
+                continue
+            if is_early and not item.may_be_early:
+                others.append(item)
+            else:
                 found[item] = ticket
+        for item in others:
+            self._enter(item, item.at)
         return found
 
-    def _is_rush(self, until: Instant) -> bool:
-        """Whether there are many that will be due by then and may go out before."""
-        heap, places, count = self._heap, [0], 0
-        while places and count < _RUSH:
-            place = places.pop()
-            if place < len(heap) and heap[place][0] <= until:
-                _, ticket, item = heap[place]
-                count += ticket == item.ticket and item.may_be_early
-                places += (2 * place + 1, 2 * place + 2)
-        return count >= _RUSH
+    def _rush_by(self, until: Instant) -> Instant | None:
+        """When the last of so many will be due as make a rush and may go out before; None: not by then."""
+        heap, count = self._heap, 0
+        front = [(heap[0][0], 0)] if heap else []
+        while front:
+            at, place = heappop(front)
+            if at > until:
+                break
+            _, ticket, item = heap[place]
+            count += ticket == item.ticket and item.may_be_early
+            if count == _RUSH:
+                return at
+            for below in (2 * place + 1, 2 * place + 2):
+                if below < len(heap):
+                    heappush(front, (heap[below][0], below))
+        return None
 
     # -- firing
 
     def _fire(self) -> None:
         now = self._now()
         self._try(self._pop(now), now)
-        if self._leads and (self._is_rushing or self._is_rush(now + _EARLY)):
-            found = self._pop(now + _EARLY, _BATCH)
+        was_rushing, self._is_rushing = self._is_rushing, False
+        if self._leads and (was_rushing or self._rush_by(now + _EARLY) is not None):
+            found = self._pop(now + _EARLY, is_early=True)
             self._is_rushing = len(found) == _BATCH  # what is due comes first, so the rest waits for the next turn
-            for item in [item for item in found if not item.may_be_early]:
-                del found[item]
-                self._enter(item, item.at)
             self._try(found, now)
 
     def _try(self, due: Mapping[_Item, int], now: Instant) -> None:
