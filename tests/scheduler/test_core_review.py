@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from test_beating import advance, make_app, sent, tidy
 
+from celeriac import crontab, every
 from celeriac.app.beats import make_beat
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError
 from celeriac.scheduler.entry import instant_of
@@ -339,3 +340,30 @@ def test_a_beat_that_loses_in_a_rush_comes_to_rest(
     advance(clock, 20.0, first, second)
     assert not second._leads
     assert len(idle) <= 10
+
+
+@pytest.mark.parametrize("when", [every(10), crontab()], ids=["every", "crontab"])
+def test_what_was_added_while_the_clock_was_wrong_begins_when_it_is_right(
+    make_app: Any, clock: ManualClock, when: Any
+) -> None:
+    """`since` is then ahead of the time, as the mark is."""
+    app = make_app()
+    beat = make_beat(app)
+    advance(clock, 1.0, beat)
+    clock.step(86_400.0)
+    app.schedules.add("mine", "shop.tidy", when)
+    advance(clock, 5.0, beat)
+    clock.step(-86_400.0)
+    advance(clock, 300.0, beat, step_s=0.5)
+    assert len(sent(app)) >= (28 if when == every(10) else 4)
+    assert app.schedules.get("mine").next_at.timestamp() - clock.time() < 61
+
+
+def test_preview_of_an_entry_whose_mark_is_far_ahead(make_app: Any, clock: ManualClock) -> None:
+    app = make_app({"c": tidy("0 * * * *")})
+    beat = make_beat(app)
+    clock.step(86_400.0)
+    advance(clock, 1.0, beat)
+    clock.step(-86_400.0)
+    ((at, _),) = app.schedules.preview(limit=1)
+    assert at.timestamp() - clock.time() <= 3600

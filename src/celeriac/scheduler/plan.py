@@ -52,10 +52,10 @@ def plan(entry: Entry, mark: Mark | None, now: Instant, *, grace: Instant) -> Pl
     """
     schedule, zone = entry.schedule, entry.zone
     if mark is None:
-        return Plan((Step(now, fires=False, note="new"),), _first_after(entry, now))
-    if mark.at > now + _AHEAD and (schedule.is_elapsed or mark.at > now + _CORRECTION):
-        return Plan((Step(now, fires=False, note="clock moved back"),), _first_after(entry, now))
-    after = max(mark.at, entry.since, entry.start - 1)
+        return Plan((Step(now, fires=False, note="new"),), _first_after(entry, now, now))
+    if _is_wrong(mark.at, entry, now):
+        return Plan((Step(now, fires=False, note="clock moved back"),), _first_after(entry, now, now))
+    after = max(mark.at, _begin(entry, now))
     if isinstance(schedule, Asked):
         answer = schedule.ask(after, now, zone)
         if entry.end is not None and now > entry.end:
@@ -64,9 +64,19 @@ def plan(entry: Entry, mark: Mark | None, now: Instant, *, grace: Instant) -> Pl
     until = now if entry.end is None else min(now, entry.end)
     found = schedule.due(after, until, zone, newest=max(_MOST, entry.catch_up_limit))
     if not found.total:
-        return Plan((), _first_after(entry, after))
+        return Plan((), _first_after(entry, after, now))
     last = found.newest[-1]
-    return Plan(_steps(entry, found.newest, found.total, now, grace), _first_after(entry, last))
+    return Plan(_steps(entry, found.newest, found.total, now, grace), _first_after(entry, last, now))
+
+
+def _is_wrong(noted: Instant, entry: Entry, now: Instant) -> bool:
+    """Whether what was noted of an entry is so far ahead that the clock was wrong then."""
+    return noted > now + _AHEAD and (entry.schedule.is_elapsed or noted > now + _CORRECTION)
+
+
+def _begin(entry: Entry, now: Instant) -> Instant:
+    """Instants up to here are not due."""
+    return max(0 if _is_wrong(entry.since, entry, now) else entry.since, entry.start - 1)
 
 
 def _steps(entry: Entry, newest: tuple[Instant, ...], total: int, now: Instant, grace: Instant) -> tuple[Step, ...]:
@@ -93,11 +103,11 @@ def _steps(entry: Entry, newest: tuple[Instant, ...], total: int, now: Instant, 
     return tuple(steps)
 
 
-def _first_after(entry: Entry, moment: Instant) -> Instant | None:
+def _first_after(entry: Entry, moment: Instant, now: Instant) -> Instant | None:
     schedule = entry.schedule
     if isinstance(schedule, Asked):
         return moment + SECOND
-    found = schedule.next_after(max(moment, entry.since, entry.start - 1), entry.zone)
+    found = schedule.next_after(max(moment, _begin(entry, now)), entry.zone)
     return None if found is None or (entry.end is not None and found > entry.end) else found
 
 
@@ -106,12 +116,10 @@ def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int) -> list[
     found: list[Instant] = []
     moment = now
     if mark is not None:
-        late = plan(entry, mark, now, grace=0)
-        moment = max([mark.at, *(step.at for step in late.steps)])
-        if moment > now + _AHEAD and entry.schedule.is_elapsed:
-            moment = now
+        steps = plan(entry, mark, now, grace=0).steps
+        moment = steps[-1].at if steps else mark.at
     while len(found) < count:
-        following = _first_after(entry, moment)
+        following = _first_after(entry, moment, now)
         if following is None or (isinstance(entry.schedule, Asked) and found):
             break
         if following > now:
