@@ -359,6 +359,43 @@ def test_what_was_added_while_the_clock_was_wrong_begins_when_it_is_right(
     assert app.schedules.get("mine").next_at.timestamp() - clock.time() < 61
 
 
+def test_an_entry_whose_end_has_only_seemed_to_come_goes_on(make_app: Any, clock: ManualClock) -> None:
+    app = make_app({"e": tidy(10, end=clock.time() + 3600)})
+    beat = make_beat(app)
+    advance(clock, 15.0, beat)
+    clock.step(7200.0)
+    advance(clock, 15.0, beat)
+    before = len(sent(app))
+    clock.step(-7200.0)
+    advance(clock, 100.0, beat)
+    assert len(sent(app)) - before >= 9
+
+
+def test_a_slow_answer_does_not_set_the_clock_back(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """A look that took three seconds on its way back says what time it was three seconds ago."""
+    app = make_app({"e": tidy(1)})
+    beat = make_beat(app)
+    advance(clock, 5.0, beat)
+    real = app.schedule_store.look
+
+    def slow(*args: Any) -> Any:
+        news = real(*args)
+        clock.advance(4.0)
+        return news
+
+    for _ in range(3):
+        with monkeypatch.context() as patched:
+            patched.setattr(app.schedule_store, "look", slow)
+            clock.advance(0.5)
+            beat.turn()
+        advance(clock, 5.0, beat)
+    assert "moved back" not in caplog.text
+    instants = [instant_of(at) for _, at in sent(app)]
+    assert {later - at for at, later in itertools.pairwise(instants)} == {SECOND}
+
+
 def test_preview_of_an_entry_whose_mark_is_far_ahead(make_app: Any, clock: ManualClock) -> None:
     app = make_app({"c": tidy("0 * * * *")})
     beat = make_beat(app)
@@ -367,3 +404,25 @@ def test_preview_of_an_entry_whose_mark_is_far_ahead(make_app: Any, clock: Manua
     clock.step(-86_400.0)
     ((at, _),) = app.schedules.preview(limit=1)
     assert at.timestamp() - clock.time() <= 3600
+
+
+def test_a_slow_first_answer_is_not_believed(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, other = make_app({"e": tidy(1)}), make_app({"e": tidy(1)})
+    working = make_beat(other)
+    advance(clock, 5.0, working)
+    real, calls = app.schedule_store.look, 0
+
+    def slow(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        news = real(*args)
+        if calls == 1:
+            advance(clock, 4.0, working)
+        return news
+
+    monkeypatch.setattr(app.schedule_store, "look", slow)
+    advance(clock, 5.0, make_beat(app), working)
+    instants = [instant_of(at) for _, at in sent(app)]
+    assert {later - at for at, later in itertools.pairwise(instants)} == {SECOND}

@@ -186,13 +186,18 @@ class Beat:
     # -- knowing what there is
 
     def _look(self) -> None:
+        asked = self._clock.monotonic()
         news = self._host.store.look(self._revision)
         tick = self._clock.monotonic()
-        before, self._ahead = self._ahead, round(news.now * SECOND) - round(tick * SECOND)
+        # the store read its clock some time in between, so an answer that was long on its way says little
+        least, most = (round(news.now * SECOND) - round(moment * SECOND) for moment in (tick, asked))
+        before, self._ahead = self._ahead, min(max(self._ahead, least), most) if self._ahead else least
+        if not before and most - least > SECOND:
+            return  # it may be later than that by as much: ask again
         if self._ahead < before - SECOND:
             _log.warning("beat: the store's clock moved back by %.0f s", (before - self._ahead) / SECOND)
             for item in self._items.values():
-                if item.at is not None:
+                if item.entry.enabled:  # what was over may only have seemed so
                     self._enter(item, self._now())
         self._next_look = tick + self._look_s
         code = self._read_code()
