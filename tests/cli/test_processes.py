@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from cli_programs import eventually, finish
 
 from celeriac import Celeriac
 from celeriac.clock import SYSTEM_CLOCK
@@ -20,50 +19,6 @@ from celeriac.clock import SYSTEM_CLOCK
 Command = Callable[..., Any]
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
-
-
-def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-    """The first true value of `condition`."""
-    deadline = SYSTEM_CLOCK.monotonic() + timeout_s
-    while not (value := condition()):
-        assert SYSTEM_CLOCK.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
-        SYSTEM_CLOCK.pause(0.01)
-    return value
-
-
-@pytest.fixture
-def start(place: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `celeriac` in a process of its own; ends what is left."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*args: str, **env: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celeriac", *args],
-            cwd=place,
-            env={**os.environ, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise
-
-
-def finish(process: subprocess.Popen[str], timeout_s: float = 60.0) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=timeout_s)
-    return process.returncode, out, err
 
 
 def test_a_worker_from_start_to_end(celeriac: Command, app: Celeriac, start: Callable[..., Any]) -> None:

@@ -88,6 +88,7 @@ def test_fields(given: crontab, text: str) -> None:
         ({"day_of_week": "tue#0"}, "'tue#0' never comes"),
         ({"day_of_week": "tue#"}, "'tue#' never comes"),
         ({"day_of_week": "#2"}, "a value is missing"),
+        ({"minute": "9" * 5000}, "the text has 5000 characters"),
         ({"minute": "1 2 3"}, "five fields.*found 3"),
         ({"minute": "1 2 3 4 5 6"}, "found 6"),
         ({"minute": "1 2 * * *", "hour": 3}, "found 5, and other arguments"),
@@ -161,6 +162,18 @@ def test_as_a_value() -> None:
         value.minute = 5  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="is a value"):
         del value._hours
+
+
+def test_a_class_of_ones_own() -> None:
+    class Mine(crontab):
+        __slots__ = ()
+
+        def describe(self) -> str:
+            return "mine"
+
+    assert Mine("30 7 * * *").describe() == "mine"
+    assert crontab("30 7 * * *").describe() == "every day at 07:30"
+    assert Mine("30 7 * * *") != crontab("30 7 * * *")
 
 
 def test_values_do_not_stay_for_ever() -> None:

@@ -161,6 +161,13 @@ subsets = {
 }
 
 
+def test_a_second_pass_of_three_hours() -> None:
+    """Casey, March 2010: from 02:00 on the 5th back to 23:00 on the 4th."""
+    zone, start = ZoneInfo("Antarctica/Casey"), datetime(2010, 3, 4, 12, 0, tzinfo=UTC)
+    found = moments(crontab("0 * 4 3 *"), zone, start, datetime(2010, 6, 1, tzinfo=UTC))
+    assert found == [datetime(2010, 3, 4, 15, tzinfo=UTC)]
+
+
 @st.composite
 def near_changes(draw: st.DrawFn) -> tuple[Watched, datetime]:
     watched = draw(st.deferred(lambda: st.sampled_from(zones())))
@@ -252,11 +259,14 @@ def test_any_days_anywhere(
 @given(
     where=near_changes(),
     minutes=subsets[60],
-    hours=subsets[24],
-    weekdays=subsets[7],
+    hours=st.one_of(subsets[24], st.just(set(range(24))), st.just({0, 1, 2, 3, 22, 23})),
+    weekdays=st.one_of(subsets[7], st.just(set(range(7)))),
+    back=st.integers(0, 15),
+    near=st.integers(-4000, 4000),
     span=st.floats(0, 30),
     newest=st.integers(0, 5),
-    days=st.sampled_from(["*", "L", "1-20", "13,31"]),
+    days=st.sampled_from(["*", "*", "L", "1-20", "13,31"]),
+    exact=st.booleans(),
 )
 @settings(max_examples=200, deadline=None)
 def test_what_has_come_is_counted(
@@ -264,14 +274,23 @@ def test_what_has_come_is_counted(
     minutes: set[int],
     hours: set[int],
     weekdays: set[int],
+    back: int,
+    near: int,
     span: float,
     newest: int,
     days: str,
+    exact: bool,
 ) -> None:
-    """By arithmetic as by walking through it."""
+    """By arithmetic as by walking through it; whole days from a change, more or less, so that they meet it."""
     watched, moment = where
-    schedule = crontab(f"{text_of(minutes)} {text_of(hours)} {days} * {text_of(weekdays)}")
-    after = instant(moment) - int(span * 86_400 * 1_000_000 / 2)
+    if watched.changes:
+        moment = min(watched.changes, key=lambda change: abs(change - moment))
+    zone, schedule = watched.zone, crontab(f"{text_of(minutes)} {text_of(hours)} {days} * {text_of(weekdays)}")
+    after = instant(moment) - (back * 86_400 - near) * 1_000_000
     until = after + int(span * 86_400 * 1_000_000)
-    walked = Schedule.due(schedule, after, until, watched.zone, newest=newest)
-    assert schedule.due(after, until, watched.zone, newest=newest) == walked
+    if exact:  # both ends are times that match
+        after = schedule.next_after(after, zone) or after
+        until = max(after, schedule.next_after(until, zone) or until)
+        until = min(until, after + 40 * 86_400 * 1_000_000)
+    walked = Schedule.due(schedule, after, until, zone, newest=newest)
+    assert schedule.due(after, until, zone, newest=newest) == walked

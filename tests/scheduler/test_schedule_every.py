@@ -97,6 +97,19 @@ def test_aligned(schedule: every, last: str, zone: str, following: list[str]) ->
         moment = after
 
 
+@pytest.mark.parametrize("hours", [1, 1.5, 5])
+def test_counting_where_the_full_hour_moves(hours: float) -> None:
+    """Lord Howe puts the clock back by half an hour on the 5th of April 2026."""
+    zone, change = ZoneInfo("Australia/Lord_Howe"), instant(datetime(2026, 4, 4, 15, tzinfo=UTC))
+    schedule = every(hours=hours, aligned=True)
+    for before in range(0, 900, 53):
+        for span in range(0, 12 * 60, 7):
+            after = change - (3 * 1440 + before) * 60_000_000
+            until = change + (span - 360) * 60_000_000
+            walked = Schedule.due(schedule, after, until, zone, newest=2)
+            assert schedule.due(after, until, zone, newest=2) == walked
+
+
 @given(
     watched=st.deferred(lambda: st.sampled_from(zones())),
     place=st.floats(0, 1),

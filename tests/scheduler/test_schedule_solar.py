@@ -24,6 +24,7 @@ def following(schedule: solar, start: datetime, many: int) -> list[datetime]:
         assert after is not None
         assert after > moment
         assert schedule.next_after(after - 1, UTC) == after
+        assert after % 1_000_000 == 0
         found.append(datetime.fromtimestamp(after // 1_000_000, UTC))
         moment = after
     return found

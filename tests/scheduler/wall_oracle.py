@@ -103,7 +103,8 @@ class Walk:
     def __init__(self, zone: ZoneInfo, start: datetime, end: datetime) -> None:
         self.seen: list[tuple[datetime, datetime, list[datetime], bool]] = []
         """(UTC, shown, left out, shown before)"""
-        farthest = max((start - back * MINUTE).astimezone(zone).replace(tzinfo=None) for back in range(27 * 60))
+        # the walk may begin in the second pass of a fold; none is longer than three hours
+        farthest = max((start - back * MINUTE).astimezone(zone).replace(tzinfo=None) for back in range(181))
         moment = start
         while moment < end:
             moment += MINUTE

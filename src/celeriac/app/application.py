@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore, ScheduleStore
     from celeriac.model import Admission, Outgoing, TaskId, Unique
     from celeriac.scheduler import Entry, Source
+    from celeriac.worker.runtime import Beating
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -284,6 +285,20 @@ class Celeriac:
                 "`celeriac --as-celery`, or leave the setting out"
             )
         return CodeSource(self)
+
+    def make_beat(self, *, name: str | None = None) -> Beating:
+        """What `celeriac beat` and a worker's `--beat` run; call it when the task modules are imported.
+
+        Args:
+            name: Shown where beats are listed.
+
+        Raises:
+            ScheduleError: An entry of the code is wrong.
+            NotSupportedError: The broker keeps no schedules.
+        """
+        from celeriac.app.beats import make_beat
+
+        return make_beat(self, name=name)
 
     @once
     def schedules(self) -> Schedules:

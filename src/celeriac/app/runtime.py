@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celeriac.engine.casualties import TaskFacts
+    from celeriac.worker.runtime import Beating
 
 _THREAD_POOLS = ("gevent", "eventlet")
 
@@ -62,6 +63,10 @@ class WorkerOverrides(msgspec.Struct, frozen=True, kw_only=True):
     result_backend: str | None = None
     include: tuple[str, ...] = ()
     workdir: str | None = None
+    beat: bool = False
+    """Also run the schedule."""
+    scheduler: str | None = None
+    """Celery's `--scheduler`: the setting `beat_scheduler`."""
 
 
 def run_worker(app: str, overrides: WorkerOverrides, *, loader: str = "celeriac.app.runtime:load") -> int:
@@ -112,7 +117,7 @@ def _run_solo(app: str, overrides: WorkerOverrides, loader: str) -> int:
         configure(loaded.manifest.options)
         loaded.on_logging()
     sys.stderr.write(banner(loaded.manifest, __version__) + "\n")
-    EmbeddedWorker(loaded.runtime).run()
+    EmbeddedWorker(loaded.runtime).run(beat=loaded.beat)
     return exits.OK
 
 
@@ -138,6 +143,8 @@ def load(app: str, overrides: Mapping[str, Any]) -> Loaded:
         )
     if options.pool == "solo" and wanted.pool != "solo":
         return _loaded(app, found, options)  # not to be run here: see `run_worker`
+    if wanted.beat:
+        found.make_beat()  # what is wrong with an entry is said now, and not by each process that tries to run it
     if signals.celeryd_init:
         signals.celeryd_init.send(options.node, instance=None, conf=found.conf, options=overrides)
     if signals.setup_logging:  # who has receivers there sets logging up himself, as with Celery
@@ -175,12 +182,14 @@ def _loaded(text: str, found: Celeriac, options: WorkerOptions) -> Loaded:
     return Loaded(
         manifest=manifest,
         runtime=lambda: make_runtime(found, options),
-        on_logging=lambda: _announce_logging(options),
+        on_logging=lambda: announce_logging(options),
         commands=found.commands,
+        beat=(lambda: _embedded_beat(found)) if options.beat else None,
     )
 
 
-def _announce_logging(options: WorkerOptions) -> None:
+def announce_logging(options: WorkerOptions) -> None:
+    """Send the signals that follow when logging has been set up."""
     facts = {
         "loglevel": logging.getLevelName(options.log_level.upper()),
         "logfile": options.log_file,
@@ -189,6 +198,12 @@ def _announce_logging(options: WorkerOptions) -> None:
     }
     signals.after_setup_logger.send(options.node, logger=logging.getLogger(), **facts)
     signals.after_setup_task_logger.send(options.node, logger=logging.getLogger("celeriac.task"), **facts)
+
+
+def _embedded_beat(app: Celeriac) -> Beating:
+    beat = app.make_beat()
+    signals.beat_embedded_init.send(beat)
+    return beat
 
 
 def make_runtime(app: Celeriac, options: WorkerOptions) -> Runtime:
@@ -278,6 +293,7 @@ def worker_options(app: Celeriac, wanted: WorkerOverrides) -> WorkerOptions:
         log_tasks=conf.worker_log_tasks,
         autoreload=wanted.autoreload,
         task_events=wanted.task_events or conf.worker_send_task_events,
+        beat=wanted.beat,
     )
 
 
@@ -297,6 +313,7 @@ def _override(app: Celeriac, wanted: WorkerOverrides) -> None:
         "result_backend": wanted.result_backend,
         "task_time_limit": wanted.time_limit,
         "task_soft_time_limit": wanted.soft_time_limit,
+        "beat_scheduler": wanted.scheduler,
     }
     changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     if wanted.include:

@@ -115,11 +115,12 @@ class Months:
         return found
 
 
+_LONGEST_TEXT = 1000
 _COMMA = re.compile(r"\s*,\s*")
 _EVERY_DAY = (1 << 32) - 2
 _WEEKLY = sum(2 << week * 7 for week in range(5))
 _months: WeakValueDictionary[Days, Months] = WeakValueDictionary()
-_crontabs: WeakValueDictionary[tuple[int, ...], crontab] = WeakValueDictionary()
+_crontabs: WeakValueDictionary[tuple[Any, ...], crontab] = WeakValueDictionary()
 
 
 _FIVE = "a whole crontab has five fields: minute, hour, day of month, month and weekday"
@@ -213,6 +214,8 @@ def _part(kind: Kind, part: str, found: Any) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _read_text(kind: Kind, text: str) -> tuple[int, int]:
+    if len(text) > _LONGEST_TEXT:
+        _refuse(kind, f"{text[:40]}…", f"the text has {len(text)} characters")
     plain, counted = 0, 0
     for part in text.lower().split(","):
         more, more_counted = _part(kind, part.strip(), text)
@@ -294,7 +297,7 @@ class crontab(Value):  # noqa: N801 -- Celery's name
             _read(kind, value)[0] for kind, value in ((MINUTE, minute), (HOURS, hour), (MONTH_OF_YEAR, month_of_year))
         )
         days = _days(*_read(DAY_OF_MONTH, day_of_month), *_read(DAY_OF_WEEK, day_of_week))
-        key = (minutes, hours, months, *days)
+        key = (cls, minutes, hours, months, *days)
         found = _crontabs.get(key)
         if found is None:
             table = _months.get(days)
@@ -349,8 +352,8 @@ class crontab(Value):  # noqa: N801 -- Celery's name
             # Without a change of the offset it is there. Until a change the wall shows nothing that matches, and after
             # one nothing that it has not shown, but for one that soon follows: it can put the wall back before `here`.
             change = None
-            for hour in range(1, 27):
-                probe = min(moment + hour * HOUR, then)
+            for hours in range(3, 28, 3):
+                probe = min(moment + hours * HOUR, then)
                 if offset(probe, zone) != ahead:
                     change = next_change(moment, probe, zone)
                     break

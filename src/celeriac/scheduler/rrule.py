@@ -38,6 +38,7 @@ _LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ANCHOR = date(1970, 1, 5)
 """Where a rule begins that does not ask when it begins. A Monday."""
 _MOST_TIMES = 10_000
+_LONGEST_TEXT = 1000
 _RARE_YEARS = 41
 """A rule that matches nothing in so many of its periods, in years, matches nothing: a 29th of February that is a given
 weekday may need forty."""
@@ -73,6 +74,8 @@ class rrule(Value):  # noqa: N801
     ) -> None:
         if not isinstance(rule, str):
             raise ScheduleError(f"rrule({rule!r}): the text of a rule is wanted, such as 'FREQ=WEEKLY;BYDAY=TU'")
+        if len(rule) > _LONGEST_TEXT:
+            raise ScheduleError(f"rrule('{rule[:40]}…'): a rule of {len(rule)} characters; at most {_LONGEST_TEXT}")
         text, begin, hour = _split(rule)
         call = f"rrule({rule!r})"
         if begin is not None and (start is not None or (at is not None and hour is not None)):

@@ -114,9 +114,8 @@ class solar(Value):  # noqa: N801 -- Celery's name
             midnight, next_noon = noon - 0.5, noon_of(day)
             found: float | None = noon
             if self._event != "solar_noon":
-                halves = [(midnight, noon), (noon, next_noon - 0.5)]
-                if not event.rises:
-                    halves.reverse()  # near the poles, it may rise in the afternoon and set in the morning
+                # Near the poles, it may rise in the afternoon and set in the morning.
+                halves = (midnight, noon), (noon, next_noon - 0.5)
                 found = next((_turn(is_up, *half) for half in halves if _turns(is_up, *half, event.rises)), None)
             noon = next_noon
             if found is not None and (instant := round((found + _DUBLIN) * DAY / SECOND) * SECOND) > moment:

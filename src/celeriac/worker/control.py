@@ -204,6 +204,7 @@ class Control:
             "pid": os.getpid(),
             "clock": str(worker.clock.value),
             "uptime": int(worker.uptime_s),
+            **({"beat": {"pid": worker.beat_pid}} if options.beat else {}),
             "pool": {
                 "implementation": "celeriac.worker:threads" if options.threads else "celeriac.worker:processes",
                 "max-concurrency": worker.wanted * (options.threads or 1),

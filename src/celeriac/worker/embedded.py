@@ -18,6 +18,7 @@ from celeriac.engine import signals
 from celeriac.errors import WorkerError
 from celeriac.probe import Probe
 from celeriac.worker import exits
+from celeriac.worker.beating import BeatThread
 from celeriac.worker.janitor import keep_clean
 from celeriac.worker.loop import new_loop
 from celeriac.worker.runners import MainRunner, ThreadRunner
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from celeriac.clock import Clock
-    from celeriac.worker.runtime import Runtime
+    from celeriac.worker.runtime import Beating, Runtime
 
 _log = logging.getLogger("celeriac.worker")
 
@@ -105,21 +106,32 @@ class EmbeddedWorker:
             raise WorkerError("the worker's loop failed") from self._failure
         return ended
 
-    def run(self) -> None:
+    def run(self, *, beat: Callable[[], Beating] | None = None) -> None:
         """Work in the foreground until SIGTERM, SIGINT or `interrupt`.
 
         `def` tasks run in the current thread, which must be the main one. A second signal ends the process without
         waiting for the task that runs, whose message the lease gives back. Receivers of the worker's and the process's
         signals are called here.
+
+        Args:
+            beat: Makes a beat to run beside it, in a thread.
         """
         self._start(main=True)
         station = self.station
         node = station.options.node
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        beside = None if beat is None else BeatThread(beat)
         try:
             self._runtime.on_process_start()
+            if beside is not None:
+                beside.start()
             signals.worker_ready.send(node)
-            self._run_here(station)
+            try:
+                self._run_here(station)
+            finally:
+                if beside is not None:
+                    beside.stop()
+                    beside.join()
             self._runtime.on_process_stop(os.getpid(), exits.OK)
             signals.worker_shutdown.send(node)
         finally:

@@ -178,6 +178,7 @@ def banner(manifest: Manifest, version: str) -> str:
         f"  results  {mask(manifest.result_url) if manifest.result_url else 'off'}",
         f"  pool     {pool}, {options.async_slots} async slots{'' if options.pool == 'solo' else ' each'}",
         f"  queues   {', '.join(options.queues)}",
+        *(["  beat     yes: this worker also runs the schedule"] if options.beat else []),
         f"  tasks    {shown[0] if shown else 'none: was the module with the tasks imported?'}",
     ]
     lines += [f"           {name}" for name in shown[1:]]

@@ -17,6 +17,7 @@ import msgspec
 
 from celeriac.errors import CodecError
 from celeriac.worker import exits
+from celeriac.worker.beating import BeatProcess
 from celeriac.worker.events import arguments_shown
 from celeriac.worker.forkserver import ignore, leave
 from celeriac.worker.listener import Listener
@@ -50,6 +51,9 @@ def run_child(loaded: Loaded, slots: SlotMap, message: dict[str, Any], channel: 
     """The life of a forked process; returns its exit code."""
     if message["role"] == "listener":
         return Listener(loaded.manifest.options.node, channel, loaded.commands).run()
+    if message["role"] == "beat":
+        assert loaded.beat is not None, "the supervisor asks for what the manifest's options say"
+        return BeatProcess(loaded.beat, channel).run()
     return Process(loaded, slots, message, channel).run()
 
 

@@ -7,7 +7,7 @@ imported the application.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -59,6 +59,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     autoreload: bool = False
     task_events: bool = False
     """Send task events from the start; remote control switches them on and off."""
+    beat: bool = False
+    """Also run the application's schedule: what `Loaded.beat` makes."""
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +122,24 @@ class Runtime:
     """Rate limits by task name, for a station without a supervisor, which otherwise says what they are."""
 
 
+class Beating(Protocol):
+    """What sends an application's periodic tasks when they are due."""
+
+    @property
+    def name(self) -> str:
+        """Shown where beats are listed."""
+
+    @property
+    def looked_at(self) -> float:
+        """When it last reached its store, on the monotonic clock; 0: not yet."""
+
+    def run(self) -> None:
+        """Go on until told to stop."""
+
+    def stop(self) -> None:
+        """Have `run` return soon; from any thread, also before it has begun."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """What the fork server gets from importing the application."""
@@ -131,6 +151,8 @@ class Loaded:
     """Called when logging has been set up, for the application to add to it."""
     commands: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """The application's own remote-control commands: `command(node, **arguments)` returns a reply."""
+    beat: Callable[[], Beating] | None = None
+    """Makes the beat of a worker that has one; called in its process, after the fork."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

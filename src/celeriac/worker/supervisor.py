@@ -72,7 +72,13 @@ COMMAND_S = 10.0
 """What a remote-control command of the application's own may take; the reply of a later one is dropped."""
 MOST_UNHEARD: Final = 100
 """Events on their way to a receiver that does not return; no heartbeat is added to more."""
+BEAT_STEADY_S: Final = 60.0
+"""A beat that lived for so long before it ended is replaced at once."""
+BEAT_PAUSE_S: Final = 10.0
+"""The longest pause before one that ends again and again is replaced."""
 MOST_SLOTS: Final = 64
+ASIDE: Final = 2
+"""Slots of processes that are not the pool's: the listener's, the last, and the beat's, before it."""
 SPARE_CELLS: Final = 64
 """For tasks that get a rate limit and that only code of a restart has."""
 GOODBYE_S: Final = 1.0
@@ -128,6 +134,9 @@ class Supervisor:
         self._control: ControlServer | None = None
         self._listener: Child | None = None
         self._listens: tuple[str, ...] = ()
+        self._beat_child: Child | None = None
+        self._beat_ends = 0
+        """How often in a row it ended before it was steady."""
         self._unheard = 0
         self.started_at = 0.0
 
@@ -181,7 +190,7 @@ class Supervisor:
         self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
         threads = self.options.threads
         self.slots = SlotMap.create(
-            slots=max(MOST_SLOTS, 4 * self.wanted) + 1,
+            slots=max(MOST_SLOTS, 4 * self.wanted) + ASIDE,
             entries=(threads or 1) + self.options.async_slots,
             cells=len(self.manifest.tasks) + SPARE_CELLS,
         )
@@ -205,6 +214,8 @@ class Supervisor:
                 return exits.CONFIG
             if self.manifest.listens or self.manifest.commands:
                 self._listen(nursery)
+            if self.options.beat:
+                self._start_beat()
             for _ in range(self.wanted):
                 self._spawn()
             loops = [loop.create_task(one, name=name) for name, one in self._loops().items()]
@@ -246,6 +257,14 @@ class Supervisor:
             for child in [*self._children.values()]:
                 if child.was_killed and child.pid and not _is_alive(child.pid):
                     child.end(None)
+        beat, self._beat_child = self._beat_child, None
+        if beat is not None:
+            beat.stop(0.0)
+            await asyncio.wait([beat.ended], timeout=COLD_S if self._signals > 1 else LEAVE_S)
+            if not beat.ended.done():
+                _log.error("the beat, process %d, did not leave in time and is killed", beat.pid)
+                beat.kill()
+                await asyncio.wait([beat.ended], timeout=1.0)
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=LEAVE_S)
         for task in loops:
@@ -307,6 +326,8 @@ class Supervisor:
         self._announce("worker_shutting_down", sig=sig, how=how, exitcode=code)
         grace_s = self.options.soft_shutdown_s if cold else self.options.grace_s
         self._stopped.set()
+        if self._beat_child is not None:
+            self._beat_child.stop(0.0)  # first: what it would still send might find no worker
         for child in list(self._children.values()):
             self._retire(child, grace_s, COLD_S if cold else LEAVE_S)
 
@@ -337,6 +358,11 @@ class Supervisor:
         nursery.share(self.slots)
         self._nurseries.append(nursery)
         self._tell(rates=self._known_rates())
+        if self.options.beat:
+            old = self._beat_child
+            self._start_beat()  # two may beat at a time
+            if old is not None:
+                self._retire(old, 0.0, LEAVE_S)
         self._replace_all()
 
     def _replace_all(self) -> None:
@@ -351,7 +377,7 @@ class Supervisor:
     def dump(self) -> None:
         """Write the stacks of all threads of all processes to the log."""
         faulthandler.dump_traceback(file=stream_fd(), all_threads=True)
-        for child in self._children.values():
+        for child in [*self._children.values(), *([self._beat_child] if self._beat_child else [])]:
             child.signal(signal.SIGUSR2)
 
     def grow(self, count: int) -> None:
@@ -511,7 +537,7 @@ class Supervisor:
     def _spawn(self) -> None:
         if self._is_stopping:
             return
-        index = next((one for one in range(self.slots.slots - 1) if one not in self._children), None)
+        index = next((one for one in range(self.slots.slots - ASIDE) if one not in self._children), None)
         if index is None:
             raise WorkerError("all slots are taken")
         slot = self.slots.slot(index)
@@ -727,6 +753,49 @@ class Supervisor:
             _log.error("receivers of worker_shutdown did not return in time; their process is killed")
             listener.kill()
             await asyncio.wait([listener.ended], timeout=1.0)
+
+    # -- the schedule --------------------------------------------------------------------------------------------
+
+    @property
+    def beat_pid(self) -> int | None:
+        """The process that runs the schedule; None: this worker does not run it, or just now has no such process."""
+        beat = self._beat_child
+        return None if beat is None or beat.ended.done() else beat.pid or None
+
+    def _start_beat(self) -> None:
+        """Fork the process that runs the schedule. Its slot is never used."""
+        ours, theirs = socket.socketpair()
+        index = self.slots.slots - ASIDE
+        beat = Child(self.slots.slot(index), index, ours, self._on_beat_ready)
+        self._beat_child = beat
+        try:
+            self._nurseries[-1].fork(beat, theirs, (), role="beat")
+        except OSError:
+            beat.end(None)  # the fork server has just ended, which is dealt with where it is noticed
+        self._start(self._attend_beat(beat))
+
+    @staticmethod
+    def _on_beat_ready(beat: Child, message: Mapping[str, Any]) -> None:
+        _log.info("the schedule is run by process %d, %s", beat.pid, message["name"])
+
+    async def _attend_beat(self, beat: Child) -> None:
+        """Wait for its end, and start another one: where it has got to is in the store."""
+        started = self._clock.monotonic()
+        status = await beat.ended
+        if beat is not self._beat_child or self._is_stopping:
+            return
+        is_steady = self._clock.monotonic() - started >= BEAT_STEADY_S
+        self._beat_ends = 1 if is_steady else self._beat_ends + 1
+        pause_s = min(BEAT_PAUSE_S, 0.1 * 2.0 ** (self._beat_ends - 1))
+        _log.error(
+            "the beat, process %d, ended with %s; another one begins in %.1f s", beat.pid, _ending(status), pause_s
+        )
+        await self._pause(pause_s)
+        self._replace_beat(beat)
+
+    def _replace_beat(self, beat: Child) -> None:
+        if beat is self._beat_child and not self._is_stopping and not self._nurseries[-1].lost.done():
+            self._start_beat()
 
     # -- leases --------------------------------------------------------------------------------------------------
 

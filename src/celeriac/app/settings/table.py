@@ -110,7 +110,6 @@ def _is(
     return Option(Maybe(kind) if default is None else kind, default, doc, celery=celery, ours=ours, later=later)
 
 
-_BEAT = "the scheduler is not built yet in this version"
 _EVENTS = "it is for monitors that have a queue, which they have on RabbitMQ only"
 _SERVERS = "workers connect again for ever; producers within task_publish_timeout"
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
@@ -443,8 +442,13 @@ class Settings:
         "Whose schedule it is, where applications share a broker; None: the application's name.",
         ours=True,
     )
-    beat_enable_remote_control = _is(Flag(), False, "Answer `ping`.", later=_BEAT)
-    beat_remote_control_max_tick_age = _is(Seconds(), None, "Above it, `ping` is not answered.", later=_BEAT)
+    beat_enable_remote_control = _is(Flag(), False, "`celeriac beat` answers `inspect ping`.")
+    beat_remote_control_max_tick_age = _is(
+        Seconds(),
+        None,
+        "It does not when it has not reached its store for so long; 0: it always does; None: 60 s, or twice "
+        "beat_max_loop_interval.",
+    )
 
     # events, remote control
     event_queue_expires = _is(Seconds(), 60.0, "Life of a monitor's queue without a reader.", later=_EVENTS)

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from celeriac.cli.answers import show_answer
+from celeriac.cli.jsontext import json_text
 from celeriac.cli.root import Command
 from celeriac.cli.session import session
 from celeriac.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-
-def _json(kind: type, wanted: str, example: str) -> Callable[[click.Context, click.Parameter, str], Any]:
-    """The callback of an option that takes a JSON text of one type."""
-
-    def read(context: click.Context, parameter: click.Parameter, value: str) -> Any:
-        try:
-            found = json.loads(value)
-        except ValueError as exc:
-            why = f"is not JSON ({exc})"
-        else:
-            if isinstance(found, kind):
-                return found
-            why = f"is not {wanted}"
-        raise click.BadParameter(f"{value!r} {why}; write for example '{example}'", context, parameter)
-
-    return read
+    from collections.abc import Collection
 
 
 def _expires(context: click.Context, parameter: click.Parameter, value: str | None) -> float | str | None:
@@ -73,7 +56,7 @@ Without --wait the task's id is printed; celeriac result ID waits for it later."
 @click.option(
     "-a",
     "--args",
-    callback=_json(list, "a JSON array", '[1, "two"]'),
+    callback=json_text(list, "a JSON array", '[1, "two"]'),
     default="[]",
     metavar="JSON",
     help="Positional arguments.",
@@ -81,7 +64,7 @@ Without --wait the task's id is printed; celeriac result ID waits for it later."
 @click.option(
     "-k",
     "--kwargs",
-    callback=_json(dict, "a JSON object", '{"size": 3}'),
+    callback=json_text(dict, "a JSON object", '{"size": 3}'),
     default="{}",
     metavar="JSON",
     help="Keyword arguments.",

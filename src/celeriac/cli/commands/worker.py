@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from celeriac.cli import exits
 from celeriac.cli.names import split_names
+from celeriac.cli.pidfile import PidFileTakenError, pid_in
 from celeriac.cli.root import Command
 from celeriac.cli.session import session
 from celeriac.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _NO_EFFECT = {
     "without_gossip": ("--without-gossip", "workers do not gossip"),
@@ -27,21 +23,20 @@ _NO_EFFECT = {
     "statedb": ("--statedb", "revoked tasks are kept by the broker's store"),
     "pool_start_method": ("--pool-start-method", "processes come from a fork server"),
     "heartbeat_interval": ("--heartbeat-interval", "one beat serves leases and monitors alike"),
-    "schedule": ("--schedule", "this version runs no schedules"),
-    "scheduler": ("--scheduler", "this version runs no schedules"),
+    "schedule": ("--schedule", "where each entry has got to is kept by the broker's store"),
     "executable": ("--executable", "processes run the interpreter of the command"),
 }
 """Celery's options that are taken and change nothing: as they are written, and why."""
 
 _REFUSED = {
-    "detach": ("--detach", "start it with `celeriac multi start`, or let the service manager do that"),
+    "detach": ("--detach", "let the service manager start it (systemd), or `celeriac multi start` a worker"),
     "uid": ("--uid", "let the service manager (systemd: User=) start it as that user"),
     "gid": ("--gid", "let the service manager (systemd: Group=) start it as that group"),
     "umask": ("--umask", "let the service manager (systemd: UMask=) set it"),
 }
 """Those that would change what the worker may do: as they are written, and what to do."""
 
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _POOLS = ("processes", "threads", "solo", "prefork", "gevent", "eventlet")
 
 
@@ -69,6 +64,7 @@ Examples:
   celeriac -A shop worker -Q images,mail -c 8    two queues, eight processes
   celeriac -A shop worker -c 1 --threads 50      for tasks that wait for the network
   celeriac -A shop worker --autoreload           while developing
+  celeriac -A shop worker --beat                 with the schedule, which any number of workers may run
 
 \b
 SIGTERM or Ctrl-C ends it when what runs has finished (--grace); a second one, or SIGQUIT, at once.
@@ -76,7 +72,8 @@ Nothing is lost either way: what has not finished goes back to its queue.
 
 \b
 Exit codes: 0 what ran was finished · 1 something was cut short and given back · 70 no process could start, or a part
-of the worker failed · 78 the application cannot be loaded, or is set up wrongly""",
+of the worker failed · 73 --pidfile belongs to one that runs · 78 the application cannot be loaded, or is set up
+wrongly, or (--beat) an entry of its schedule is wrong""",
 )
 @click.option(
     "-c",
@@ -101,7 +98,7 @@ of the worker failed · 78 the application cannot be loaded, or is set up wrongl
     "-l",
     "--loglevel",
     "log_level",
-    type=click.Choice(_LEVELS, case_sensitive=False),
+    type=click.Choice(LEVELS, case_sensitive=False),
     metavar="LEVEL",
     help="DEBUG, INFO, WARNING, ERROR or CRITICAL.",
 )
@@ -136,7 +133,7 @@ of the worker failed · 78 the application cannot be loaded, or is set up wrongl
 @click.option("--autoreload", is_flag=True, help="Start anew when source files change; for development.")
 @click.option("--pidfile", metavar="FILE", help="Keep the worker's process id there while it runs.")
 @click.option("--autoscale", metavar="MAX,MIN", help="MAX processes: idle ones cost next to nothing. Celery's.")
-@click.option("-B", "--beat", is_flag=True, help="Also run the scheduler: not built yet.")
+@click.option("-B", "--beat", is_flag=True, help="Also run the schedule; any number of workers may.")
 @click.option("-E", "--task-events", "--events", "task_events", is_flag=True, help="Tell monitors how each task fares.")
 @click.option("--without-gossip", is_flag=True, help="No effect; Celery's.")
 @click.option("--without-mingle", is_flag=True, help="No effect; Celery's.")
@@ -148,7 +145,7 @@ of the worker failed · 78 the application cannot be loaded, or is set up wrongl
 @click.option("--pool-start-method", hidden=True)
 @click.option("--heartbeat-interval", hidden=True)
 @click.option("-s", "--schedule", "--schedule-filename", "schedule", hidden=True)
-@click.option("--scheduler", hidden=True)
+@click.option("--scheduler", metavar="CLASS", help="With -B and --as-celery: a scheduler class of Celery's making.")
 @click.option("--executable", hidden=True)
 @click.option("-D", "--detach", is_flag=True, hidden=True)
 @click.option("--uid", hidden=True)
@@ -160,7 +157,6 @@ def command(
     queues: tuple[str, ...],
     exclude: tuple[str, ...],
     include: tuple[str, ...],
-    beat: bool,
     pidfile: str | None,
     autoscale: str | None,
     **options: Any,
@@ -169,15 +165,7 @@ def command(
     here = session()
     if here.app_text is None:
         raise ConfigError("a worker needs an application: celeriac -A MODULE worker, or set CELERIAC_APP")
-    if beat and not here.as_celery:
-        raise ConfigError("--beat: the scheduler is not built yet in this version; start the worker without it")
-    if beat:
-        from celeriac.cli.commands.beat import refuse_schedules
-
-        refuse_schedules(here, "--beat")
-    for name, (spelling, what) in _REFUSED.items():
-        if options.pop(name):
-            raise ConfigError(f"{spelling}: a worker stays in the foreground, as who started it; {what}")
+    refuse_detached("a worker", options)
     if autoscale is not None and options["processes"] is None:
         options["processes"] = _most(autoscale)
         here.notice(f"--autoscale runs {options['processes']} processes all the time: idle ones cost next to nothing")
@@ -195,22 +183,34 @@ def command(
         from celeriac.compat.worker import LOADER
 
         more["loader"] = LOADER
-    with _pid_in(pidfile):
-        return run_worker(
-            here.app_text,
-            WorkerOverrides(
-                queues=split_names(queues),
-                exclude=split_names(exclude),
-                include=split_names(include),
-                pool=pool,
-                color=None if here.color else False,
-                broker=here.broker,
-                result_backend=here.result_backend,
-                workdir=here.workdir,
-                **options,
-            ),
-            **more,
-        )
+    overrides = WorkerOverrides(
+        queues=split_names(queues),
+        exclude=split_names(exclude),
+        include=split_names(include),
+        pool=pool,
+        color=None if here.color else False,
+        broker=here.broker,
+        result_backend=here.result_backend,
+        workdir=here.workdir,
+        **options,
+    )
+    try:
+        with pid_in(pidfile):
+            return run_worker(here.app_text, overrides, **more)
+    except PidFileTakenError as exc:
+        click.echo(f"celeriac: {exc}", err=True)
+        return exits.TAKEN
+
+
+def refuse_detached(what: str, options: dict[str, Any]) -> None:
+    """Take Celery's options of daemons out of the options.
+
+    Raises:
+        ConfigError: One was given.
+    """
+    for name, (spelling, instead) in _REFUSED.items():
+        if options.pop(name):
+            raise ConfigError(f"{spelling}: {what} stays in the foreground, as who started it; {instead}")
 
 
 def _most(text: str) -> int:
@@ -219,17 +219,3 @@ def _most(text: str) -> int:
     if not most.isdigit() or not int(most):
         raise click.BadParameter(f"{text!r} is not MAX,MIN with numbers from 1", param_hint="--autoscale")
     return int(most)
-
-
-@contextlib.contextmanager
-def _pid_in(file: str | None) -> Iterator[None]:
-    """This process's id in a file, for the time being."""
-    if file is None:
-        yield
-        return
-    path = Path(file)
-    path.write_text(f"{os.getpid()}\n")
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
