@@ -426,3 +426,35 @@ def test_a_slow_first_answer_is_not_believed(
     advance(clock, 5.0, make_beat(app), working)
     instants = [instant_of(at) for _, at in sent(app)]
     assert {later - at for at, later in itertools.pairwise(instants)} == {SECOND}
+
+
+# -- the marks of what is gone
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_no_mark_is_left_of_an_entry_that_is_removed_or_over(make_app: Any, clock: ManualClock, number: int) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    app = make_app()
+    beats = [make_beat(app) for _ in range(number)]
+    advance(clock, 1.0, *beats)
+    app.schedules.add("often", "shop.tidy", 0.1)
+    app.schedules.add("once", "shop.tidy", datetime.fromtimestamp(clock.time(), UTC) + timedelta(seconds=5))
+    advance(clock, 10.0, *beats)
+    app.schedules.remove("often")
+    advance(clock, 2.0, *beats)
+    assert app.schedule_store.marks([("often", "celery")]) == [None]
+    assert app.schedule_store.marks([("once", "celery")]) != [None]
+    advance(clock, 86_500.0, *beats, step_s=60.0)
+    assert app.schedule_store.marks([("once", "celery")]) == [None]
+
+
+def test_the_mark_of_an_entry_of_the_code_stays_when_its_double_is_removed(make_app: Any, clock: ManualClock) -> None:
+    app, other = make_app({"e": tidy(1)}), make_app()
+    other.schedules.add("e", "shop.tidy", 5)
+    beat = make_beat(app)
+    advance(clock, 5.0, beat)
+    runs = app.schedules.get("e").runs
+    app.schedules.remove("e")
+    advance(clock, 5.0, beat)
+    assert app.schedules.get("e").runs > runs

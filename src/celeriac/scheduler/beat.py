@@ -257,10 +257,14 @@ class Beat:
     def _take_in(self, names: Iterable[str]) -> None:
         """Take up what was added or changed, and put down what is gone."""
         fresh: list[_Item] = []
+        gone: list[tuple[str, str]] = []
         for name in names:
-            self._drop(name)
+            old = self._drop(name)
             entry = self._entry(name)
             if entry is None:
+                row = self._rows.get(name)
+                if old is not None and row is not None and row.removed:
+                    gone.append((name, old.queue))
                 continue
             try:
                 item = self._items[name] = _Item(entry, self._host.queue_of(entry))
@@ -268,6 +272,8 @@ class Beat:
                 _log.exception("beat: entry %r is left out: nobody can say where it goes", name)
                 continue
             fresh.append(item)
+        if gone:  # whoever removed it did so, too, but a beat that had not heard of it may have made the mark again
+            self._host.store.forget(gone)
         self._refresh(fresh)
         self._adjust(fresh)
         for item in fresh:
@@ -299,10 +305,11 @@ class Beat:
             _log.error("beat: entry %r of the store is left out: %s", name, exc)
             return None
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, name: str) -> _Item | None:
         item = self._items.pop(name, None)
         if item is not None:
             item.ticket = -1
+        return item
 
     def _refresh(self, items: Sequence[_Item]) -> None:
         for begin in range(0, len(items), 1000):
