@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from test_beating import advance, make_app, sent, tidy
 
 from celeriac import crontab, every
 from celeriac.app.beats import make_beat
-from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError
+from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, ScheduleError
 from celeriac.scheduler.entry import instant_of
 from celeriac.scheduler.schedule import SECOND
 
@@ -433,8 +435,6 @@ def test_a_slow_first_answer_is_not_believed(
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_no_mark_is_left_of_an_entry_that_is_removed_or_over(make_app: Any, clock: ManualClock, number: int) -> None:
-    from datetime import UTC, datetime, timedelta
-
     app = make_app()
     beats = [make_beat(app) for _ in range(number)]
     advance(clock, 1.0, *beats)
@@ -458,3 +458,102 @@ def test_the_mark_of_an_entry_of_the_code_stays_when_its_double_is_removed(make_
     app.schedules.remove("e")
     advance(clock, 5.0, beat)
     assert app.schedules.get("e").runs > runs
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"args": (datetime(2026, 1, 1, tzinfo=UTC),)}, "args"),
+        ({"args": ({1, 2},)}, "args"),
+        ({"args": (b"x",)}, "args"),
+        ({"args": ([UUID(int=1)],)}, "args"),
+        ({"args": (float("nan"),)}, "args"),
+        ({"kwargs": {"table": {1: "one"}}}, "kwargs"),
+        ({"kwargs": {"x": "\ud800"}}, "surrogates"),
+        ({"expires": timedelta(minutes=5)}, "options"),
+        ({"args": "abc"}, "args"),
+        ({"args": 5}, "args"),
+        ({"kwargs": 5}, "kwargs"),
+        ({"timezone": timezone(timedelta(hours=2)), "schedule": "0 7 * * *"}, "timezone"),
+        ({"priority": "high"}, "priority"),
+        ({"expires": "tomorrow"}, "expires"),
+        ({"start": float("inf")}, "start"),
+        ({"start": 1e300}, "start"),
+        ({"end": 1e15}, "end"),
+        ({"jitter": 1e12}, "jitter"),
+        ({"max_lateness": float("nan")}, "max_lateness"),
+        ({"enabled": "no"}, "enabled"),
+        ({"catch_up": False}, "catch_up"),
+        ({"overlap": False}, "overlap"),
+        ({"options": 5}, "options"),
+    ],
+)
+def test_what_could_not_be_stored_or_sent_as_it_is_meant_is_refused(make_app: Any, more: Any, said: str) -> None:
+    app = make_app()
+    with pytest.raises(ScheduleError, match=said) as caught:
+        app.schedules.add("mine", "shop.tidy", more.pop("schedule", 10), **more)
+    assert "'mine'" in str(caught.value)
+    assert app.schedules.list() == []
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "two\nlines", "\x1b[2J", "\ud800"])
+def test_a_name_is_a_line_of_text(make_app: Any, name: str) -> None:
+    app = make_app()
+    with pytest.raises(ScheduleError, match="name"):
+        app.schedules.add(name, "shop.tidy", 10)
+    with pytest.raises(ScheduleError, match="name"):
+        make_beat(make_app({name: tidy(1)}))
+
+
+def test_arguments_that_json_has_are_stored(make_app: Any, clock: ManualClock) -> None:
+    app = make_app()
+    app.schedules.add(
+        "é {x}: 1/2", "shop.tidy", 1, args=(1, 2.5, "x", None, [1, (2,)], True), kwargs={"a": {"b": 2**63}}
+    )
+    advance(clock, 3.0, make_beat(app))
+    assert len(sent(app)) >= 2
+
+
+def test_arguments_of_the_code_that_are_no_list_are_refused_where_they_stand(make_app: Any) -> None:
+    app = make_app()
+    for args in ("abc", 5):
+        with pytest.raises(ScheduleError, match="args"):
+            app.periodic(10, args=args)(app.tasks["shop.tidy"])
+
+
+def test_a_name_that_was_paused_in_the_code_can_be_taken_when_it_is_gone_there(
+    make_app: Any, clock: ManualClock
+) -> None:
+    old, new = make_app({"e": tidy(1)}), make_app()
+    old.schedules.pause("e")
+    with pytest.raises(ScheduleError, match="no schedule entry 'e'"):
+        new.schedules.resume("e")
+    assert new.schedules.add("e", "shop.tidy", 1).state == "active"
+    advance(clock, 5.0, make_beat(new))
+    assert len(sent(new)) >= 4
+
+
+def test_an_error_does_not_list_thousands_of_names(make_app: Any) -> None:
+    app = make_app({f"entry {n}": tidy(1) for n in range(2000)})
+    with pytest.raises(ScheduleError, match="2000") as caught:
+        app.schedules.get("quite another")
+    assert len(str(caught.value)) < 1000
+
+
+def test_adding_one_does_not_work_out_all_others(make_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from celeriac.app import schedules
+
+    app = make_app({f"entry {n}": tidy("* * * * *") for n in range(100)})
+    worked_out = []
+    real = schedules.upcoming
+
+    def upcoming(entry: Any, *args: Any) -> Any:
+        worked_out.append(entry.name)
+        return real(entry, *args)
+
+    monkeypatch.setattr(schedules, "upcoming", upcoming)
+    app.schedules.add("mine", "shop.tidy", 10)
+    assert set(worked_out) == {"mine"}
