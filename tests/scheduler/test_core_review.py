@@ -557,3 +557,59 @@ def test_adding_one_does_not_work_out_all_others(make_app: Any, monkeypatch: pyt
     monkeypatch.setattr(schedules, "upcoming", upcoming)
     app.schedules.add("mine", "shop.tidy", 10)
     assert set(worked_out) == {"mine"}
+
+
+# -- what is shown
+
+
+class Own:
+    """A schedule as people write them for Celery."""
+
+    nowfun: Any = None
+
+    def __init__(self, seconds: float, *, tells: bool = True) -> None:
+        self.pause = timedelta(seconds=seconds)
+        self.asked = 0
+        if not tells:
+            self.remaining_estimate = None
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        return last_run_at + self.pause - self.nowfun()
+
+    def is_due(self, last_run_at: datetime) -> tuple[bool, float]:
+        self.asked += 1
+        left = Own.remaining_estimate(self, last_run_at).total_seconds()
+        return (True, self.pause.total_seconds()) if left <= 0 else (False, left)
+
+    def __repr__(self) -> str:
+        return f"<own {self.pause}>"
+
+
+def test_a_schedule_that_is_asked_is_shown_as_it_estimates_and_not_asked_for_that(
+    make_app: Any, clock: ManualClock
+) -> None:
+    own, silent = Own(60), Own(60, tells=False)
+    app = make_app({"own": tidy(own), "silent": tidy(silent)})
+    beat = make_beat(app)
+    advance(clock, 70.0, beat)
+    assert len(sent(app)) == 2
+    asked = own.asked, silent.asked
+    shown, quiet = app.schedules.list()
+    assert (shown.state, quiet.state) == ("active", "active")
+    assert 45.0 <= shown.next_at.timestamp() - clock.time() <= 60.0
+    assert quiet.next_at is None
+    assert [name for _, name in app.schedules.preview()] == ["own"]
+    assert (own.asked, silent.asked) == asked
+
+
+def test_the_last_time_is_that_of_the_last_message_where_only_the_mark_was_moved(
+    make_app: Any, clock: ManualClock
+) -> None:
+    app = make_app({"e": tidy(10)})
+    advance(clock, 11.0, make_beat(app))
+    before = app.schedules.get("e").last_at
+    other = make_app({"e": tidy(3600)})
+    clock.advance(5.0)
+    advance(clock, 5.0, make_beat(other))
+    assert other.schedules.get("e").note == "schedule changed"
+    assert abs(other.schedules.get("e").last_at - before) < timedelta(seconds=1)

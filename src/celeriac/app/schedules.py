@@ -12,8 +12,9 @@ import msgspec
 from celeriac.app.beats import make_entry
 from celeriac.errors import NotSupportedError, ScheduleError
 from celeriac.model import ScheduleRow
+from celeriac.scheduler.asked import Asked
 from celeriac.scheduler.entry import instant_of, iso_of, moment_of, spec_of, split_options, zone_name
-from celeriac.scheduler.plan import upcoming
+from celeriac.scheduler.plan import MOVED, upcoming
 from celeriac.scheduler.schedule import SECOND
 
 if TYPE_CHECKING:
@@ -326,13 +327,16 @@ class Schedules:
                 name=name, origin=origin, task=task, when="", zone="", state="faulty", error=entry, **changed
             )
         following = upcoming(entry, mark, now, 1)
-        state: State = "active" if following else "finished"
+        is_asked = isinstance(entry.schedule, Asked) and (entry.end is None or entry.end > now)
+        state: State = "active" if following or is_asked else "finished"
         if row is not None and row.paused:
             state = "paused"
         elif not entry.enabled:
             state = "disabled"
         counts: dict[str, Any] = {} if mark is None else {"runs": mark.runs, "skipped": mark.skipped, "note": mark.note}
-        has_run = mark is not None and bool(mark.runs)
+        last = None
+        if mark is not None and mark.runs:
+            last = round(mark.fired_at * SECOND) if mark.note in MOVED else mark.at
         return Scheduled(
             name=name,
             origin=entry.origin,
@@ -341,8 +345,8 @@ class Schedules:
             zone=zone_name(entry.zone),
             state=state,
             next_at=moment_of(following[0], entry.zone) if following and state == "active" else None,
-            last_at=moment_of(mark.at, entry.zone) if mark is not None and has_run else None,
-            last_task_id=mark.task_id if mark is not None and has_run else None,
+            last_at=None if last is None else moment_of(last, entry.zone),
+            last_task_id=mark.task_id if mark is not None and mark.runs else None,
             description=entry.description,
             **counts,
             **changed,

@@ -16,6 +16,8 @@ _AHEAD: Final = 2 * SECOND
 _CORRECTION: Final = 3 * 3600 * SECOND
 """As in cron: times of day repeated by a clock that went back are not repeated, unless it went back further than this.
 It was wrong then, and nobody wants to wait until it would have been right."""
+MOVED: Final = frozenset({"new", "schedule changed", "clock moved back"})
+"""Notes of marks that stand where nothing was due."""
 _MOST: Final = 1000
 """Instants that are published in one go, where they came in the time of grace."""
 
@@ -112,7 +114,12 @@ def _first_after(entry: Entry, moment: Instant, now: Instant) -> Instant | None:
 
 
 def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int) -> list[Instant]:
-    """The next instants from now on, at most `count`, as things stand."""
+    """The next instants from now on, at most `count`, as things stand; one at most where a schedule has to be asked."""
+    if isinstance(entry.schedule, Asked):
+        estimate = entry.schedule.next_after(now if mark is None else min(mark.at, now), entry.zone)
+        if estimate is None or (entry.end is not None and estimate > entry.end):
+            return []
+        return [max(estimate, now)]
     found: list[Instant] = []
     moment = now
     if mark is not None:
@@ -120,7 +127,7 @@ def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int) -> list[
         moment = steps[-1].at if steps else mark.at
     while len(found) < count:
         following = _first_after(entry, moment, now)
-        if following is None or (isinstance(entry.schedule, Asked) and found):
+        if following is None:
             break
         if following > now:
             found.append(following)
