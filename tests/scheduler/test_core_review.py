@@ -613,3 +613,20 @@ def test_the_last_time_is_that_of_the_last_message_where_only_the_mark_was_moved
     advance(clock, 5.0, make_beat(other))
     assert other.schedules.get("e").note == "schedule changed"
     assert abs(other.schedules.get("e").last_at - before) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("option", [{"expires": 0.9}, {"unique_for": 0.5}], ids=["expires", "unique"])
+def test_what_a_task_says_of_its_messages_keeps_them_out_of_a_rush(
+    make_app: Any, clock: ManualClock, option: dict[str, Any]
+) -> None:
+    """One that goes out a second early would have expired when it is due, or keep out what was sent before."""
+    app = make_app({f"e{n}": {"task": "shop.own", "schedule": 10, "args": (n,)} for n in range(150)})
+
+    @app.task(name="shop.own", **option)
+    def own(n: int) -> None: ...
+
+    beat = make_beat(app)
+    advance(clock, 9.9, beat, step_s=0.05)
+    assert sent(app) == []
+    advance(clock, 0.3, beat, step_s=0.05)
+    assert len(sent(app)) == 150

@@ -426,7 +426,10 @@ class Beat:
                 _log.exception("beat: entry %r cannot be sent now; the next try is in half a minute", item.entry.name)
                 self._enter(item, now + _FAULTY)
                 continue
-            if ticks:
+            if item.may_be_early and any(_must_wait(tick, now) for tick in ticks):
+                item.may_be_early = False
+                self._enter(item, item.at)
+            elif ticks:
                 work += [(item, tick) for tick in ticks]
             else:
                 self._rest(item, found, now)
@@ -546,6 +549,12 @@ class Beat:
 
 def _since(entry: Entry, since: Instant) -> Entry:
     return entry if since <= entry.since else msgspec.structs.replace(entry, since=since)
+
+
+def _must_wait(tick: Tick, now: Instant) -> bool:
+    """Whether a message would not be the same, or not have the same fate, if it went out when it is due."""
+    message = tick.message
+    return tick.at > now and message is not None and (message.expires_at is not None or message.unique is not None)
 
 
 def _anew(item: _Item, now: Instant) -> Tick:
