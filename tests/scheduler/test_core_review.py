@@ -630,3 +630,29 @@ def test_what_a_task_says_of_its_messages_keeps_them_out_of_a_rush(
     assert sent(app) == []
     advance(clock, 0.3, beat, step_s=0.05)
     assert len(sent(app)) == 150
+
+
+def test_a_mark_stays_where_it_was_first_looked_for(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster it lies with a queue, and must not be looked for with another when a router changes its mind."""
+    app = make_app(
+        {"e": tidy(1)}, task_routes=(lambda *args, **kwargs: {"queue": f"q{clock.monotonic() // 1 % 3:.0f}"},)
+    )
+    queues: set[str] = set()
+    real_tick, real_marks = app.schedule_store.tick, app.schedule_store.marks
+
+    def tick(ticks: Sequence[Tick]) -> Sequence[Ticked]:
+        queues.update(tick.queue for tick in ticks)
+        return real_tick(ticks)
+
+    def marks(entries: Any) -> Any:
+        queues.update(queue for _, queue in entries)
+        return real_marks(entries)
+
+    monkeypatch.setattr(app.schedule_store, "tick", tick)
+    monkeypatch.setattr(app.schedule_store, "marks", marks)
+    advance(clock, 5.0, make_beat(app))
+    assert len(sent(app)) == 5
+    assert len(app.broker.depth()) == 3
+    assert len(queues) == 1

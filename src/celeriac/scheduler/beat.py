@@ -457,7 +457,7 @@ class Beat:
             ticks.append(
                 Tick(
                     name=entry.name,
-                    queue=item.queue if message is None else message.queue,
+                    queue=item.queue,  # where the mark lies, also if a router has changed its mind about messages
                     after=after,
                     at=step.at,
                     fingerprint=entry.fingerprint,
