@@ -656,3 +656,13 @@ def test_a_mark_stays_where_it_was_first_looked_for(
     assert len(sent(app)) == 5
     assert len(app.broker.depth()) == 3
     assert len(queues) == 1
+
+
+def test_what_is_late_within_the_grace_is_sent_whatever_the_policies_say(make_app: Any, clock: ManualClock) -> None:
+    app = make_app({"e": tidy(1, max_lateness=0), "strict": tidy(1, max_lateness=0.01, catch_up="all")})
+    beat = make_beat(app)
+    advance(clock, 20.0, beat, step_s=0.3)
+    assert Counter(name for name, _ in sent(app)) == {"e": 20, "strict": 20}
+    clock.advance(60.0)
+    advance(clock, 1.0, beat)
+    assert app.schedules.get("strict").skipped > 50

@@ -92,7 +92,7 @@ def _steps(entry: Entry, newest: tuple[Instant, ...], total: int, now: Instant, 
         wanted = fresh
     note = "missed" if len(wanted) < total else ""
     if entry.max_lateness_s is not None:
-        latest = now - round(entry.max_lateness_s * SECOND)
+        latest = now - max(grace, round(entry.max_lateness_s * SECOND))
         in_time = [at for at in wanted if at >= latest]
         if len(in_time) < len(wanted):
             wanted, note = in_time, "too late"
