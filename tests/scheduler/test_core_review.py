@@ -636,9 +636,11 @@ def test_a_mark_stays_where_it_was_first_looked_for(
     make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a cluster it lies with a queue, and must not be looked for with another when a router changes its mind."""
-    app = make_app(
-        {"e": tidy(1)}, task_routes=(lambda *args, **kwargs: {"queue": f"q{clock.monotonic() // 1 % 3:.0f}"},)
-    )
+
+    def route(*args: Any, **kwargs: Any) -> dict[str, str]:
+        return {"queue": f"q{clock.monotonic() // 1 % 3:.0f}"}
+
+    app = make_app({"e": tidy(1)}, task_routes=(route,))
     queues: set[str] = set()
     real_tick, real_marks = app.schedule_store.tick, app.schedule_store.marks
 
@@ -666,3 +668,11 @@ def test_what_is_late_within_the_grace_is_sent_whatever_the_policies_say(make_ap
     clock.advance(60.0)
     advance(clock, 1.0, beat)
     assert app.schedules.get("strict").skipped > 50
+
+
+def test_a_map_has_its_mark_where_its_messages_go(make_app: Any, clock: ManualClock) -> None:
+    app = make_app(task_routes={"shop.tidy": {"queue": "brooms"}})
+    app.add_periodic_task(1, app.tasks["shop.tidy"].map([1, 2]), name="map")
+    advance(clock, 2.0, make_beat(app))
+    (entry,) = app.schedule_source().read().values()
+    assert {message.queue for message in app.broker.peek()} == {app.queue_of(entry)} == {"brooms"}

@@ -870,6 +870,13 @@ class Celeriac:
             options["eta"] = eta
         return self._message(entry.task, *entry.call(), options, task)
 
+    def queue_of(self, entry: Entry) -> str:
+        """Where the messages of an entry of the schedule go."""
+        task = self.tasks.get(entry.task)
+        options = {**(task.call_defaults if task is not None else {}), **entry.options}
+        routed = _routed_as(entry.task, entry.kwargs)
+        return str(self.router.route(options, routed, entry.args, entry.kwargs, task)["queue"])
+
     def send_message(self, message: Outgoing) -> Handle[Any]:
         """Publish a message that was built here."""
         return self._publish_one(message, _NO_OPTIONS)

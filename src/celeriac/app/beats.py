@@ -99,10 +99,7 @@ class BeatHost:
         return make_entry(self._app, row.name, spec, origin="store", since=row.since)
 
     def queue_of(self, entry: Entry, /) -> str:
-        app = self._app
-        task = app.tasks.get(entry.task)
-        options = {**(task.call_defaults if task is not None else {}), **entry.options}
-        return str(app.router.route(options, entry.task, entry.args, entry.kwargs, task)["queue"])
+        return self._app.queue_of(entry)
 
     def build(self, entry: Entry, at: Instant, task_id: TaskId, /) -> Outgoing:
         jitter_s = _share(task_id) * entry.jitter_s

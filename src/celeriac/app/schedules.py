@@ -235,7 +235,7 @@ class Schedules:
         )
         entry = self._entry(row)
         if not isinstance(entry, str) and name not in self._code():
-            store.forget([(name, self._queue(entry))])
+            store.forget([(name, self._app.queue_of(entry))])
 
     def pause(self, name: str, *, by: str | None = None) -> Scheduled:
         """Send nothing of an entry, in the code or in the store, until it is resumed.
@@ -294,13 +294,8 @@ class Schedules:
         except ScheduleError as exc:
             return str(exc)
 
-    def _queue(self, entry: Entry) -> str:
-        from celeriac.app.beats import BeatHost
-
-        return BeatHost(self._app, self._app.schedule_source()).queue_of(entry)
-
     def _marks(self, entries: Mapping[str, Entry], code: Mapping[str, Entry]) -> dict[str, Mark | None]:
-        asked = [(name, self._queue(entry)) for name, entry in entries.items()]
+        asked = [(name, self._app.queue_of(entry)) for name, entry in entries.items()]
         return dict(zip(entries, self._app.schedule_store.marks(asked), strict=True))
 
     def _shown(
