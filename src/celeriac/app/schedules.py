@@ -142,8 +142,7 @@ class Schedules:
         found = sorted(
             (at, each)
             for each, entry in live.items()
-            for at in upcoming(entry, marks.get(each), now, limit)
-            if end is None or at <= end
+            for at in upcoming(entry, marks.get(each), now, limit, end)
         )
         return [(moment_of(at, live[each].zone), each) for at, each in found[:limit]]
 

@@ -113,11 +113,15 @@ def _first_after(entry: Entry, moment: Instant, now: Instant) -> Instant | None:
     return None if found is None or (entry.end is not None and found > entry.end) else found
 
 
-def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int) -> list[Instant]:
-    """The next instants from now on, at most `count`, as things stand; one at most where a schedule has to be asked."""
+def upcoming(
+    entry: Entry, mark: Mark | None, now: Instant, count: int, until: Instant | None = None
+) -> list[Instant]:
+    """The next instants from now on as things stand, at most `count` and none after `until`; one at most where a
+    schedule has to be asked."""
     if isinstance(entry.schedule, Asked):
         estimate = entry.schedule.next_after(now if mark is None else min(mark.at, now), entry.zone)
-        if estimate is None or (entry.end is not None and estimate > entry.end):
+        ends = [end for end in (entry.end, until) if end is not None]
+        if estimate is None or any(estimate > end for end in ends):
             return []
         return [max(estimate, now)]
     found: list[Instant] = []
@@ -127,7 +131,7 @@ def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int) -> list[
         moment = steps[-1].at if steps else mark.at
     while len(found) < count:
         following = _first_after(entry, moment, now)
-        if following is None:
+        if following is None or (until is not None and following > until):
             break
         if following > now:
             found.append(following)
