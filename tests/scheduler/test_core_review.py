@@ -676,3 +676,27 @@ def test_a_map_has_its_mark_where_its_messages_go(make_app: Any, clock: ManualCl
     advance(clock, 2.0, make_beat(app))
     (entry,) = app.schedule_source().read().values()
     assert {message.queue for message in app.broker.peek()} == {app.queue_of(entry)} == {"brooms"}
+
+
+def test_a_preview_looks_no_further_than_it_is_asked_to(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app({"rare": tidy("0 0 1 1 *"), "often": tidy(60)})
+    calls = 0
+    real = crontab.next_after
+
+    def next_after(self: Any, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return real(self, *args)
+
+    monkeypatch.setattr(crontab, "next_after", next_after)
+    until = datetime.fromtimestamp(clock.time(), UTC) + timedelta(hours=1)
+    assert len(app.schedules.preview(until=until, limit=5000)) == 60
+    assert calls < 5
+
+
+def test_what_a_beat_sees_to_at_once_is_never_missed(make_app: Any, clock: ManualClock) -> None:
+    app = make_app({"e": tidy(1, catch_up="skip")}, beat_misfire_grace=0)
+    advance(clock, 10.0, make_beat(app))
+    assert len(sent(app)) == 10

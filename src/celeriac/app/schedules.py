@@ -140,9 +140,7 @@ class Schedules:
         }
         marks = self._marks(live, code)
         found = sorted(
-            (at, each)
-            for each, entry in live.items()
-            for at in upcoming(entry, marks.get(each), now, limit, end)
+            (at, each) for each, entry in live.items() for at in upcoming(entry, marks.get(each), now, limit, end)
         )
         return [(moment_of(at, live[each].zone), each) for at, each in found[:limit]]
 

@@ -37,6 +37,8 @@ _log = logging.getLogger("celeriac.beat")
 LOOK_S: Final = 0.5
 """Between two looks at the store: so soon a change is seen."""
 GRACE_S: Final = 5.0
+_LEAST_GRACE_S: Final = 1.0
+"""Below it, what is just being seen to would count as missed, and `skip` would never send anything."""
 PRESENT_S: Final = 15.0
 """A beat that has not been heard of for so long is gone."""
 _HAIL_S: Final = 5.0
@@ -84,7 +86,7 @@ class Beat:
         clock: For tests.
         name: Shown where beats are listed.
         look_s: Between two looks at the store, seconds.
-        grace_s: An instant that is late by no more counts as on time, whatever the policies say.
+        grace_s: An instant that is late by no more counts as on time, whatever the policies say; a second at least.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class Beat:
         self._host = host
         self._clock = clock
         self._look_s = look_s
-        self._grace = round(grace_s * SECOND)
+        self._grace = round(max(grace_s, _LEAST_GRACE_S) * SECOND)
         self.name = name or f"beat@{socket.gethostname()}:{os.getpid()}"
         self._items: dict[str, _Item] = {}
         self._code: Mapping[str, Entry] = {}

@@ -113,11 +113,10 @@ def _first_after(entry: Entry, moment: Instant, now: Instant) -> Instant | None:
     return None if found is None or (entry.end is not None and found > entry.end) else found
 
 
-def upcoming(
-    entry: Entry, mark: Mark | None, now: Instant, count: int, until: Instant | None = None
-) -> list[Instant]:
+def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int, until: Instant | None = None) -> list[Instant]:
     """The next instants from now on as things stand, at most `count` and none after `until`; one at most where a
-    schedule has to be asked."""
+    schedule has to be asked.
+    """
     if isinstance(entry.schedule, Asked):
         estimate = entry.schedule.next_after(now if mark is None else min(mark.at, now), entry.zone)
         ends = [end for end in (entry.end, until) if end is not None]
