@@ -114,6 +114,8 @@ class Beat:
         self._ahead: Instant = 0
         """The store's clock minus our monotonic one."""
         self._next_look = 0.0
+        self._has_looked = False
+        """In this turn."""
         self._next_hail = 0.0
         self._started_at = 0.0
         self._leads = True
@@ -149,7 +151,8 @@ class Beat:
     def turn(self) -> float:
         """Do what is due; returns the seconds until there is more to do."""
         try:
-            if self._clock.monotonic() >= self._next_look:
+            self._has_looked = self._clock.monotonic() >= self._next_look
+            if self._has_looked:
                 self._look()
             self._fire()
             if self._trouble is not None:
@@ -419,7 +422,12 @@ class Beat:
                 continue
             item.is_deferred = False
             try:
-                plans[item] = found = plan(item.entry, item.mark, max(now, item.at or 0), grace=self._grace)
+                found = plan(item.entry, item.mark, max(now, item.at or 0), grace=self._grace)
+                if not self._has_looked and self._is_odd(found, now):
+                    self._next_look, item.is_deferred = 0.0, not self._leads
+                    self._enter(item, item.at)
+                    continue
+                plans[item] = found
                 ticks = self._ticks(item, found.steps, now)
             except BrokerError as exc:
                 fault = exc  # told when the others have been sent, which may need another server
@@ -444,6 +452,13 @@ class Beat:
                 self._rest(item, plans[item], now)
         if fault is not None:
             raise fault
+
+    def _is_odd(self, found: Plan, now: Instant) -> bool:
+        """Whether it would be otherwise if the store's clock had been set since the last look, as others may know.
+
+        Two beats that differ about the time would move a mark back and forth, and send what lies between again.
+        """
+        return bool(found.steps) and (found.steps[0].note != "" or found.steps[0].at < now - self._grace)
 
     def _ticks(self, item: _Item, steps: Sequence[Step], now: Instant) -> list[Tick]:
         """The steps of a plan as the store takes them, messages built."""
