@@ -267,7 +267,7 @@ SCHEDULES = Series(
         _figure("beat-rush-run", "rush", "begun_p99", _RUSH + _BEGUN, "ms", beside=_tail("begun")),
         _figure(
             "beat-killed", "killed", "gap_s",
-            "three beats, 50 entries of 1 s, a beat killed every 10 s: from an instant to the start of its task, at most",
+            "three beats, 50 entries of 1 s, one killed each 10 s: from an instant to the start of its task, at most",
             "s", Target("value", "below", 3),
             beside=lambda values: (
                 f"{values['kills']:.0f} kills; of {values['instants']:,.0f} instants none missing, none doubled"
