@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
     from celeriac.flow import Flow, FlowRun, Step
     from celeriac.model import Limit, Retry
-    from celeriac.scheduler import at, crontab, every
+    from celeriac.scheduler import at, crontab, every, rrule, solar
     from celeriac.scheduler.entry import Late
 
 _HOME = {
@@ -90,7 +90,9 @@ _HOME = {
     "install_as_celery": "celeriac.compat",
     "maybe_signature": "celeriac.canvas",
     "result_from_tuple": "celeriac.app.group_result",
+    "rrule": "celeriac.scheduler",
     "signature": "celeriac.canvas.signature",
+    "solar": "celeriac.scheduler",
     "xmap": "celeriac.canvas",
     "xstarmap": "celeriac.canvas",
 }
@@ -155,7 +157,9 @@ __all__ = [
     "install_as_celery",
     "maybe_signature",
     "result_from_tuple",
+    "rrule",
     "signature",
+    "solar",
     "xmap",
     "xstarmap",
 ]

@@ -217,7 +217,7 @@ def test_settings_of_celery_without_meaning() -> None:
         CELERYD_POOL_PUTLOCKS=False,
         mongodb_backend_settings={"password": "hush"},
         worker_pool="gevent",
-        beat_max_loop_interval=5,
+        beat_sync_every=5,
         event_queue_ttl=5.0,
         worker_agent=None,
     )
@@ -227,7 +227,7 @@ def test_settings_of_celery_without_meaning() -> None:
         "worker_pool_putlocks",
         "mongodb_backend_settings",
         "worker_pool",
-        "beat_max_loop_interval",
+        "beat_sync_every",
         "worker_agent",
     }
     assert all(reasons.values())
@@ -454,7 +454,7 @@ def test_description_covers_everything_and_shows_nothing_of_this_host() -> None:
     assert rows["task_acks_late"].default == "true"
     assert rows["sqlite_durability"].origin == "celeriac"
     assert rows["worker_concurrency"].default == "the processors it may use"
-    assert rows["beat_schedule"].status == "later"
+    assert rows["beat_schedule"].status == "used"
     assert rows["worker_pool_putlocks"].status == "ignored"
     assert rows["broker_host"].status == "refused"
     assert rows["imports"].group == "general"

@@ -68,7 +68,7 @@ def steps(tasks: Any) -> list[Any]:
             one = one.tasks[0]
         if one["subtask_type"] == "chain":
             found += steps(one.tasks)
-        elif not is_nothing(one):
+        elif one["subtask_type"] == "chord" or not is_nothing(one):  # a chord of nothing ends in the empty list
             found.append(one)
     return found
 
@@ -86,7 +86,7 @@ def counts(sig: Any) -> bool:
     if kind == "chain":
         return any(map(counts, steps(sig.tasks)))
     if kind == "chord":
-        return counts(sig.body)
+        return True
     return kind != "group" or any(map(counts, sig.tasks))
 
 

@@ -19,6 +19,7 @@ from cli_programs import eventually, finish
 
 from celeriac import Celeriac, __version__
 from celeriac.app.beating import Answering
+from celeriac.model import ScheduleRow
 
 Command = Callable[..., Any]
 
@@ -106,8 +107,12 @@ def test_a_beat_and_a_worker_on_redis(
 
 def beat_and_worker(start: Callable[..., Any], place: Path, url: str) -> None:
     worker = start("-A", "clockwork", "worker", "-c", "1")
-    beat = start("-A", "clockwork", "beat")
+    beat = start("-A", "clockwork", "beat", "--enable-remote-control")
     wait_for_ticks(place, 5)
+    with Celeriac("clockwork", broker=url) as app:
+        eventually("both answers", lambda: len(app.control.ping(timeout=1.0)) == 2)
+        [[node, _]] = app.control.inspect(timeout=0.5).active().items()
+    assert not node.startswith("celerybeat@"), "it answers nothing else"
     beat.send_signal(signal.SIGHUP)
     beat.send_signal(signal.SIGTERM)
     code, _, err = finish(beat, 10.0)
@@ -240,6 +245,45 @@ def test_a_beat_in_the_worker_s_only_process(start: Callable[..., Any], place: P
     assert_each_once(place)
 
 
+FLAKY = """
+import os
+from celeriac import Celeriac
+
+
+class Flaky(Celeriac):
+    made = 0
+
+    def make_beat(self, *, name=None):
+        Flaky.made += 1
+        if Flaky.made == 2 and not os.path.exists("mended"):  # the first is made to see whether one can be
+            with open("failures", "a") as file:
+                file.write("x")
+            if "solo" in os.environ["HOW"]:
+                Flaky.made = 1
+            raise RuntimeError("no beat today")
+        return super().make_beat(name=name)
+
+
+app = Flaky("flaky", broker="sqlite:///flaky.db")
+"""
+
+
+@pytest.mark.parametrize("pool", ["processes", "solo"])
+def test_a_beat_that_fails_is_tried_again(start: Callable[..., Any], place: Path, pool: str) -> None:
+    (place / "flaky.py").write_text(FLAKY)
+    worker = start("-A", "flaky", "worker", "-P", pool, "-c", "1", "-B", HOW=pool)
+    failures = place / "failures"
+    eventually("three failures", lambda: failures.exists() and len(failures.read_text()) >= 3)
+    (place / "mended").touch()
+    with Celeriac("flaky", broker=f"sqlite:///{place / 'flaky.db'}") as app:
+        eventually("a beat", lambda: list(app.schedules.beats()))
+    worker.send_signal(signal.SIGTERM)
+    code, _, err = finish(worker)
+    assert code == 0, err
+    assert "the beat failed" in err
+    assert "RuntimeError: no beat today" in err
+
+
 # -- pid files -----------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +307,16 @@ def test_a_pid_file(start: Callable[..., Any], place: Path, clockwork: Celeriac)
     code, _, err = finish(start("-A", "clockwork", "beat", "--pidfile", "nowhere/beat.pid"))
     assert code == 2
     assert "nowhere/beat.pid" in err
+
+
+def test_a_worker_s_pid_file(start: Callable[..., Any], place: Path, clockwork: Celeriac) -> None:
+    worker = start("-A", "clockwork", "worker", "-c", "1", "--pidfile", "w.pid")
+    eventually("its id", lambda: (place / "w.pid").exists() and (place / "w.pid").read_text() == f"{worker.pid}\n")
+    assert finish(start("-A", "clockwork", "worker", "-c", "1", "--pidfile", "w.pid"))[0] == 73
+    worker.send_signal(signal.SIGKILL)  # its processes live on for a moment, and do not keep the file
+    finish(worker)
+    third = start("-A", "clockwork", "worker", "-c", "1", "--pidfile", "w.pid")
+    eventually("its id", lambda: (place / "w.pid").read_text() == f"{third.pid}\n")
 
 
 # -- remote control ------------------------------------------------------------------------------------------------
@@ -303,6 +357,16 @@ def test_a_beat_that_is_stuck_does_not_answer(clockwork: Celeriac, age_s: float,
         answering.stop()
         other.stop()
     assert found == ([{"celerybeat@h": {"ok": "pong"}}] if answers else [])
+
+
+def test_a_broker_that_is_away_is_waited_for(start: Callable[..., Any], place: Path, clockwork: Celeriac) -> None:
+    beat = start("-A", "clockwork", "-b", "redis://127.0.0.1:1/0", "beat", "--enable-remote-control", "-f", "log")
+    eventually("its complaint", lambda: (place / "log").exists() and "trying again" in (place / "log").read_text())
+    beat.send_signal(signal.SIGTERM)
+    code, _, err = finish(beat)
+    assert code == 0
+    assert "entries  not known yet" in err
+    assert "destroyed" not in err + (place / "log").read_text(), "remote control has ended in good order"
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------
@@ -363,6 +427,15 @@ def test_a_wrong_entry_ends_it_before_it_has_begun(place: Path, mistake: str, co
 def test_check_says_how_many_are_right(place: Path, celeriac: Command, clockwork: Celeriac) -> None:
     run = celeriac("-A", "clockwork", "beat", "--check")
     assert (run.code, run.out) == (0, "1 entry, none of them wrong\n"), run
+
+
+def test_check_looks_at_the_store_too(celeriac: Command, clockwork: Celeriac) -> None:
+    spec = b'{"task": "clockwork.gone", "schedule": {"every": 5}}'
+    clockwork.schedule_store.put(ScheduleRow(name="old one", spec=spec), expected=0)
+    run = celeriac("-A", "clockwork", "beat", "--check")
+    assert (run.code, run.out) == (78, "2 entries, 1 of them wrong\n"), run
+    assert "schedule entry 'old one'" in run.err
+    assert "clockwork.gone" in run.err
 
 
 def test_a_broker_that_lives_in_one_process(place: Path, celeriac: Command) -> None:

@@ -118,6 +118,20 @@ def test_an_entry_s_life(schedule: Command, timed: Celeriac) -> None:
     assert "there is no schedule entry 'late'" in run.err
 
 
+def test_the_doctor_looks_at_the_schedule(schedule: Command, celeriac: Command, timed: Celeriac) -> None:
+    assert schedule("add", "x", "timed_shop.poll", "--every", "5").code == 0
+
+    def look() -> tuple[str, str]:
+        found = celeriac("-A", "timed_shop", "doctor", "--json").json["findings"]
+        [mine] = [each for each in found if each["check"] == "schedule"]
+        return mine["level"], mine["found"]
+
+    assert look() == ("note", "3 entries, 2 active, 0 beats")
+    info = BeatInfo(name="b", host="h", pid=1, started_at=1.0, looked_at=2.0)
+    timed.schedule_store.hail(info, ttl_s=60.0)
+    assert look() == ("ok", "3 entries, 2 active, 1 beats")
+
+
 def test_what_is_due_until_a_moment(schedule: Command) -> None:
     now = datetime.now()  # noqa: DTZ005 - as people write it
     until = (now + timedelta(days=3)).replace(hour=12, minute=0, second=0, microsecond=0)
@@ -136,7 +150,7 @@ def test_each_way_to_say_when(schedule: Command) -> None:
         ("a", ("--every", "1h30m"), "every 1 hour and 30 minutes"),
         ("b", ("--cron", "*/5 * * * *"), "every 5 minutes"),
         ("c", ("--at", "2999-12-01T10:00"), "once on 2999-12-01 at 10:00"),
-        ("d", ("--rrule", "FREQ=WEEKLY;INTERVAL=2;BYDAY=TU"), ""),
+        ("d", ("--rrule", "DTSTART:20260106T090000 FREQ=WEEKLY;INTERVAL=2;BYDAY=TU"), "Tuesday"),
         ("e", ("--solar", "sunset, 52.2, 21.0"), "sunset"),
     ):
         run = schedule("add", name, "timed_shop.poll", *options, "--json")

@@ -28,7 +28,7 @@ from celeriac.worker.logging import configure, mask
 from celeriac.worker.runtime import WorkerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from celeriac.app.application import Celeriac
     from celeriac.clock import Clock
@@ -209,30 +209,37 @@ class Answering:
         self._beat = beat
         self._age_s = age_s
         self._clock = clock
-        self._loop = asyncio.new_event_loop()
-        self._task: asyncio.Task[None] | None = None
+        self._told: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._run, name="celeriac-beat-control", daemon=True)
         self._started_at = clock.monotonic()
+        self._begun = threading.Event()
         self.listens = threading.Event()
         """Set when commands are heard."""
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
-        self._task = self._loop.create_task(self._serve())
         self._thread.start()
+        self._begun.wait()
 
     def stop(self) -> None:
-        """Answer no more."""
-        if self._task is not None:
-            self._loop.call_soon_threadsafe(self._task.cancel)
+        """Answer no more. Safe before start, and twice."""
+        told, self._told = self._told, None
+        if told is not None:
+            told()
             self._thread.join(3.0)
 
     def _run(self) -> None:
-        assert self._task is not None
-        try:
-            self._loop.run_until_complete(asyncio.gather(self._task, return_exceptions=True))
-        finally:
-            self._loop.close()
+        with asyncio.Runner() as runner:  # which also ends what `serve` has left behind, cut off in its middle
+            runner.run(self._until_told())
+
+    async def _until_told(self) -> None:
+        told, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._told = lambda: loop.call_soon_threadsafe(told.set)
+        self._begun.set()
+        serving = loop.create_task(self._serve())
+        await told.wait()
+        serving.cancel()
+        await asyncio.wait([serving])
 
     async def _serve(self) -> None:
         backoff = Backoff()

@@ -269,7 +269,8 @@ def _values(result: Any, propagate: bool) -> list[Any]:
 
 
 def _holds(result: Any) -> bool:
-    return any(not hasattr(one, "results") or _holds(one) for one in result.results)
+    """Whether it counts as a member: it has results, or is the empty list in which a chord ends."""
+    return result.parent is not None or any(not hasattr(one, "results") or _holds(one) for one in result.results)
 
 
 def _header(given: Any, app: Any) -> Any:

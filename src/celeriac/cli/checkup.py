@@ -421,6 +421,33 @@ def _queues(patient: Patient) -> Iterator[Finding]:
         yield Finding(check="dead letters", level="ok", found="none")
 
 
+def _schedule(patient: Patient) -> Iterator[Finding]:
+    app = patient.app
+    if not (patient.named and patient.is_shared and app.broker.traits.schedules):
+        return
+    entries = app.schedules.list()
+    beats = app.schedules.beats()
+    for entry in entries:
+        if entry.state == "faulty":
+            yield Finding(
+                check="schedule",
+                level="wrong",
+                found=entry.error,
+                advice=f"every beat leaves it out: celeriac schedule remove {entry.name!r}, and add it anew",
+            )
+    live = sum(entry.state == "active" for entry in entries)
+    found = f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {live} active, {len(beats)} beats"
+    if live and not beats:
+        yield Finding(
+            check="schedule",
+            level="note",
+            found=found,
+            advice="nothing is sent: celeriac -A MODULE beat, or start workers with --beat",
+        )
+    elif entries or beats:
+        yield Finding(check="schedule", level="ok", found=found)
+
+
 _CHECKS: Final[dict[str, Callable[[Patient], Iterator[Finding]]]] = {
     "settings": _settings,
     "application": _application,
@@ -434,6 +461,7 @@ _CHECKS: Final[dict[str, Callable[[Patient], Iterator[Finding]]]] = {
     "clock": _clock,
     "workers": _workers,
     "queues": _queues,
+    "schedule": _schedule,
 }
 
 

@@ -7,6 +7,23 @@ from celeriac.scheduler.entry import Entry
 from celeriac.scheduler.every import every
 from celeriac.scheduler.forms import schedule_of
 from celeriac.scheduler.host import Host, Source
+from celeriac.scheduler.rrule import rrule
 from celeriac.scheduler.schedule import Due, Schedule
+from celeriac.scheduler.solar import solar
+from celeriac.scheduler.walltime import zone
 
-__all__ = ["Beat", "Due", "Entry", "Host", "Schedule", "Source", "at", "crontab", "every", "schedule_of"]
+__all__ = [
+    "Beat",
+    "Due",
+    "Entry",
+    "Host",
+    "Schedule",
+    "Source",
+    "at",
+    "crontab",
+    "every",
+    "rrule",
+    "schedule_of",
+    "solar",
+    "zone",
+]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from celeriac.errors import ScheduleError
-from celeriac.scheduler.schedule import Schedule
+from celeriac.scheduler.value import Value
 from celeriac.scheduler.walltime import instant
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from celeriac.model import Instant
 
 
-class at(Schedule):  # noqa: N801
+class at(Value):  # noqa: N801
     """Once.
 
     Args:
@@ -49,7 +49,7 @@ class at(Schedule):  # noqa: N801
         from datetime import timezone
 
         fixed = found.replace(tzinfo=timezone(ahead))
-        object.__setattr__(self, "_moment", fixed)
+        self._put(_moment=fixed)
 
     @property
     def moment(self) -> datetime:
@@ -70,19 +70,11 @@ class at(Schedule):  # noqa: N801
     def form(self) -> dict[str, Any]:
         return {"at": self._moment.isoformat()}
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, at) and self.form() == other.form()
-
-    def __hash__(self) -> int:
-        return hash(self._moment)
+    def _key(self) -> tuple[str]:
+        return (self._moment.isoformat(),)
 
     def __repr__(self) -> str:
         return f"at({self._moment.isoformat()!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return at, (self._moment,)
-
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"{self!r} is a value; make another instead of changing its {name!r}")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]

@@ -11,7 +11,8 @@ from weakref import WeakValueDictionary
 
 from celeriac.errors import ScheduleError
 from celeriac.scheduler.crontab_words import describe, field_text
-from celeriac.scheduler.schedule import Due, Schedule
+from celeriac.scheduler.schedule import Due
+from celeriac.scheduler.value import Value
 from celeriac.scheduler.walltime import (
     DAY,
     EARLIEST,
@@ -114,11 +115,12 @@ class Months:
         return found
 
 
+_LONGEST_TEXT = 1000
 _COMMA = re.compile(r"\s*,\s*")
 _EVERY_DAY = (1 << 32) - 2
 _WEEKLY = sum(2 << week * 7 for week in range(5))
 _months: WeakValueDictionary[Days, Months] = WeakValueDictionary()
-_crontabs: WeakValueDictionary[tuple[int, ...], crontab] = WeakValueDictionary()
+_crontabs: WeakValueDictionary[tuple[Any, ...], crontab] = WeakValueDictionary()
 
 
 _FIVE = "a whole crontab has five fields: minute, hour, day of month, month and weekday"
@@ -212,6 +214,8 @@ def _part(kind: Kind, part: str, found: Any) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _read_text(kind: Kind, text: str) -> tuple[int, int]:
+    if len(text) > _LONGEST_TEXT:
+        _refuse(kind, f"{text[:40]}…", f"the text has {len(text)} characters")
     plain, counted = 0, 0
     for part in text.lower().split(","):
         more, more_counted = _part(kind, part.strip(), text)
@@ -242,7 +246,7 @@ def _read(kind: Kind, value: Any) -> tuple[int, int]:
     _refuse(kind, value, f"a {type(value).__name__} is neither a number, a text, nor several of them")
 
 
-class crontab(Schedule):  # noqa: N801 -- Celery's name
+class crontab(Value):  # noqa: N801 -- Celery's name
     """Times on the wall, by the fields of a crontab.
 
     Each field is a number, a text (`"*"`, `"*/5"`, `"1-5"`, `"1-20/3"`, `"mon,wed"`, `"22-4"`), or several of them.
@@ -293,15 +297,14 @@ class crontab(Schedule):  # noqa: N801 -- Celery's name
             _read(kind, value)[0] for kind, value in ((MINUTE, minute), (HOURS, hour), (MONTH_OF_YEAR, month_of_year))
         )
         days = _days(*_read(DAY_OF_MONTH, day_of_month), *_read(DAY_OF_WEEK, day_of_week))
-        key = (minutes, hours, months, *days)
+        key = (cls, minutes, hours, months, *days)
         found = _crontabs.get(key)
         if found is None:
             table = _months.get(days)
             if table is None:
                 table = _months.setdefault(days, Months(days))
             found = super().__new__(cls)
-            for name, part in (("_minutes", minutes), ("_hours", hours), ("_months", months), ("_table", table)):
-                object.__setattr__(found, name, part)
+            found._put(_minutes=minutes, _hours=hours, _months=months, _table=table)
             found._check()
             found = _crontabs.setdefault(key, found)
         return found  # type: ignore[return-value]
@@ -349,8 +352,8 @@ class crontab(Schedule):  # noqa: N801 -- Celery's name
             # Without a change of the offset it is there. Until a change the wall shows nothing that matches, and after
             # one nothing that it has not shown, but for one that soon follows: it can put the wall back before `here`.
             change = None
-            for hour in range(1, 27):
-                probe = min(moment + hour * HOUR, then)
+            for hours in range(3, 28, 3):
+                probe = min(moment + hours * HOUR, then)
                 if offset(probe, zone) != ahead:
                     change = next_change(moment, probe, zone)
                     break
@@ -468,22 +471,11 @@ class crontab(Schedule):  # noqa: N801 -- Celery's name
     def _key(self) -> tuple[int, ...]:
         return (self._minutes, self._hours, self._months, *self._table.days)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, crontab) and (self is other or self._key() == other._key())
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
     def __repr__(self) -> str:
         return f"crontab({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return crontab.from_string, (str(self),)
-
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"{self!r} is a value; make another crontab instead of changing its {name!r}")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]
 
 
 def _microseconds(later: datetime, earlier: datetime) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celeriac.errors import ScheduleError
 from celeriac.scheduler.crontab_words import join
-from celeriac.scheduler.schedule import Due, Schedule
+from celeriac.scheduler.schedule import Due
+from celeriac.scheduler.value import Value
 from celeriac.scheduler.walltime import DAY, EARLIEST, HOUR, LATEST, MINUTE, SECOND, from_wall, offset, stretches, wall
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _LONGEST = 100 * 366 * DAY
 _UNITS = ((7 * DAY, "week"), (DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"))
 
 
-class every(Schedule):  # noqa: N801
+class every(Value):  # noqa: N801
     """Again and again, after so much time.
 
     Args:
@@ -86,12 +87,7 @@ class every(Schedule):  # noqa: N801
             raise ScheduleError(
                 f"every({words}): the interval is longer than a hundred years; write at(…) for one instant"
             )
-        self._put(length, bool(aligned), None)
-
-    def _put(self, length: int, aligned: bool, begin: Instant | None) -> None:
-        object.__setattr__(self, "_interval", length)
-        object.__setattr__(self, "_aligned", aligned)
-        object.__setattr__(self, "_begin", begin)
+        self._put(_interval=length, _aligned=bool(aligned), _begin=None)
 
     @property
     def seconds(self) -> float:
@@ -163,27 +159,16 @@ class every(Schedule):  # noqa: N801
     def _key(self) -> tuple[int, bool, Instant | None]:
         return self._interval, self._aligned, self._begin
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, every) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
     def __repr__(self) -> str:
         return f"every(seconds={self.form()['every']!r}{', aligned=True' if self._aligned else ''})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, self._key()
 
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"{self!r} is a value; make another instead of changing its {name!r}")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]
-
 
 def _again(length: int, aligned: bool, begin: Instant | None) -> every:
     made = every.__new__(every)
-    made._put(length, aligned, begin)
+    made._put(_interval=length, _aligned=aligned, _begin=begin)
     return made
 
 

@@ -9,6 +9,8 @@ from celeriac.errors import ScheduleError
 from celeriac.scheduler.at import at
 from celeriac.scheduler.crontab import crontab
 from celeriac.scheduler.every import every
+from celeriac.scheduler.rrule import rrule
+from celeriac.scheduler.solar import solar
 
 if TYPE_CHECKING:
     from celeriac.scheduler.schedule import Schedule
@@ -26,11 +28,12 @@ def schedule_of(form: Any) -> Schedule:
             f"{form!r} is no schedule: one key of {', '.join(map(repr, _READERS))} says which kind it is"
         )
     (kind,) = kinds
-    options = {str(key): value for key, value in form.items() if key != kind}
-    try:
-        return _READERS[kind](form[kind], **options)
-    except TypeError as exc:
-        raise ScheduleError(f"{dict(form)!r} is no {kind!r} schedule: {exc}") from None
+    known = _OPTIONS.get(kind, ())
+    if unknown := [key for key in form if key not in (kind, *known)]:
+        more = f"beside it there may be {', '.join(map(repr, known))}" if known else "nothing stands beside it"
+        raise ScheduleError(f"{form!r}: {unknown[0]!r} is nothing of a schedule {kind!r}; {more}")
+    options = {key: form[key] for key in known if key in form}
+    return _READERS[kind](form[kind], **options)
 
 
 def _crontab(text: Any) -> Schedule:
@@ -43,8 +46,21 @@ def _every(seconds: Any, *, aligned: bool = False) -> Schedule:
     return every(seconds, aligned=aligned)
 
 
+def _solar(where: Any) -> Schedule:
+    if not isinstance(where, (list, tuple)) or len(where) != 3:
+        raise ScheduleError(f"solar {where!r}: a list of event, latitude and longitude is wanted")
+    return solar(*where)
+
+
+def _rrule(rule: Any, *, time: str | None = None, start: str | None = None) -> Schedule:
+    return rrule(rule, at=time, start=start)
+
+
 _READERS: dict[str, Callable[..., Schedule]] = {
     "crontab": _crontab,
     "every": _every,
     "at": at,
+    "solar": _solar,
+    "rrule": _rrule,
 }
+_OPTIONS = {"every": ("aligned",), "rrule": ("time", "start")}

@@ -21,7 +21,7 @@ class Due(NamedTuple):
     newest: tuple[Instant, ...]
     """At most as many as were asked for, oldest first."""
     total: int
-    """How many have come: of the last days at least, of all the time where that is short."""
+    """How many have come in all."""
 
 
 class Schedule(ABC):
@@ -49,19 +49,12 @@ class Schedule(ABC):
             newest: At most so many of them, the last ones, are wanted.
         """
         found: deque[Instant] = deque(maxlen=newest)
-        span, total = 2 * DAY, 0
-        while True:
-            # who was away for years need not count each minute of them
-            begin = max(after, until - span)
-            found.clear()
-            total, moment = 0, self.next_after(begin, zone)
-            while moment is not None and moment <= until:
-                found.append(moment)
-                total += 1
-                moment = self.next_after(moment, zone)
-            if begin == after or total >= newest:
-                return Due(tuple(found), total)
-            span *= 8
+        total, moment = 0, self.next_after(after, zone)
+        while moment is not None and moment <= until:
+            found.append(moment)
+            total += 1
+            moment = self.next_after(moment, zone)
+        return Due(tuple(found), total)
 
     def begun_at(self, start: Instant, /) -> Schedule:
         """The same, for an entry that starts then: an elapsed schedule counts from there, and is due there first."""

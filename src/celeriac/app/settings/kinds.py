@@ -299,15 +299,14 @@ class Zone(Kind[str]):
             raise ValueError
         if value == "UTC":
             return value  # also where the host has no zone files
-        from zoneinfo import ZoneInfo, available_timezones
+        from zoneinfo import ZoneInfo
 
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError):  # KeyError: ZoneInfoNotFoundError
-            from difflib import get_close_matches
+            from celeriac.scheduler.walltime import zone_advice
 
-            near = get_close_matches(value, sorted(available_timezones()), n=1)
-            raise ValueError(f"did you mean {near[0]!r}?" if near else "no such zone on this host") from None
+            raise ValueError(zone_advice(value)) from None
         return value
 
 

@@ -32,6 +32,8 @@ _OWN: Final = frozenset({"--pidfile", "--logfile", "-f", "--verbose", "--nosplas
 _LOOK_S: Final = 0.05
 _START_S: Final = 0.5
 """A worker that ends within this has not started."""
+_PIDFILE_S: Final = 10.0
+"""What it may take until its process id is known."""
 _STOP_S: Final = 600.0
 
 _ACTIONS: Final = (
@@ -193,8 +195,11 @@ def _start(nodes: list[Node], *, as_celery: bool) -> int:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = SYSTEM_CLOCK.monotonic() + _START_S
-        while process.poll() is None and SYSTEM_CLOCK.monotonic() < deadline:
+        began = SYSTEM_CLOCK.monotonic()
+        while process.poll() is None and (
+            (passed_s := SYSTEM_CLOCK.monotonic() - began) < _START_S
+            or (passed_s < _PIDFILE_S and not node.pidfile.exists())
+        ):
             SYSTEM_CLOCK.pause(_LOOK_S)
         if process.returncode is not None:
             click.echo(f"{node.name}: ended with {process.returncode}; see {node.logfile}", err=True)

@@ -40,6 +40,8 @@ Examples:
   celeriac -A shop schedule pause nightly --by ann
   celeriac -A shop schedule add nightly shop.report --cron '30 7 * * mon-fri' --timezone Europe/Warsaw
   celeriac -A shop schedule add poll shop.poll --every 90s --args '["eu"]' --overlap skip
+  celeriac -A shop schedule add lamps shop.on --solar sunset,52.2,21.0
+  celeriac -A shop schedule add waste shop.bins --rrule 'DTSTART:20260106T070000 FREQ=WEEKLY;INTERVAL=2;BYDAY=TU'
   celeriac -A shop schedule remove poll
 
 \b
@@ -195,7 +197,9 @@ def preview(*, name: str | None, until: datetime | None, limit: int, as_json: bo
 @click.option("--every", callback=duration, metavar="DURATION", help="Such as 10s, 5m, 1h30m.")
 @click.option("--at", callback=moment, metavar="MOMENT", help="Once (ISO 8601).")
 @click.option("--solar", metavar="EVENT,LAT,LON", help="Such as sunset,52.2,21.0.")
-@click.option("--rrule", metavar="TEXT", help="RFC 5545, such as FREQ=WEEKLY;INTERVAL=2;BYDAY=TU.")
+@click.option(
+    "--rrule", metavar="TEXT", help="RFC 5545, such as 'DTSTART:20260106T090000 FREQ=WEEKLY;INTERVAL=2;BYDAY=TU'."
+)
 @click.option("-a", "--args", callback=json_text(list, "a JSON array", '[1, "two"]'), metavar="JSON", help="Arguments.")
 @click.option(
     "-k",
