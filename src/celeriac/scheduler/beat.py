@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import threading
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -45,14 +44,20 @@ _DEFER: Final = SECOND // 20
 """Who lost the last round leaves the others so much of a start."""
 _BATCH: Final = 250
 """Ticks per call: a store is not blocked for long by one."""
-_EARLY: Final = SECOND
-"""Messages of a rush go out so long before it, for the store to hold back until then."""
-_RUSH: Final = 100
-"""So many in that time are one."""
+_RUSHES: Final = ((3 * SECOND, 3_000), (SECOND, 100))
+"""Messages of a rush go out so long before it, for the store to hold back until then; so many in that time are one. The
+longer time is well below what `plan` takes for a clock that was wrong."""
 _FAULTY: Final = 30 * SECOND
 """Until an entry is tried again whose message cannot be built or stored."""
 _KEPT: Final = 86_400 * SECOND
 """How long an entry of the store stays after its last instant."""
+
+
+class _Rush(NamedTuple):
+    begin: Instant
+    """Its first message is to be sent."""
+    early: Instant
+    """So long before it is due."""
 
 
 class _Item:
@@ -110,7 +115,8 @@ class Beat:
         self._next_hail = 0.0
         self._started_at = 0.0
         self._leads = True
-        self._is_rushing = False
+        self._early: Instant = 0
+        """While messages go out before they are due: how long before."""
         self._trouble: str | None = None
         self._pause = 0.0
         self._stopped = threading.Event()
@@ -161,16 +167,15 @@ class Beat:
         return self._pause * ENTROPY.uniform(0.5, 1.0)  # many beats that lost a store together do not come back as one
 
     def _idle_s(self) -> float:
-        if self._is_rushing:
+        if self._early:
             return 0.0
-        now = self._clock.monotonic()
-        rest = self._next_look - now
+        now = self._now()
+        until = now + round((self._next_look - self._clock.monotonic()) * SECOND)
         if self._heap:
-            first = self._heap[0][0]
-            if self._leads and self._is_rush(first + _EARLY):
-                first -= _EARLY
-            rest = min(rest, (first - self._ahead) / SECOND - now)
-        return max(0.0, rest)
+            until = min(until, self._heap[0][0])
+            if (rush := self._next_rush(until)) is not None:
+                until = min(until, rush.begin)
+        return max(0.0, (until - now) / SECOND)
 
     def _now(self) -> Instant:
         return self._ahead + round(self._clock.monotonic() * SECOND)
@@ -306,38 +311,60 @@ class Beat:
         if at is not None:
             heappush(self._heap, (at, item.ticket, item))
 
-    def _pop(self, until: Instant, most: int = sys.maxsize) -> dict[_Item, int]:
-        """Take out what is due by then, earliest first, each with its ticket."""
+    def _pop(self, until: Instant, *, early: bool = False) -> dict[_Item, int]:
+        """Take a batch out of what is due by then, earliest first, each with its ticket.
+
+        Args:
+            until: Then.
+            early: Only what may go out before it is due.
+        """
         heap = self._heap
         found: dict[_Item, int] = {}
-        while heap and heap[0][0] <= until and len(found) < most:
-            _, ticket, item = heappop(heap)
-            if ticket == item.ticket:
+        kept: list[tuple[Instant, int, _Item]] = []
+        while heap and heap[0][0] <= until and len(found) < _BATCH:
+            place = heappop(heap)
+            _, ticket, item = place
+            if ticket != item.ticket:
+                continue
+            if early and not item.may_be_early:
+                kept.append(place)
+            else:
                 found[item] = ticket
+        for place in kept:
+            heappush(heap, place)
         return found
 
-    def _is_rush(self, until: Instant) -> bool:
-        """Whether there are many that will be due by then and may go out before."""
-        heap, places, count = self._heap, [0], 0
-        while places and count < _RUSH:
+    def _next_rush(self, until: Instant) -> _Rush | None:
+        """The first that is to be sent ahead by then, about."""
+        heap, places = self._heap, [0]
+        longest, most = _RUSHES[0]
+        found: list[Instant] = []
+        while self._leads and places and len(found) < most:
             place = places.pop()
-            if place < len(heap) and heap[place][0] <= until:
-                _, ticket, item = heap[place]
-                count += ticket == item.ticket and item.may_be_early
+            if place < len(heap) and heap[place][0] <= until + longest:
+                at, ticket, item = heap[place]
+                if ticket == item.ticket and item.may_be_early:
+                    found.append(at)
                 places += (2 * place + 1, 2 * place + 2)
-        return count >= _RUSH
+        found.sort()
+        rushes = [_Rush(found[many - 1] - early, early) for early, many in _RUSHES if many <= len(found)]
+        return min(rushes, default=None)
 
     # -- firing
 
     def _fire(self) -> None:
         now = self._now()
-        self._try(self._pop(now), now)
-        if self._leads and (self._is_rushing or self._is_rush(now + _EARLY)):
-            found = self._pop(now + _EARLY, _BATCH)
-            self._is_rushing = len(found) == _BATCH  # what is due comes first, so the rest waits for the next turn
-            for item in [item for item in found if not item.may_be_early]:
-                del found[item]
-                self._enter(item, item.at)
+        due = self._pop(now)
+        self._try(due, now)
+        if len(due) == _BATCH:
+            return  # the next turn comes at once; what is due comes first
+        early = self._early
+        if not early and (rush := self._next_rush(now)) is not None and rush.begin <= now:
+            early = rush.early
+        self._early = 0
+        if early and self._leads:
+            found = self._pop(now + early, early=True)
+            self._early = early if len(found) == _BATCH else 0
             self._try(found, now)
 
     def _try(self, due: Mapping[_Item, int], now: Instant) -> None:
