@@ -173,7 +173,7 @@ class Beat:
         until = now + round((self._next_look - self._clock.monotonic()) * SECOND)
         if self._heap:
             until = min(until, self._heap[0][0])
-            if (rush := self._next_rush(until)) is not None:
+            if until > now and (rush := self._next_rush(until)) is not None:
                 until = min(until, rush.begin)
         return max(0.0, (until - now) / SECOND)
 
