@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from benchmarks.bench import Bench
     from benchmarks.processes import Tree
+    from benchmarks.record import Entry
     from benchmarks.sides import Ours
     from celeriac.interfaces import ScheduleStore
     from celeriac.model import Mark
@@ -113,7 +114,7 @@ def _late(bench: Bench, kind: Literal["spread", "rush"]) -> Values:
     side = _ours(bench)
     count = bench.size(_ENTRIES)
     seconds = 1.0 if kind == "rush" else max(3.0, 35.0 * min(1.0, bench.scale))
-    lead_s = _LEAD_S if bench.scale >= 1 else _LEAD_S / 2
+    lead_s = _lead_s(bench)
     start_ms = int(time.time() + lead_s) * 1000
     lines = [line for line in entries(kind, count, start_ms) if line.start_ms < start_ms + seconds * 1000]
     with side.worker() as worker, side.beat(wanted(kind, count, start_ms)) as beat, _Reader(side.url) as reader:
@@ -126,13 +127,17 @@ def _late(bench: Bench, kind: Literal["spread", "rush"]) -> Values:
         bench.wait_for(worker, _WARM_UP + len(lines))
         beat.check()
         ahead = time.time() - time.monotonic()
-        ready = [_readiness(line, mark) for line, mark in reader.marks(lines)]
+        ready = [readiness(line, mark) for line, mark in reader.marks(lines)]
     started = {entry.number: entry.at + ahead - entry.number // NUMBERS / 1000 for entry in bench.record.entries()}
     begun = [started[line.start_ms * NUMBERS + line.number] for line in lines]
     return {**_spread_of("ready", ready), **_spread_of("begun", begun)}
 
 
-def _readiness(line: Line, mark: Mark | None) -> float:
+def _lead_s(bench: Bench) -> float:
+    return _LEAD_S if bench.scale >= 1 else _LEAD_S / 2
+
+
+def readiness(line: Line, mark: Mark | None) -> float:
     """How late the message of an entry's first instant was ready, in seconds."""
     if mark is None or mark.at != line.start_ms * 1000 or mark.runs != 1:
         raise RecordError(f"entry {line.number} was to be sent once, for {line.start_ms}; its mark is {mark}")
@@ -154,7 +159,8 @@ def _killed(bench: Bench) -> Values:
     seconds = 300.0 if bench.is_long else max(6.0, 60.0 * min(1.0, bench.scale))
     between_s = min(_BETWEEN_KILLS_S, seconds / 5)
     chance = Random(7)
-    start_ms = int(time.time() + _LEAD_S) * 1000
+    lead_s = _lead_s(bench)
+    start_ms = int(time.time() + lead_s) * 1000
     lines = entries("seconds", _FEW, start_ms)
     environment = wanted("seconds", _FEW, start_ms)
     due = [(line.start_ms + 1000 * second) * NUMBERS + line.number for line in lines for second in range(int(seconds))]
@@ -167,7 +173,7 @@ def _killed(bench: Bench) -> Values:
             reader.wait_for(beats[0], _FEW, beats=_BEATS)
             bench.wait_for(worker, _WARM_UP)
             if time.time() > start_ms / 1000:
-                raise ProgramError(f"worker and {_BEATS} beats were not ready within {_LEAD_S:.0f} s")
+                raise ProgramError(f"worker and {_BEATS} beats were not ready within {lead_s:.0f} s")
             end = start_ms / 1000 + seconds
             while (pause := between_s * chance.uniform(0.8, 1.2)) < end - time.time():
                 time.sleep(pause)
@@ -183,14 +189,27 @@ def _killed(bench: Bench) -> Values:
             for beat in beats:
                 beat.end()
     ahead = time.time() - time.monotonic()
-    found = bench.record.entries()
-    ran = Counter(entry.number for entry in found if entry.number >= NUMBERS)
+    late = ran_once(due, bench.record.entries(), ahead)
+    return {"gap_s": max(late), "kills": kills, "instants": len(due)}
+
+
+def ran_once(due: Sequence[int], runs: Sequence[Entry], ahead: float) -> list[float]:
+    """How late the run for each instant that was due began.
+
+    Args:
+        due: The instants, as runs record them.
+        runs: What ran. Later instants may have led to runs as well.
+        ahead: How far the wall clock is ahead of the record's.
+
+    Raises:
+        RecordError: One led to no run, or any to two.
+    """
+    ran = Counter(entry.number for entry in runs)
     missing, doubled = sum(number not in ran for number in due), sum(ran.values()) - len(ran)
     if missing or doubled:
         raise RecordError(f"of {len(due)} instants, {missing} led to no run; {doubled} runs were repeats")
-    expected = set(due)
-    gap = max(entry.at + ahead - entry.number // NUMBERS / 1000 for entry in found if entry.number in expected)
-    return {"gap_s": gap, "kills": kills, "instants": len(due)}
+    those = set(due)
+    return [entry.at + ahead - entry.number // NUMBERS / 1000 for entry in runs if entry.number in those]
 
 
 def _wait_for(bench: Bench, due: set[int]) -> None:
