@@ -57,7 +57,7 @@ _THEIR_NEEDS = (
     "tzdata==2026.6",
     "werkzeug==3.1.9",
 )
-_BOTH_NEED = ("click==8.5.1", "hiredis==3.5.0", "redis==8.1.0")
+_BOTH_NEED = ("click==8.5.1", "ephem==4.2.1", "hiredis==3.5.0", "redis==8.1.0")
 _CELERY_NEEDS = (
     "amqp==5.4.2",
     "billiard==4.3.2",

@@ -27,7 +27,7 @@ DOCUMENTED = (
 NOT_HERE = {
     "celery": {"execute", "log", "messaging", "registry"},  # modules of Celery 3
     "celery.app": {"AppPickler", "pop_current_task", "push_current_task"},
-    "celery.beat": {"BeatPidbox", "EmbeddedService", "Service"},
+    "celery.beat": {"BeatPidbox"},
     "celery.utils.imports": {"module_file"},
     "celery.events": {"event_exchange", "get_exchange"},
     "celery.utils.log": {

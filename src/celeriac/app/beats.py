@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from celeriac.model import Instant, Mark, Outgoing, ScheduleRow, TaskId, Tick, Ticked
     from celeriac.scheduler import Entry, Source
 
+_LONGEST_LOOK_S: Final = 5.0
+"""Who does not look for longer counts as gone."""
 _NAMESPACE: Final = uuid.UUID("5a1e1b7c-3b5d-5d0a-9a43-6c2f1e0b7a55")
 
 
@@ -149,13 +151,22 @@ class BeatHost:
         return uuid5_of(f"{self._app.schedule_scope}\0{name}\0{at}")
 
 
-def make_beat(app: Celeriac, *, source: Source | None = None, name: str | None = None) -> Beat:
+def make_beat(
+    app: Celeriac,
+    *,
+    source: Source | None = None,
+    name: str | None = None,
+    host: type[BeatHost] = BeatHost,
+    kind: type[Beat] = Beat,
+) -> Beat:
     """The beat of an application, not yet running.
 
     Args:
         app: With its task modules imported.
         source: Of its entries, instead of the application's own.
         name: Shown where beats are listed.
+        host: What stands between the beat and the application.
+        kind: Of beat.
 
     Raises:
         ScheduleError: An entry of the code is wrong.
@@ -167,13 +178,12 @@ def make_beat(app: Celeriac, *, source: Source | None = None, name: str | None =
         )
     conf = app.settings
     chosen = source or app.schedule_source()
-    host = BeatHost(app, _Ready(chosen))
-    return Beat(
-        host,
+    return kind(
+        host(app, _Ready(chosen)),
         clock=app.clock,
         name=name,
         grace_s=conf.beat_misfire_grace,
-        **({"look_s": conf.beat_max_loop_interval} if conf.beat_max_loop_interval else {}),
+        **({"look_s": min(conf.beat_max_loop_interval, _LONGEST_LOOK_S)} if conf.beat_max_loop_interval else {}),
     )
 
 

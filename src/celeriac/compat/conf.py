@@ -48,6 +48,10 @@ _UNSET: Final[Mapping[str, Any]] = {
 }
 """What settings without a meaning here read as, where nobody set them; None for all others."""
 
+_PAST: Final = frozenset({"name", "app", "last_run_at", "total_run_count"})
+_OF_MODEL: Final = (
+    "one_off", "start_time", "expires", "expire_seconds", "queue", "exchange", "routing_key", "priority", "headers",
+)  # fmt: skip
 _ENVIRONMENT: Final = {"CELERY_BROKER_URL": "broker_url", "CELERY_RESULT_BACKEND": "result_backend"}
 """Variables that go over everything else, as with Celery."""
 
@@ -285,6 +289,28 @@ class CeleryConf(Conf):
         self.settings  # noqa: B018
 
 
+class CeleryEntry(dict[str, Any]):
+    """An entry of `beat_schedule` that says more than celeriac's entries do.
+
+    Args:
+        values: What these say.
+        model: Fields of django-celery-beat's model.
+    """
+
+    def __init__(self, values: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.model = dict(model)
+
+    @classmethod
+    def of(cls, entry: Any) -> Any:
+        """An entry as Celery takes it: what it keeps of the past is passed over."""
+        if isinstance(entry, cls) or not (isinstance(entry, Mapping) or hasattr(entry, "editable_fields_equal")):
+            return entry
+        values = {key: value for key, value in dict(entry).items() if key not in _PAST}
+        model = {key: values.pop(key) for key in _OF_MODEL if key in values}
+        return cls(values, model) if model else values
+
+
 class LiveTable(dict[str, Any]):
     """A setting that is a dict: changing it in place sets the setting."""
 
@@ -342,6 +368,10 @@ def _check(name: str, value: Any, source: str, spelt: str) -> sources.Given | No
             value = "memory://"
         if name == "result_backend" and is_other(value):
             return sources.Given(None, source, Copied.to(value))
+    if name == "beat_schedule" and isinstance(value, Mapping):
+        value = {key: CeleryEntry.of(entry) for key, entry in value.items()}
+    if name == "beat_scheduler" and isinstance(value, type):
+        value = f"{value.__module__}:{value.__qualname__}"
     if name == "cache_backend":
         return sources.Given(value, source, "only result_backend='django-cache' reads it")
     try:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from celeriac.model import Instant
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_S = 300.0
+"""As Celery, it is asked at least so often whether it is due."""
+_NEVER_S = 10 * 365 * 86_400.0
+_SAME_S = 5.0
+"""Beats find something due within so long of each other."""
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """In a default `repr`; another in each process."""
 
@@ -38,6 +43,8 @@ class Asked(Schedule):
 
     def __init__(self, schedule: Any) -> None:
         self.schedule = schedule
+        self._known: set[Instant] = set()
+        """When it was due last, as of the last time that it was asked; and when it was found due then."""
 
     def ask(self, last: Instant, now: Instant, zone: tzinfo) -> Answer:
         """Whether it is due.
@@ -57,8 +64,14 @@ class Asked(Schedule):
             if own is None:
                 schedule.nowfun = None
         # Celery looks again at once, or not at all before its longest sleep, where this is no number
-        pause = max(0.01, min(float(seconds), 300.0)) if seconds is not None else 1.0
-        return Answer(bool(is_due), now + round(pause * SECOND))
+        pause_s = max(0.01, float(seconds)) if seconds is not None else 1.0
+        another_s = (now - last) / SECOND if self._known and last not in self._known else _LONGEST_S
+        if is_due and another_s < min(_SAME_S, pause_s / 2):
+            is_due = False  # another beat has just sent for this, and a schedule may be one that goes by its own state
+        elif not is_due:
+            pause_s = min(pause_s, _LONGEST_S)
+        self._known = {last, now} if is_due else {last}
+        return Answer(bool(is_due), now + round(min(pause_s, _NEVER_S) * SECOND))
 
     def next_after(self, moment: Instant, zone: tzinfo, /) -> Instant | None:
         """An estimate, by `remaining_estimate` where it has one."""

@@ -507,11 +507,13 @@ def _since(entry: Entry, since: Instant) -> Entry:
 
 def _anew(item: _Item, now: Instant) -> Tick:
     """Moves the mark of a schedule that is new, or another than before, to now."""
-    mark = item.mark
-    at, after = now, 0
+    mark, since = item.mark, item.entry.since
+    # what was added, or is kept elsewhere than in the code, was due from then on, though no beat was there
+    begin = min(since, now) if since and (mark is None or item.entry.origin == "store") else now
+    at, after = begin, 0
     if mark is not None:
         after = mark.at
-        at = now if mark.at > now + SECOND else max(now, mark.at + 1)  # beats know the store's time to a millisecond
+        at = now if mark.at > now + SECOND else max(begin, mark.at + 1)  # beats know the store's time to a millisecond
     return Tick(
         name=item.entry.name,
         queue=item.queue,

@@ -144,7 +144,7 @@ def entry_of(
         except (ConfigError, TypeError, ValueError) as exc:
             raise ScheduleError(f"schedule entry {name!r}: {key}={get(key)!r}: {exc}") from exc
 
-    where = checked("timezone", lambda value: _zone(value, zone))
+    where = checked("timezone", lambda value: _zone(value, getattr(get("schedule"), "own_zone", None) or zone))
     schedule: Schedule = checked("schedule", lambda value: as_schedule(value, relative=bool(get("relative"))))
     start: Instant = checked("start", lambda value: 0 if value is None else instant_of(value))
     end: Instant | None = checked("end", lambda value: None if value is None else instant_of(value))
@@ -200,7 +200,11 @@ def spec_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     schedule = as_schedule(plain["schedule"], relative=relative)
     if isinstance(schedule, Asked):
         raise NotSupportedError(f"{schedule.schedule!r} has no form that others could read; keep it in the code")
-    plain["schedule"] = schedule.form()
+    plain["schedule"] = form = schedule.form()
+    try:
+        schedule_of(form)
+    except ConfigError:  # of a class of the application's own
+        raise NotSupportedError(f"{form!r} is no form that every beat can read; keep it in the code") from None
     for key in ("start", "end"):
         if key in plain:
             plain[key] = iso_of(instant_of(plain[key]))
@@ -299,8 +303,9 @@ def zone_name(zone: tzinfo) -> str:
     return str(zone)
 
 
-def _zone(value: Any, default: str) -> tzinfo:
-    return value if isinstance(value, tzinfo) else zone_of(value or default)
+def _zone(value: Any, default: str | tzinfo) -> tzinfo:
+    found = value or default
+    return found if isinstance(found, tzinfo) else zone_of(found)
 
 
 def _choice(value: Any, kind: Any) -> Any:

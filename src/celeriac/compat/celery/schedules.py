@@ -1,19 +1,25 @@
-"""Schedules as values: intervals, crontabs, and positions of the sun."""
+"""Celery's schedules: intervals, crontabs, and positions of the sun."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import namedtuple
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.clock import SYSTEM_CLOCK
 from celeriac.compat.celery._state import get_current_app
-from celeriac.errors import NotSupportedError
+from celeriac.errors import ScheduleError
+from celeriac.scheduler.asked import Asked
+from celeriac.scheduler.at import at
+from celeriac.scheduler.crontab import crontab as _ours
+from celeriac.scheduler.entry import instant_of, moment_of
+from celeriac.scheduler.every import every
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
+
+    from celeriac.scheduler.schedule import Schedule
 
 __all__ = [
     "BaseSchedule",
@@ -43,8 +49,14 @@ _EVENTS = frozenset(
         "sunset",
     }
 )
-_FARTHEST = timedelta(days=366 * 8)
-"""A crontab that matches nothing in so long matches nothing at all (the 29th of February comes within eight years)."""
+_SHORTEST = timedelta(milliseconds=1)
+_NEVER_DAYS = 36_500
+_DECIDING = ("is_due", "remaining_estimate", "remaining_delta")
+_SAME_AS_OURS: Final[Mapping[str, Callable[[Any], Schedule]]] = {
+    "django_celery_beat.tzcrontab.TzAwareCrontab": lambda known: known._twin(),  # its zone is the entry's
+    "django_celery_beat.clockedschedule.clocked": lambda known: at(known.clocked_time),
+}
+"""Subclasses of which we know what they decide."""
 
 
 class ParseException(Exception):
@@ -54,10 +66,15 @@ class ParseException(Exception):
 class BaseSchedule:
     """When something happens.
 
+    The arithmetic of the classes here is celeriac's; a beat takes their twins of `celeriac`, by `as_schedule`. A
+    subclass that decides by itself, in `is_due`, is asked.
+
     Args:
         nowfun: Returns this moment; the application's clock unless given.
         app: Whose time zone counts; the current one unless given.
     """
+
+    _tz: tzinfo | None = None
 
     def __init__(self, nowfun: Callable[[], datetime] | None = None, app: Any = None) -> None:
         self.nowfun = nowfun
@@ -71,10 +88,21 @@ class BaseSchedule:
     def app(self, app: Any) -> None:
         self._app = app
 
-    @cached_property  # which a subclass may set: django-celery-beat's does
+    @property
     def tz(self) -> tzinfo:
-        found: tzinfo = self.app.timezone
+        """Where the wall is; may be set, as django-celery-beat does."""
+        found: tzinfo = self._tz or self.app.timezone
         return found
+
+    @tz.setter
+    def tz(self, zone: tzinfo | None) -> None:
+        self._tz = zone
+
+    @property
+    def own_zone(self) -> tzinfo | None:
+        """The zone that it brings along, which is then its entry's; None: the application's."""
+        own = inspect.getattr_static(type(self), "tz") is not inspect.getattr_static(BaseSchedule, "tz")
+        return self.tz if own else self._tz
 
     @property
     def utc_enabled(self) -> bool:
@@ -82,7 +110,8 @@ class BaseSchedule:
 
     def now(self) -> datetime:
         """This moment."""
-        return self.nowfun() if self.nowfun is not None else datetime.fromtimestamp(SYSTEM_CLOCK.time(), UTC)
+        moment: datetime = (self.nowfun or self.app.now)()
+        return moment
 
     def maybe_make_aware(self, dt: datetime, naive_as_utc: bool = True) -> datetime:
         """With a time zone."""
@@ -99,13 +128,41 @@ class BaseSchedule:
         """Whether it is due, and in how many seconds to look again."""
         raise NotImplementedError
 
+    def as_schedule(self) -> Schedule:
+        """What a beat works with.
+
+        Raises:
+            ScheduleError: It says something impossible.
+        """
+        kind = type(self)
+        if (known := _SAME_AS_OURS.get(f"{kind.__module__}.{kind.__qualname__}")) is not None:
+            found: Schedule = known(self)
+            return found
+        mine = next((each for each in kind.__mro__ if each.__module__ == __name__), BaseSchedule)
+        if any(getattr(kind, name, None) is not getattr(mine, name, None) for name in _DECIDING):
+            return Asked(self)
+        return self._twin() or Asked(self)
+
+    def _twin(self) -> Schedule | None:
+        """The same schedule of celeriac's."""
+        return None
+
+    def _left(self, last_run_at: datetime) -> timedelta:
+        """From now until the first instant after `last_run_at`."""
+        last = instant_of(self.maybe_make_aware(last_run_at))
+        twin = self._twin()
+        following = None if twin is None else twin.next_after(last, self.tz)
+        if following is None:
+            return timedelta(days=_NEVER_DAYS)
+        return timedelta(microseconds=following - instant_of(self.maybe_make_aware(self.now())))
+
 
 class schedule(BaseSchedule):
     """Every so often.
 
     Args:
         run_every: Seconds, or a timedelta.
-        relative: Rounded to whole units of it: every two hours means even hours.
+        relative: Rounded to whole units of it: every two hours means full hours.
         nowfun: As of the base.
         app: As of the base.
     """
@@ -127,17 +184,20 @@ class schedule(BaseSchedule):
 
         return humanize_seconds(self.seconds)
 
-    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
-        due = self.maybe_make_aware(last_run_at) + self.run_every
-        if self.relative:
-            from celeriac.compat.celery.utils.time import delta_resolution
+    def _twin(self) -> Schedule:
+        return every(self.run_every, aligned=self.relative)
 
-            due = delta_resolution(due, self.run_every)
-        return due - self.maybe_make_aware(self.now())
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        if self.run_every < _SHORTEST:  # Celery has such an interval, and it is always over
+            return self.maybe_make_aware(last_run_at) + self.run_every - self.maybe_make_aware(self.now())
+        return self._left(last_run_at)
 
     def is_due(self, last_run_at: datetime) -> Any:
         left_s = max(self.remaining_estimate(last_run_at).total_seconds(), 0)
-        return schedstate(is_due=True, next=self.seconds) if left_s == 0 else schedstate(is_due=False, next=left_s)
+        if left_s > 0:
+            return schedstate(is_due=False, next=left_s)
+        next_s = self.remaining_estimate(self.now()).total_seconds() if self.relative else 0
+        return schedstate(is_due=True, next=next_s if next_s > 0 else self.seconds)
 
     def __repr__(self) -> str:
         return f"<freq: {self.human_seconds}>"
@@ -255,6 +315,10 @@ class crontab(BaseSchedule):
         self.day_of_week = self._expand_cronspec(day_of_week, 7)
         self.day_of_month = self._expand_cronspec(day_of_month, 31, 1)
         self.month_of_year = self._expand_cronspec(month_of_year, 12, 1)
+        try:
+            self._twin()
+        except ScheduleError as exc:  # no day of it ever comes
+            raise ValueError(str(exc)) from None
 
     @classmethod
     def from_string(cls, crontab: str) -> crontab:
@@ -281,46 +345,44 @@ class crontab(BaseSchedule):
                 raise ValueError(f"a field of a crontab takes {min_} to {min_ + max_ - 1}, not {number!r}")
         return values
 
-    def next_after(self, moment: datetime) -> datetime:
-        """The first moment after this one that matches, in the time zone of `moment`."""
-        zone = moment.tzinfo
-        # counted on the clock of the wall: what is skipped in spring is left out, what comes twice in autumn fires once
-        wall = moment.replace(tzinfo=None, second=0, microsecond=0) + timedelta(minutes=1)
-        end = wall + _FARTHEST
-        while wall < end:
-            if wall.month not in self.month_of_year or not self._is_day(wall):
-                wall = wall.replace(hour=0, minute=0) + timedelta(days=1)
-            elif wall.hour not in self.hour:
-                wall = wall.replace(minute=0) + timedelta(hours=1)
-            elif wall.minute not in self.minute:
-                wall += timedelta(minutes=1)
-            else:
-                found = wall.replace(tzinfo=zone)
-                if zone is None or found.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == wall:
-                    return found
-                wall += timedelta(minutes=1)
-        raise ValueError(f"{self!r} matches no moment within eight years")
-
-    def _is_day(self, day: datetime) -> bool:
-        return day.day in self.day_of_month and day.isoweekday() % 7 in self.day_of_week
+    def _twin(self) -> Schedule:
+        return _ours(self.minute, self.hour, self.day_of_week, self.day_of_month, self.month_of_year)
 
     def remaining_delta(
         self, last_run_at: datetime, tz: Any = None, ffwd: Any = None
     ) -> tuple[datetime, timedelta, datetime]:
-        """When it ran, how long from then to the next time, and this moment."""
-        last = self.to_local(last_run_at)
-        return last, self.next_after(last) - last, self.to_local(self.now())
+        """When it ran, how long from then to the next time on the wall, and this moment."""
+        from celeriac.compat.celery.utils.time import timezone
+
+        zone = timezone.get_timezone(tz) if tz else self.tz
+        last = self.maybe_make_aware(last_run_at).astimezone(zone)
+        following = self._twin().next_after(instant_of(last), zone)
+        delta = timedelta(days=_NEVER_DAYS)
+        if following is not None:
+            delta = moment_of(following, zone).replace(tzinfo=None) - last.replace(tzinfo=None)
+        return last, delta, self.maybe_make_aware(self.now()).astimezone(zone)
 
     def remaining_estimate(self, last_run_at: datetime, ffwd: Any = None) -> timedelta:
-        last, delta, now = self.remaining_delta(last_run_at)
-        return (last + delta) - now
+        if type(self).remaining_delta is not crontab.remaining_delta:
+            start, delta, now = self.remaining_delta(last_run_at)
+            return (start + delta) - now
+        return self._left(last_run_at)
 
     def is_due(self, last_run_at: datetime) -> Any:
-        left_s = max(self.remaining_estimate(last_run_at).total_seconds(), 0)
-        if left_s > 0:
-            return schedstate(is_due=False, next=left_s)
-        now = self.to_local(self.now())
-        return schedstate(is_due=True, next=max((self.next_after(now) - now).total_seconds(), 0))
+        left_s = self.remaining_estimate(last_run_at).total_seconds()
+        is_due = left_s <= 0
+        deadline_s = self._deadline_s() if is_due else None
+        if deadline_s is not None:
+            # the last one that came must not be older than that
+            is_due = self.remaining_estimate(self.now() - timedelta(seconds=deadline_s, microseconds=1)) <= timedelta(0)
+        if left_s <= 0:
+            left_s = self.remaining_estimate(self.now()).total_seconds()
+        return schedstate(is_due=is_due, next=max(left_s, 0))
+
+    def _deadline_s(self) -> float | None:
+        conf = getattr(self.app, "conf", None)
+        found: float | None = None if conf is None else conf.beat_cron_starting_deadline
+        return found
 
     def _fields(self) -> tuple[Any, ...]:
         return self.month_of_year, self.day_of_month, self.day_of_week, self.hour, self.minute
@@ -353,7 +415,7 @@ class crontab(BaseSchedule):
 
 
 class solar(BaseSchedule):
-    """At a position of the sun; needs the package ephem when it is asked, not when it is made.
+    """At a position of the sun; needs the extra `celeriac[solar]` when it is asked, not when it is made.
 
     Args:
         event: Such as `sunrise`.
@@ -374,11 +436,20 @@ class solar(BaseSchedule):
             raise ValueError(f"lon={lon} is not between -180 and 180")
         self.event, self.lat, self.lon = event, lat, lon
 
+    def _twin(self) -> Schedule:
+        from celeriac.scheduler.solar import solar as ours
+
+        found: Schedule = ours(self.event, float(self.lat), float(self.lon))
+        return found
+
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
-        raise NotSupportedError(f"{self!r}: positions of the sun are not worked out in this version; use a crontab")
+        return self._left(last_run_at)
 
     def is_due(self, last_run_at: datetime) -> Any:
-        return self.remaining_estimate(last_run_at)
+        left_s = max(self.remaining_estimate(last_run_at).total_seconds(), 0)
+        if left_s > 0:
+            return schedstate(is_due=False, next=left_s)
+        return schedstate(is_due=True, next=max(self.remaining_estimate(self.now()).total_seconds(), 0))
 
     def __repr__(self) -> str:
         return f"<solar: {self.event} at latitude {self.lat}, longitude: {self.lon}>"

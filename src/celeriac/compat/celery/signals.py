@@ -62,6 +62,11 @@ def _nothing(node: str) -> dict[str, Any]:
     return {}
 
 
+def _service(beat: Any) -> Any:
+    """The service of a beat."""
+    return getattr(beat, "service", beat)
+
+
 def _instance(node: str) -> dict[str, Any]:
     return {"instance": WorkerInfo(node)}
 
@@ -72,8 +77,8 @@ worker_init = ByWorker(_ours.worker_init, sender=WorkerInfo, more=_nothing)
 worker_ready = ByWorker(_ours.worker_ready, sender=WorkerInfo, more=_nothing)
 worker_shutdown = ByWorker(_ours.worker_shutdown, sender=WorkerInfo, more=_nothing)
 heartbeat_sent = ByWorker(_ours.heartbeat_sent, sender=WorkerInfo, more=_nothing)
-beat_init = Signal(name="beat_init")
-beat_embedded_init = Signal(name="beat_embedded_init")
+beat_init = ByWorker(_ours.beat_init, sender=_service, more=_nothing)
+beat_embedded_init = ByWorker(_ours.beat_embedded_init, sender=_service, more=_nothing)
 task_sent = after_task_publish
 # there are no green threads here, so these are never sent
 eventlet_pool_started = Signal(name="eventlet_pool_started")

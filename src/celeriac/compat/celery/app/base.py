@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -16,15 +17,19 @@ from celeriac.compat.celery import _state
 from celeriac.compat.celery.exceptions import AlwaysEagerIgnored, DuplicateTaskNameWarning
 from celeriac.compat.conf import CeleryConf
 from celeriac.compat.extension import Options, Steps
-from celeriac.errors import ConfigError, NotSupportedError
+from celeriac.errors import ConfigError, NotRegistered, NotSupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from celeriac.app.task import Task as CoreTask
+    from celeriac.model import Outgoing
+    from celeriac.scheduler import Source
 
 __all__ = ["Celery"]
+
+_log = logging.getLogger("celeriac.compat")
 
 _CONNECTIONS = frozenset({"broker", "results", "control_channel", "event_channel"})
 _KEPT = frozenset({"control", "submitter"})
@@ -109,6 +114,8 @@ class Celery(Celeriac):
         self._control_source = control or type(self).control_cls
         self._discover: list[tuple[Any, str | None]] = []
         self._periodic: list[tuple[Any, ...]] = []
+        self.told_of: set[str] = set()
+        """Entries of the schedule of which was said that nobody here knows their task."""
         self._is_configuring = False
         self.on_configure = Signal(name="app.on_configure", providing_args={"source"})
         self.on_after_configure = Signal(name="app.on_after_configure", providing_args={"source"})
@@ -478,6 +485,10 @@ class Celery(Celeriac):
         if task is None:
             task = self.tasks.get(name)
         options = _options(options)
+        if (headers := options.get("headers")) and "celery_beat_task" in headers:
+            headers = dict(headers)
+            is_beats = headers.pop("celery_beat_task")
+            options = {**options, "headers": headers, "celery_beat_task": is_beats}
         if self._always_eager and task is None:
             warnings.warn(
                 f"task_always_eager has no effect on send_task({name!r}): no task of this name is known here",
@@ -565,7 +576,40 @@ class Celery(Celeriac):
         return name or repr(sig), entry
 
     def _add_periodic(self, key: str, entry: dict[str, Any]) -> None:
+        known = self.conf["beat_schedule"].get(key)
+        if known is not None and dict(known) != entry:
+            _log.warning(
+                "add_periodic_task: schedule entry %r is there already, for task %r; it is replaced. Give one another "
+                "name=", key, known["task"],
+            )  # fmt: skip
         self.conf["beat_schedule"] = {**self.conf["beat_schedule"], key: entry}
+
+    def schedule_source(self) -> Source:
+        """Where a beat takes the entries of the code from, as `beat_scheduler` says."""
+        from celeriac.compat.beat import source_of
+
+        return source_of(self)
+
+    def make_beat(self, *, name: str | None = None) -> Any:
+        """The beat, or the loop of a scheduler class of the application's own, as `beat_scheduler` says."""
+        from celeriac.compat.beat import make_beat
+
+        return make_beat(self, name=name)
+
+    def check_call(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        """As the base class; a task that is not registered is only told of, for beats run where no tasks are."""
+        try:
+            super().check_call(name, args, kwargs, options)
+        except NotRegistered as exc:
+            _log.warning("%s. It is sent all the same", exc)
+
+    def _publish_one(self, message: Outgoing, options: Mapping[str, Any]) -> Any:
+        from celeriac.compat.catching import CATCHING
+
+        caught = CATCHING.get()
+        if caught is not None and caught.takes(message):
+            return self._handle(message, {}, trail=False)
+        return super()._publish_one(message, options)
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
