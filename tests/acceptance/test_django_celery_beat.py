@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -182,7 +183,7 @@ task = row("micro"); task.enabled = False; task.save()
         assert "entry 'no list' of the tables is left out" in program.log
         assert "Traceback" not in program.log
     assert "'sun'" not in second.log
-    second.terminate()
+    second.signal(signal.SIGTERM)
     assert second.wait() == 0
 
 

@@ -495,7 +495,7 @@ class Service:
         if self._beat is None:
             from celeriac.compat.beat import make_beat
 
-            self._beat = make_beat(self.app, service=self)
+            self._beat = make_beat(self.app, service=self, name=self.hostname)
         return self._beat
 
     @beat.setter
