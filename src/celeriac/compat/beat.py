@@ -383,7 +383,8 @@ class LoopBeat(CeleryBeat):
 
     def leave(self) -> None:
         try:
-            self.service.scheduler.close()
+            if self.service.has_scheduler:
+                self.service.scheduler.close()
         finally:
             super().leave()
 

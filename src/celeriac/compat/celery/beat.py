@@ -537,6 +537,11 @@ class Service:
         )
 
     @property
+    def has_scheduler(self) -> bool:
+        """Whether it has been made."""
+        return self._scheduler is not None
+
+    @property
     def scheduler(self) -> Any:
         """The scheduler; where celeriac's beat runs, one to look at."""
         if self._scheduler is None:
