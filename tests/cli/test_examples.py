@@ -14,6 +14,15 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 EXPECTED = {
     "hello": ([], "4\n"),
     "orders": (["-Q", "celery,payments"], "order 7: 12.95 paid at attempt 3\n3 items packed\n"),
+    "bakery": (
+        ["--beat", "-c", "1"],
+        (
+            "books: on the last day of every month at 18:00, Europe/Warsaw\n"
+            "ovens: every second\n"
+            "rolls: every Monday, Tuesday, Wednesday, Thursday, Friday and Saturday at 04:00, Europe/Warsaw\n"
+            "cakes are ready\n"
+        ),
+    ),
     "fetch": (["-c", "1", "--async-slots", "1000"], "1000 pages in "),
 }
 

@@ -118,6 +118,22 @@ def test_an_entry_s_life(schedule: Command, timed: Celeriac) -> None:
     assert "there is no schedule entry 'late'" in run.err
 
 
+def test_an_entry_is_changed(schedule: Command) -> None:
+    assert schedule("add", "e", "timed_shop.report", "--every", "10m", "-a", '["eu"]', "-Q", "slow").code == 0
+    run = schedule("update", "e", "--cron", "0 9 * * *", "--priority", "3", "--overlap", "skip", "--by", "bob")
+    assert run.code == 0, run
+    assert "changed e: every day at 09:00, Europe/Warsaw; next " in run.out
+    shown = schedule("show", "e", "--json").json
+    assert (shown["change"], shown["changed_by"]) == ("changed", "bob")
+    assert shown["spec"]["options"] == {"queue": "slow", "priority": 3}
+    assert (shown["spec"]["args"], shown["spec"]["overlap"]) == (["eu"], "skip")
+    assert "say what is to change" in schedule("update", "e").err
+    run = schedule("update", "e", "--args", "[1, 2, 3]")
+    assert run.code == 2
+    assert "schedule entry 'e': " in run.err
+    assert "cannot be changed here" in schedule("update", "nightly", "--every", "1m").err
+
+
 def test_the_doctor_looks_at_the_schedule(schedule: Command, celeriac: Command, timed: Celeriac) -> None:
     assert schedule("add", "x", "timed_shop.poll", "--every", "5").code == 0
 

@@ -13,7 +13,7 @@ from celeriac import Celeriac, Late, crontab, every
 from celeriac.app.beats import make_beat
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, ScheduleError
 from celeriac.model import Headers
-from celeriac.scheduler.schedule import SECOND
+from celeriac.scheduler.schedule import SECOND, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -278,7 +278,7 @@ def test_entries_are_added_changed_paused_and_removed_while_beats_run(make_app: 
     shown = {each.name: each for each in app.schedules.list()}
     assert (shown["code"].state, shown["code"].changed_by, shown["code"].origin) == ("paused", "bob", "code")
     assert (shown["mine"].state, shown["mine"].changed_by, shown["mine"].origin) == ("active", "ann", "store")
-    app.schedules.update("mine", schedule=every(seconds=3), by="cid")
+    app.schedules.update("mine", schedule=every(seconds=3), task=app.tasks["shop.tidy"], by="cid")
     app.schedules.resume("code")
     before = Counter(name for name, _ in sent(app))
     advance(clock, 9.9, *beats)
@@ -408,6 +408,23 @@ def test_what_is_wrong_names_the_entry(make_app: Any) -> None:
         app.add_periodic_task(3, app.tasks["shop.tidy"], name="twice")
     with pytest.raises(ScheduleError, match="'twice' is in the code"):
         make_app({"twice": tidy(1)}).schedules.add("twice", "shop.tidy", 5)
+
+
+def test_a_schedule_that_only_its_code_can_read_is_not_stored(make_app: Any) -> None:
+    class Mine(Schedule):
+        def next_after(self, moment: int, zone: Any, /) -> int:
+            return moment + SECOND
+
+        def describe(self) -> str:
+            return "as I like"
+
+        def form(self) -> dict[str, Any]:
+            return {"mine": 1}
+
+    app = make_app({"code": tidy(Mine())})
+    with pytest.raises(ScheduleError, match=r"'store' cannot be stored: .*'mine'"):
+        app.schedules.add("store", "shop.tidy", Mine())
+    assert [each.name for each in app.schedules] == ["code"]
 
 
 def test_two_scopes_have_nothing_to_do_with_each_other(make_app: Any, clock: ManualClock) -> None:

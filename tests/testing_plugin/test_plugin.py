@@ -251,6 +251,42 @@ def test_the_clock_moves_countdowns_retries_and_expiry(project: pytest.Pytester)
     run(project, passed=4)
 
 
+def test_the_clock_moves_schedules(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import pytest, shop
+        from celeriac import crontab
+
+        shop.app.add_periodic_task(crontab("30 7 * * *"), shop.charge.s(5), name="daily", overlap="skip")
+
+        @pytest.fixture
+        def celeriac_app(celeriac_patch):
+            return celeriac_patch(shop.app)
+
+        def test_messages(celeriac_clock, celeriac_messages):
+            beat = shop.app.make_beat()
+            beat.turn()
+            celeriac_messages.assert_not_sent()
+            celeriac_clock.advance(86400)
+            beat.turn()
+            message = celeriac_messages.assert_sent_once(shop.charge, 5)
+            assert message.headers["periodic_task_name"] == "daily"
+            celeriac_clock.advance(86400)
+            beat.turn()
+            assert len(celeriac_messages) == 1, "the first one has not ended"
+
+        def test_worker(celeriac_clock, celeriac_worker):
+            beat = shop.app.make_beat()
+            for _ in range(3):
+                beat.turn()
+                celeriac_worker.drain()
+                celeriac_clock.advance(86400)
+            assert shop.app.schedules.get("daily").runs == 2
+        """
+    )
+    run(project, passed=2)
+
+
 def test_eager(project: pytest.Pytester) -> None:
     project.makepyfile(
         """

@@ -194,14 +194,21 @@ class Schedules:
         Args:
             name: Of the entry.
             by: Who changes it.
-            changes: As of `add`; options of the call as `options={…}`. None takes a key away.
+            changes: As of `add`. None takes a policy or an option away; `options={…}` stands in place of all options.
 
         Raises:
             ScheduleError: It is not there, it is in the code, or something is wrong with the change.
             ScheduleChangedError: Somebody else has changed it in between.
         """
         row, now = self._own_row(name, "changed")
-        spec = {**msgspec.json.decode(row.spec or b"{}"), **changes}
+        old = msgspec.json.decode(row.spec or b"{}")
+        call = {key: changes[key] for key in ("task", "schedule", "args", "kwargs") if key in changes}
+        if "task" in call:
+            call["task"] = getattr(call["task"], "name", call["task"])
+        policies, options = split_options({key: value for key, value in changes.items() if key not in call})
+        kept = {} if "options" in changes else old.get("options", {})
+        merged = {key: value for key, value in {**kept, **options}.items() if value is not None}
+        spec = {**old, **call, **policies, "options": merged}
         since = now if not _TIMING.isdisjoint(changes) else row.since
         return self._put(name, spec, msgspec.structs.replace(row, since=since, change="changed"), by, now)
 

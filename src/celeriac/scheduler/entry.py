@@ -200,7 +200,11 @@ def spec_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     schedule = as_schedule(plain["schedule"], relative=relative)
     if isinstance(schedule, Asked):
         raise NotSupportedError(f"{schedule.schedule!r} has no form that others could read; keep it in the code")
-    plain["schedule"] = schedule.form()
+    plain["schedule"] = form = schedule.form()
+    try:
+        schedule_of(form)
+    except ConfigError:  # of a class of the application's own
+        raise NotSupportedError(f"{form!r} is no form that every beat can read; keep it in the code") from None
     for key in ("start", "end"):
         if key in plain:
             plain[key] = iso_of(instant_of(plain[key]))

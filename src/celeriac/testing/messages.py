@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, overload
@@ -14,8 +14,8 @@ from celeriac.model import Headers
 
 if TYPE_CHECKING:
     from celeriac.app.application import Celeriac
-    from celeriac.interfaces import Broker
-    from celeriac.model import Outgoing
+    from celeriac.interfaces import Broker, ScheduleStore
+    from celeriac.model import Outgoing, Tick, Ticked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ class SentMessages(Sequence[SentMessage]):
 
 
 class Recorder:
-    """A broker that notes what is published; everything else goes to the one within."""
+    """A broker that notes what is published, by schedules too; everything else goes to the one within."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -186,11 +186,31 @@ class Recorder:
         self._note(messages, dropped)
         return dropped
 
+    def schedules(self, scope: str, /) -> RecordedSchedules:
+        return RecordedSchedules(self._broker.schedules(scope), self._note)
+
     def _note(self, messages: Sequence[Outgoing], dropped: Mapping[str, str]) -> None:
         for watcher in self.watchers:
             for message in messages:
                 if message.id not in dropped:
                     watcher.record(message)
+
+
+class RecordedSchedules:
+    """The schedules of a `Recorder`."""
+
+    def __init__(self, schedules: ScheduleStore, note: Callable[[Sequence[Outgoing], Mapping[str, str]], None]) -> None:
+        self._schedules = schedules
+        self._note = note
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._schedules, name)
+
+    def tick(self, ticks: Sequence[Tick], /) -> Sequence[Ticked]:
+        done = self._schedules.tick(ticks)
+        fired = [tick.message for tick, answer in zip(ticks, done, strict=True) if answer.verdict == "fired"]
+        self._note([message for message in fired if message is not None], {})
+        return done
 
 
 def watch(app: Celeriac) -> SentMessages:

@@ -190,62 +190,102 @@ def preview(*, name: str | None, until: datetime | None, limit: int, as_json: bo
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
-@command.command("add")
-@click.argument("name")
-@click.argument("task")
-@click.option("--cron", metavar="TEXT", help="Five fields: minute, hour, day of month, month, day of week.")
-@click.option("--every", callback=duration, metavar="DURATION", help="Such as 10s, 5m, 1h30m.")
-@click.option("--at", callback=moment, metavar="MOMENT", help="Once (ISO 8601).")
-@click.option("--solar", metavar="EVENT,LAT,LON", help="Such as sunset,52.2,21.0.")
-@click.option(
-    "--rrule", metavar="TEXT", help="RFC 5545, such as 'DTSTART:20260106T090000 FREQ=WEEKLY;INTERVAL=2;BYDAY=TU'."
+_OPTIONS = (
+    click.option("--cron", metavar="TEXT", help="Five fields: minute, hour, day of month, month, day of week."),
+    click.option("--every", callback=duration, metavar="DURATION", help="Such as 10s, 5m, 1h30m."),
+    click.option("--at", callback=moment, metavar="MOMENT", help="Once (ISO 8601)."),
+    click.option("--solar", metavar="EVENT,LAT,LON", help="Such as sunset,52.2,21.0."),
+    click.option(
+        "--rrule", metavar="TEXT", help="RFC 5545, such as 'DTSTART:20260106T090000 FREQ=WEEKLY;INTERVAL=2;BYDAY=TU'."
+    ),
+    click.option(
+        "-a", "--args", callback=json_text(list, "a JSON array", '[1, "two"]'), metavar="JSON", help="Arguments."
+    ),
+    click.option(
+        "-k",
+        "--kwargs",
+        callback=json_text(dict, "a JSON object", '{"size": 3}'),
+        metavar="JSON",
+        help="Keyword arguments.",
+    ),
+    click.option("-Q", "--queue", metavar="NAME", help="Instead of the one that routing finds."),
+    click.option("--priority", type=click.IntRange(0, 9), help="0 to 9, higher sooner."),
+    click.option("--expires", callback=duration, metavar="DURATION", help="Not run when it waited longer than this."),
+    click.option("--timezone", metavar="ZONE", help="What its times of day mean, instead of the application's."),
+    click.option(
+        "--catch-up",
+        type=click.Choice(["latest", "skip", "all"]),
+        help="What of those missed while no beat ran is sent.",
+    ),
+    click.option("--catch-up-limit", type=click.IntRange(1, 10_000), metavar="N", help="With 'all': the last N."),
+    click.option(
+        "--overlap",
+        type=click.Choice(["allow", "skip", "cancel_previous"]),
+        help="While the message before has not ended.",
+    ),
+    click.option("--jitter", callback=duration, metavar="DURATION", help="Held back by some time up to this."),
+    click.option("--start", callback=moment, metavar="MOMENT", help="Not before this."),
+    click.option("--end", callback=moment, metavar="MOMENT", help="Not after this."),
+    click.option("--max-lateness", callback=duration, metavar="DURATION", help="Skipped when it was missed by more."),
+    click.option("--description", metavar="TEXT", help="What it is for."),
 )
-@click.option("-a", "--args", callback=json_text(list, "a JSON array", '[1, "two"]'), metavar="JSON", help="Arguments.")
-@click.option(
-    "-k",
-    "--kwargs",
-    callback=json_text(dict, "a JSON object", '{"size": 3}'),
-    metavar="JSON",
-    help="Keyword arguments.",
-)
-@click.option("-Q", "--queue", metavar="NAME", help="Instead of the one that routing finds.")
-@click.option("--priority", type=click.IntRange(0, 9), help="0 to 9, higher sooner.")
-@click.option("--expires", callback=duration, metavar="DURATION", help="Not run when it waited longer than this.")
-@click.option("--timezone", metavar="ZONE", help="What its times of day mean, instead of the application's.")
-@click.option(
-    "--catch-up", type=click.Choice(["latest", "skip", "all"]), help="What of those missed while no beat ran is sent."
-)
-@click.option("--catch-up-limit", type=click.IntRange(1, 10_000), metavar="N", help="With 'all': the last N.")
-@click.option(
-    "--overlap",
-    type=click.Choice(["allow", "skip", "cancel_previous"]),
-    help="While the message before has not ended.",
-)
-@click.option("--jitter", callback=duration, metavar="DURATION", help="Held back by some time up to this.")
-@click.option("--start", callback=moment, metavar="MOMENT", help="Not before this.")
-@click.option("--end", callback=moment, metavar="MOMENT", help="Not after this.")
-@click.option("--max-lateness", callback=duration, metavar="DURATION", help="Skipped when it was missed by more.")
-@click.option("--description", metavar="TEXT", help="What it is for.")
-@_by
-@_as_json
-def add(*, name: str, task: str, by: str | None, as_json: bool, **options: Any) -> None:
-    """Add the entry NAME, which sends TASK, to the store."""
-    app = _app()
+
+
+def _entry_options(function: Any) -> Any:
+    """Give a command the options that say what an entry is."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def _said(app: Celeriac, name: str, options: dict[str, Any], *, is_new: bool = False) -> dict[str, Any]:
+    """What these options say of an entry, as `app.schedules` takes it; what is not said is left out."""
     for key in ("at", "start", "end"):
         if options[key] is not None:
             try:
                 options[key] = _placed(options[key], _zone(app, options["timezone"]))
             except ConfigError as exc:
                 raise ScheduleError(f"schedule entry {name!r}: {exc}") from None
-    schedule = _schedule({key: options.pop(key) for key in ("cron", "every", "at", "solar", "rrule")})
-    args, kwargs = options.pop("args") or [], options.pop("kwargs") or {}
-    chosen = {key: value for key, value in options.items() if value is not None}
-    entry = app.schedules.add(name, task, schedule, args=args, kwargs=kwargs, by=by, **chosen)
+    kinds = {key: options.pop(key) for key in ("cron", "every", "at", "solar", "rrule")}
+    if is_new or any(value is not None for value in kinds.values()):
+        options["schedule"] = _schedule(kinds)
+    return {key: value for key, value in options.items() if value is not None}
+
+
+@command.command("add")
+@click.argument("name")
+@click.argument("task")
+@_entry_options
+@_by
+@_as_json
+def add(*, name: str, task: str, by: str | None, as_json: bool, **options: Any) -> None:
+    """Add the entry NAME, which sends TASK, to the store."""
+    app = _app()
+    entry = app.schedules.add(name, task, by=by, **_said(app, name, options, is_new=True))
     if as_json:
         screen.data(_facts(entry))
     else:
         screen.line(f"added {entry.name}: {entry.when}; next {_near(entry.next_at, app.clock.time())}")
     _warn_without_beat(app)
+
+
+@command.command("update")
+@click.argument("name")
+@click.option("--task", metavar="TASK", help="Another task.")
+@_entry_options
+@_by
+@_as_json
+def update(*, name: str, by: str | None, as_json: bool, **options: Any) -> None:
+    """Change the entry NAME of the store; what is not said stays. A change of when it is due counts from now."""
+    app = _app()
+    changes = _said(app, name, options)
+    if not changes:
+        raise click.UsageError("say what is to change: see --help")
+    entry = app.schedules.update(name, by=by, **changes)
+    if as_json:
+        screen.data(_facts(entry))
+    else:
+        screen.line(f"changed {entry.name}: {entry.when}; next {_near(entry.next_at, app.clock.time())}")
 
 
 @command.command("remove")
