@@ -262,6 +262,7 @@ IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
     ),
     "kombu.log": _yes("get_logger"),
     "kombu.utils": _yes("cached_property symbol_by_name uuid"),
+    "kombu.utils.compat": _yes("register_after_fork"),
     "kombu.utils.encoding": _yes(
         "bytes_to_str default_encode default_encoding ensure_bytes from_utf8 safe_repr safe_str str_to_bytes"
     ),
@@ -495,7 +496,8 @@ PACKAGES: Final[Mapping[str, Fact]] = {
     **_but(_GREEN, "eventlet gevent"),
     **_no(f"it replaces parts of Celery's worker; {_PARTS}", "celery-batches celery-dispatcher"),
     **_no(_REDBEAT, "celery-redbeat"),
-    **_but(f"not tried here; {_LOOP}", "sqlalchemy-celery-beat celery-sqlalchemy-scheduler"),
+    **_but(_LOOP, "sqlalchemy-celery-beat"),
+    **_but(f"not tried here; {_LOOP}", "celery-sqlalchemy-scheduler"),
     **_no("RabbitMQ is not built yet in this version", "librabbitmq"),
     **_no("it starts containers of Celery; celery.contrib.pytest has fixtures", "pytest-celery"),
 }  # fmt: skip
