@@ -189,8 +189,8 @@ class Scheduler:
 
     def setup_schedule(self) -> None:
         """Called once, in the beginning."""
-        self.install_default_entries(self.data)
         self.merge_inplace(self.app.conf.beat_schedule)
+        self.install_default_entries(self.schedule)
         self._follow()
 
     def _follow(self) -> None:
