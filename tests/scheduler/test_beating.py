@@ -13,6 +13,7 @@ from celeriac import Celeriac, Late, crontab, every
 from celeriac.app.beats import make_beat
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, ScheduleError
 from celeriac.model import Headers
+from celeriac.scheduler.entry import moment_of
 from celeriac.scheduler.schedule import SECOND, Schedule
 
 if TYPE_CHECKING:
@@ -321,6 +322,17 @@ def test_entries_are_added_changed_paused_and_removed_while_beats_run(make_app: 
     advance(clock, 6.0, *beats)
     assert Counter(name for name, _ in sent(app))["mine"] == before["mine"]
     assert [each.name for each in app.schedules.list()] == ["code"]
+
+
+def test_what_was_added_while_no_beat_was_there_is_not_forgotten(make_app: Any, clock: ManualClock) -> None:
+    app = make_app()
+    app.schedules.add("once", "shop.tidy", moment_of(round((clock.time() + 60) * SECOND)))
+    app.schedules.add("moved", "shop.tidy", 3600)
+    clock.advance(30)
+    app.schedules.update("moved", schedule=50)
+    clock.advance(60)
+    advance(clock, 1.0, make_app().make_beat())
+    assert Counter(name for name, _ in sent(app)) == {"once": 1, "moved": 1}
 
 
 def test_a_changed_schedule_begins_with_the_change(make_app: Any, clock: ManualClock) -> None:
