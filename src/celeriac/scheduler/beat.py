@@ -122,6 +122,7 @@ class Beat:
         self._is_rushing = False
         self._trouble: str | None = None
         self._source_trouble: str | None = None
+        self._silence: str | None = None
         self._pause = 0.0
         self._stopped = threading.Event()
         self.looked_at = 0.0
@@ -230,8 +231,8 @@ class Beat:
         self.looked_at = tick
         if tick >= self._next_hail:
             self._started_at = self._started_at or news.now
-            self._hail(PRESENT_S)
             self._next_hail = tick + _HAIL_S
+            self._be_heard()
 
     def _read_code(self) -> Mapping[str, Entry] | None:
         try:
@@ -243,6 +244,16 @@ class Beat:
             return None
         self._source_trouble = None
         return code
+
+    def _be_heard(self) -> None:
+        try:
+            self._hail(PRESENT_S)
+        except BrokerError as exc:  # nobody sees it then, but it works
+            if str(exc) != self._silence:
+                _log.warning("beat: it is not listed among the beats: %s", exc)
+            self._silence = str(exc)
+        else:
+            self._silence = None
 
     def _hail(self, ttl_s: float) -> None:
         now = self._now() / SECOND
