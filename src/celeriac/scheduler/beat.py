@@ -139,7 +139,7 @@ class Beat:
             self.leave()
 
     def stop(self) -> None:
-        """Have `run` return soon. Safe to call from a signal handler and from any thread."""
+        """Have `run` return soon. For any thread, but for no signal handler: it might hold the lock that this needs."""
         self._stopped.set()
 
     def leave(self) -> None:

@@ -1,4 +1,7 @@
-"""What is to be done about an entry now: a function of the entry, its mark and the time, and of nothing else."""
+"""What is to be done about an entry now: a function of the entry, its mark and the time.
+
+It depends on nothing else, but for schedules that have to be asked (`asked.py`), which may have a state of their own.
+"""
 
 from __future__ import annotations
 
