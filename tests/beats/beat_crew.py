@@ -132,7 +132,7 @@ class Crew:
             return []
         whole, _, _ = self.ledger.read_text().rpartition("\n")
         lines = (line.split("\t") for line in whole.splitlines())
-        return [Arrival(id, int(times), name, instant_of(at)) for id, times, name, at in lines]
+        return [Arrival(task_id, int(times), name, instant_of(at)) for task_id, times, name, at in lines]
 
     def wait_arrivals(self, more: int, timeout_s: float = PATIENCE_S) -> None:
         """Wait until so many messages have come from now on."""

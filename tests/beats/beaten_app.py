@@ -32,7 +32,7 @@ ORDERS = "BEATS_ORDERS"
 
 if "FAKETIME_TIMESTAMP_FILE" in os.environ:
     # libfaketime makes nonsense of the monotonic moment until which Python's own sleep sleeps
-    time.sleep = lambda seconds: [None for _ in select.select((), (), (), seconds)][0]
+    time.sleep = lambda seconds: select.select((), (), (), seconds) and None
 
 
 def note(ledger: str | Path, *words: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import uuid
 from typing import TYPE_CHECKING, Any, Final
@@ -151,7 +152,7 @@ class BeatHost:
             self._app.control.revoke(task_id, terminate=True)
 
     def task_id(self, name: str, at: Instant, /) -> TaskId:
-        return str(uuid.uuid5(_NAMESPACE, f"{self._app.schedule_scope}\0{name}\0{at}"))
+        return uuid5_of(f"{self._app.schedule_scope}\0{name}\0{at}")
 
 
 def make_beat(
@@ -201,6 +202,13 @@ class _Ready:
     def read(self) -> Mapping[str, Entry] | None:
         first, self._first = self._first, None
         return self._source.read() if first is None else first
+
+
+def uuid5_of(name: str) -> TaskId:
+    """`str(uuid.uuid5(_NAMESPACE, name))`, in a quarter of the time: in a rush it counts."""
+    text = hashlib.sha1(_NAMESPACE.bytes + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
 
 
 def _share(task_id: TaskId) -> float:

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -48,16 +48,22 @@ _DEFER: Final = SECOND // 20
 """Who lost the last round leaves the others so much of a start."""
 _BATCH: Final = 250
 """Ticks per call: a store is not blocked for long by one."""
-_EARLY: Final = SECOND
-"""Messages of a rush go out so long before it, for the store to hold back until then."""
-_RUSH: Final = 100
-"""So many in that time are one."""
+_RUSHES: Final = ((3 * SECOND, 3_000), (SECOND, 100))
+"""Messages of a rush go out so long before it, for the store to hold back until then; so many in that time are one. The
+longer time is well below what `plan` takes for a clock that was wrong."""
 _STALE: Final = 1000
 """Invalid places that the heap may have, besides as many as it has valid ones."""
 _FAULTY: Final = 30 * SECOND
 """Until an entry is tried again whose message cannot be built or stored."""
 _KEPT: Final = 86_400 * SECOND
 """How long an entry of the store stays after its last instant."""
+
+
+class _Rush(NamedTuple):
+    begin: Instant
+    """Its first message is to be sent."""
+    early: Instant
+    """So long before it is due."""
 
 
 class _Item:
@@ -119,7 +125,8 @@ class Beat:
         self._next_hail = 0.0
         self._started_at = 0.0
         self._leads = True
-        self._is_rushing = False
+        self._early: Instant = 0
+        """While messages go out before they are due: how long before."""
         self._trouble: str | None = None
         self._source_trouble: str | None = None
         self._silence: str | None = None
@@ -173,18 +180,15 @@ class Beat:
         return self._pause * ENTROPY.uniform(0.5, 1.0)  # many beats that lost a store together do not come back as one
 
     def _idle_s(self) -> float:
-        if self._is_rushing:
+        if self._early:
             return 0.0
-        now = self._clock.monotonic()
-        rest = self._next_look - now
+        now = self._now()
+        until = now + round((self._next_look - self._clock.monotonic()) * SECOND)
         if self._heap:
-            first = self._heap[0][0]
-            if self._leads:
-                wake = min(first, self._ahead + round(self._next_look * SECOND))
-                if (rush := self._rush_by(wake + _EARLY)) is not None:
-                    first = min(first, rush - _EARLY)
-            rest = min(rest, (first - self._ahead) / SECOND - now)
-        return max(0.0, rest)
+            until = min(until, self._heap[0][0])
+            if until > now and (rush := self._next_rush(until)) is not None:
+                until = min(until, rush.begin)
+        return max(0.0, (until - now) / SECOND)
 
     def _now(self) -> Instant:
         return self._ahead + round(self._clock.monotonic() * SECOND)
@@ -356,54 +360,60 @@ class Beat:
                 self._heap[:] = [place for place in self._heap if place[1] == place[2].ticket]
                 heapify(self._heap)
 
-    def _pop(self, until: Instant, *, is_early: bool = False) -> dict[_Item, int]:
-        """Take out what is due by then, earliest first, each with its ticket; at most so many as go into one call.
+    def _pop(self, until: Instant, *, early: bool = False) -> dict[_Item, int]:
+        """Take a batch out of what is due by then, earliest first, each with its ticket.
 
         Args:
             until: Then.
-            is_early: Leave those in that may not go out before they are due.
+            early: Only what may go out before it is due.
         """
         heap = self._heap
         found: dict[_Item, int] = {}
-        others: list[_Item] = []
+        kept: list[tuple[Instant, int, _Item]] = []
         while heap and heap[0][0] <= until and len(found) < _BATCH:
-            _, ticket, item = heappop(heap)
+            place = heappop(heap)
+            _, ticket, item = place
             if ticket != item.ticket:
                 continue
-            if is_early and not item.may_be_early:
-                others.append(item)
+            if early and not item.may_be_early:
+                kept.append(place)
             else:
                 found[item] = ticket
-        for item in others:
-            self._enter(item, item.at)
+        for place in kept:
+            heappush(heap, place)
         return found
 
-    def _rush_by(self, until: Instant) -> Instant | None:
-        """When the last of so many will be due as make a rush and may go out before; None: not by then."""
-        heap, count = self._heap, 0
-        front = [(heap[0][0], 0)] if heap else []
-        while front:
-            at, place = heappop(front)
-            if at > until:
-                break
-            _, ticket, item = heap[place]
-            count += ticket == item.ticket and item.may_be_early
-            if count == _RUSH:
-                return at
-            for below in (2 * place + 1, 2 * place + 2):
-                if below < len(heap):
-                    heappush(front, (heap[below][0], below))
-        return None
+    def _next_rush(self, until: Instant) -> _Rush | None:
+        """The first that is to be sent ahead by then, about."""
+        heap, places = self._heap, [0]
+        longest, most = _RUSHES[0]
+        found: list[Instant] = []
+        while self._leads and places and len(found) < most:
+            place = places.pop()
+            if place < len(heap) and heap[place][0] <= until + longest:
+                at, ticket, item = heap[place]
+                if ticket == item.ticket and item.may_be_early:
+                    found.append(at)
+                places += (2 * place + 1, 2 * place + 2)
+        found.sort()
+        rushes = [_Rush(found[many - 1] - early, early) for early, many in _RUSHES if many <= len(found)]
+        return min(rushes, default=None)
 
     # -- firing
 
     def _fire(self) -> None:
         now = self._now()
-        self._try(self._pop(now), now)
-        was_rushing, self._is_rushing = self._is_rushing, False
-        if self._leads and (was_rushing or self._rush_by(now + _EARLY) is not None):
-            found = self._pop(now + _EARLY, is_early=True)
-            self._is_rushing = len(found) == _BATCH  # what is due comes first, so the rest waits for the next turn
+        due = self._pop(now)
+        self._try(due, now)
+        if len(due) == _BATCH:
+            return  # the next turn comes at once; what is due comes first
+        early = self._early
+        if not early and (rush := self._next_rush(now)) is not None and rush.begin <= now:
+            early = rush.early
+        self._early = 0
+        if early and self._leads:
+            found = self._pop(now + early, early=True)
+            self._early = early if len(found) == _BATCH else 0
             self._try(found, now)
 
     def _try(self, due: Mapping[_Item, int], now: Instant) -> None:
@@ -513,9 +523,7 @@ class Beat:
             if len(work) > 1:  # one of them spoils the call for all
                 tickets = {item: item.ticket for item, _ in work}
                 for item, tick in work:
-                    if (
-                        item.ticket == tickets[item]
-                    ):  # else one before was refused, or lost: this one cannot but be lost
+                    if item.ticket == tickets[item]:  # else one before was refused: this one could only be lost
                         self._tick([(item, tick)], now)
                 return
             item, tick = work[0]

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from celeriac.model import Instant, Mark
     from celeriac.scheduler.entry import Entry
 
-_AHEAD: Final = 2 * SECOND
-"""A mark further ahead than this was set while the clock was wrong; less is how exactly beats know the store's time."""
+_AHEAD: Final = 5 * SECOND
+"""A mark further ahead than this was set while the clock was wrong; less is how exactly beats know the store's time,
+and how long ahead a rush is sent."""
 _CORRECTION: Final = 3 * 3600 * SECOND
 """As in cron: times of day repeated by a clock that went back are not repeated, unless it went back further than this.
 It was wrong then, and nobody wants to wait until it would have been right."""
