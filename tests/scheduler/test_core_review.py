@@ -718,3 +718,17 @@ def test_a_beat_that_cannot_be_listed_works_as_before(
     assert len(sent(app)) == 30
     assert caplog.text.count("no room") == 1
     assert "reached again" not in caplog.text
+
+
+def test_what_has_gone_out_early_is_not_sent_again_when_the_schedule_changes(make_app: Any, clock: ManualClock) -> None:
+    """A rush has moved the marks up to three seconds ahead; that is no clock that was wrong."""
+    names = [f"e{n}" for n in range(3100)]
+    minute = 60 - clock.time() % 60
+    app = make_app({name: tidy("* * * * *") for name in names})
+    advance(clock, minute - 1.5, make_beat(app))
+    assert len(sent(app)) == 3100
+    other = make_app({name: tidy("*/1 0-23 * * mon-sun", timezone="Europe/Warsaw") for name in names})
+    advance(clock, 5.0, make_beat(other))
+    shown = other.schedules.list()
+    assert {each.note for each in shown} == {"schedule changed"}
+    assert {each.runs for each in shown} == {1}

@@ -21,7 +21,7 @@ from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, EnqueueRejectedError, ScheduleChangedError
 from celeriac.model import BeatInfo, ScheduleRow, Tick
 from celeriac.scheduler.asked import Asked
-from celeriac.scheduler.plan import Plan, Step, plan
+from celeriac.scheduler.plan import AHEAD, Plan, Step, plan
 from celeriac.scheduler.schedule import SECOND
 
 if TYPE_CHECKING:
@@ -601,7 +601,7 @@ def _anew(item: _Item, now: Instant) -> Tick:
     at, after = begin, 0
     if mark is not None:
         after = mark.at
-        at = now if mark.at > now + SECOND else max(begin, mark.at + 1)  # beats know the store's time to a millisecond
+        at = now if mark.at > now + AHEAD else max(begin, mark.at + 1)
     return Tick(
         name=item.entry.name,
         queue=item.queue,
