@@ -95,7 +95,7 @@ class Schedules:
             else:
                 entries[name] = self._entry(row)
         sound = {name: entry for name, entry in entries.items() if not isinstance(entry, str)}
-        marks = self._marks(sound, code)
+        marks = self._marks(sound)
         return [
             self._shown(name, entries[name], rows.get(name), marks.get(name), now, code.get(name))
             for name in sorted(entries)
@@ -138,7 +138,7 @@ class Schedules:
             for each, entry in entries.items()
             if entry.enabled and not ((row := rows.get(each)) is not None and row.paused)
         }
-        marks = self._marks(live, code)
+        marks = self._marks(live)
         found = sorted(
             (at, each) for each, entry in live.items() for at in upcoming(entry, marks.get(each), now, limit, end)
         )
@@ -291,7 +291,7 @@ class Schedules:
         except ScheduleError as exc:
             return str(exc)
 
-    def _marks(self, entries: Mapping[str, Entry], code: Mapping[str, Entry]) -> dict[str, Mark | None]:
+    def _marks(self, entries: Mapping[str, Entry]) -> dict[str, Mark | None]:
         asked = [(name, self._app.queue_of(entry)) for name, entry in entries.items()]
         return dict(zip(entries, self._app.schedule_store.marks(asked), strict=True))
 
