@@ -293,6 +293,19 @@ def test_entries_are_added_changed_paused_and_removed_while_beats_run(make_app: 
     assert [each.name for each in app.schedules.list()] == ["code"]
 
 
+def test_changes_are_told_from_the_first_one_of_a_store_on(make_app: Any, clock: ManualClock, caplog: Any) -> None:
+    app = make_app()
+    beat = make_beat(app)
+    with caplog.at_level(logging.INFO, logger="celeriac.beat"):
+        advance(clock, 1.0, beat)
+        app.schedules.add("mine", "shop.tidy", 60, by="ann")
+        advance(clock, 1.0, beat)
+        assert "entry 'mine' was added by ann" in caplog.text
+        caplog.clear()
+        advance(clock, 1.0, beat, make_beat(app))
+    assert "was added" not in caplog.text, "to a beat that starts, it is no news"
+
+
 def test_a_changed_schedule_begins_with_the_change(make_app: Any, clock: ManualClock) -> None:
     app = make_app({"e": tidy(crontab(minute=0))})
     advance(clock, 1.0, make_beat(app))
