@@ -38,6 +38,7 @@ POLICIES: Final = (
 )
 """Keys of an entry that Celery has not."""
 KEYS: Final = ("task", "schedule", "args", "kwargs", "options", "relative", *POLICIES)
+_KNOWN_KEYS: Final = frozenset(KEYS)
 
 
 class Late:
@@ -131,8 +132,7 @@ def entry_of(
     """
     if not (name and isinstance(name, str)):
         raise ScheduleError(f"schedule entry {name!r}: a name is a text that is not empty")
-    if strange := [key for key in spec if key not in KEYS]:
-        raise ScheduleError(f"schedule entry {name!r}: unknown key {strange[0]!r}; known: {', '.join(KEYS)}")
+    check_keys(name, spec)
     get = spec.get
     task = get("task")
     if not isinstance(task, str) or not task:
@@ -186,6 +186,23 @@ def entry_of(
         since=since,
         fingerprint=_fingerprint(schedule, where, start, bool(enabled)),
     )
+
+
+def check_keys(name: str, spec: Mapping[str, Any]) -> None:
+    """Refuse what no entry has.
+
+    Raises:
+        ScheduleError: Names the entry, the key and the nearest known one.
+    """
+    if spec.keys() <= _KNOWN_KEYS:
+        return
+    import difflib
+
+    for key in spec:
+        if key not in _KNOWN_KEYS:
+            near = difflib.get_close_matches(str(key), KEYS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KEYS)}"
+            raise ScheduleError(f"schedule entry {name!r}: unknown key {key!r}; {hint}")
 
 
 def spec_of(spec: Mapping[str, Any]) -> dict[str, Any]:
