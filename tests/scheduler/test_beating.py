@@ -425,6 +425,32 @@ def test_what_is_wrong_names_the_entry(make_app: Any) -> None:
         make_app({"twice": tidy(1)}).schedules.add("twice", "shop.tidy", 5)
 
 
+def test_a_misspelt_policy_is_refused_where_it_is_written(make_app: Any) -> None:
+    app = make_app()
+    task = app.tasks["shop.tidy"]
+    writers = (
+        lambda **how: app.add_periodic_task(5, task, name="e", **how),
+        lambda **how: app.periodic(5, name="e", **how)(task),
+        lambda **how: app.schedules.add("e", task, 5, **how),
+        lambda **how: app.schedules.update("there", **how),
+    )
+    app.schedules.add("there", task, 5)
+    for write in writers:
+        for how, words in (
+            ({"jiter": 3}, "'jiter' is neither a policy nor an option; did you mean 'jitter'?"),
+            ({"quene": "x"}, "'quene' is neither a policy nor an option; did you mean 'queue'?"),
+            ({"options": {"quene": "x"}}, "did you mean 'queue'?"),
+            ({"options": {"jitter": 3}}, "a policy stands beside options={…}: jitter=3"),
+            ({"zzzz": 3}, "policies: catch_up, .*; options: add_to_parent, "),
+        ):
+            with pytest.raises(ScheduleError, match=rf"^schedule entry '(e|there)': .*{words}".replace("?", r"\?")):
+                write(**how)
+    assert not app.periodic_tasks
+    stamped = task.s().set(stamped_headers=["by"], by="ann")
+    assert app.add_periodic_task(5, stamped, name="stamped", jitter=3, queue="q") == "stamped"
+    assert make_beat(app) is not None
+
+
 def test_a_schedule_that_only_its_code_can_read_is_not_stored(make_app: Any) -> None:
     class Mine(Schedule):
         def next_after(self, moment: int, zone: Any, /) -> int:

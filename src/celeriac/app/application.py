@@ -17,7 +17,7 @@ from celeriac.app.admission import admission_of, limit_of, unique_key_of, unique
 from celeriac.app.control import Control
 from celeriac.app.group_result import GroupResult, ResultSet
 from celeriac.app.once import once
-from celeriac.app.options import check_options
+from celeriac.app.options import check_options, entry_parts
 from celeriac.app.publisher import Publisher
 from celeriac.app.result import AsyncResult as Handle
 from celeriac.app.result import EagerResult, no_results
@@ -665,9 +665,9 @@ class Celeriac:
         kwargs: Mapping[str, Any],
         how: Mapping[str, Any],
     ) -> None:
-        from celeriac.scheduler.entry import entry_of, split_options
+        from celeriac.scheduler.entry import entry_of
 
-        policies, options = split_options(how)
+        policies, options = entry_parts(name, how)
         spec = {"task": task, "schedule": schedule, "args": tuple(args), "kwargs": dict(kwargs), "options": options}
         spec.update(policies)
         entry_of(name, spec, zone="UTC")  # what is wrong is told where it is written

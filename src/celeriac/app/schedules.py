@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from celeriac.app.beats import make_entry
+from celeriac.app.options import entry_parts
 from celeriac.errors import NotSupportedError, ScheduleError
 from celeriac.model import ScheduleRow
-from celeriac.scheduler.entry import instant_of, iso_of, moment_of, spec_of, split_options, zone_name
+from celeriac.scheduler.entry import instant_of, iso_of, moment_of, spec_of, zone_name
 from celeriac.scheduler.plan import upcoming
 from celeriac.scheduler.schedule import SECOND
 
@@ -172,7 +173,7 @@ class Schedules:
         Raises:
             ScheduleError: Something is wrong with it, the name is taken, or it would never be due.
         """
-        policies, options = split_options(how)
+        policies, options = entry_parts(name, how)
         spec = {
             "task": task if isinstance(task, str) else task.name,
             "schedule": schedule,
@@ -205,7 +206,7 @@ class Schedules:
         call = {key: changes[key] for key in ("task", "schedule", "args", "kwargs") if key in changes}
         if "task" in call:
             call["task"] = getattr(call["task"], "name", call["task"])
-        policies, options = split_options({key: value for key, value in changes.items() if key not in call})
+        policies, options = entry_parts(name, {key: value for key, value in changes.items() if key not in call})
         kept = {} if "options" in changes else old.get("options", {})
         merged = {key: value for key, value in {**kept, **options}.items() if value is not None}
         spec = {**old, **call, **policies, "options": merged}
