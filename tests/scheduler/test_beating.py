@@ -425,6 +425,17 @@ def test_what_is_wrong_names_the_entry(make_app: Any) -> None:
         make_app({"twice": tidy(1)}).schedules.add("twice", "shop.tidy", 5)
 
 
+def test_all_that_is_wrong_is_told_at_once(make_app: Any) -> None:
+    app = make_app({"a": tidy(1, jitter=-1), "b": tidy(1), "c": tidy("* *"), "d": {"task": "shop.tydi", "schedule": 1}})
+    app.add_periodic_task(2, app.tasks["shop.tidy"], name="b")
+    with pytest.raises(ScheduleError) as caught:
+        make_beat(app)
+    head, *lines = str(caught.value).splitlines()
+    assert head == "4 entries of the schedule are wrong:"
+    assert [line.split("'")[:2] for line in lines] == [["  schedule entry ", name] for name in "acdb"]
+    assert "'b' is there twice" in lines[-1]
+
+
 def test_a_misspelt_policy_is_refused_where_it_is_written(make_app: Any) -> None:
     app = make_app()
     task = app.tasks["shop.tidy"]
