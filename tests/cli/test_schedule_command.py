@@ -145,7 +145,7 @@ def test_the_doctor_looks_at_the_schedule(schedule: Command, celeriac: Command, 
     assert look() == ("note", "3 entries, 2 active, 0 beats")
     info = BeatInfo(name="b", host="h", pid=1, started_at=1.0, looked_at=2.0)
     timed.schedule_store.hail(info, ttl_s=60.0)
-    assert look() == ("ok", "3 entries, 2 active, 1 beats")
+    assert look() == ("ok", "3 entries, 2 active, 1 beat")
 
 
 def test_what_is_due_until_a_moment(schedule: Command) -> None:

@@ -12,7 +12,7 @@ import pytest
 from celeriac import Celeriac, Late, crontab, every
 from celeriac.app.beats import make_beat
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, ScheduleError
-from celeriac.model import Headers
+from celeriac.model import Headers, ScheduleRow
 from celeriac.scheduler.schedule import SECOND, Schedule
 
 if TYPE_CHECKING:
@@ -460,6 +460,54 @@ def test_a_misspelt_policy_is_refused_where_it_is_written(make_app: Any) -> None
     stamped = task.s().set(stamped_headers=["by"], by="ann")
     assert app.add_periodic_task(5, stamped, name="stamped", jitter=3, queue="q") == "stamped"
     assert make_beat(app) is not None
+
+
+def test_an_entry_in_the_code_and_in_the_store(make_app: Any, clock: ManualClock) -> None:
+    """The code's runs, is shown as what it is, and tells of the other."""
+    make_app().schedules.add("e", "shop.tidy", 60, by="ann")
+    app = make_app({"e": tidy(10)})
+    app.schedules.add("fine", "shop.tidy", 60)
+    app.schedule_store.put(ScheduleRow(name="gone", spec=b'{"task": "shop.gone", "schedule": 5}'), expected=0)
+    advance(clock, 11.0, make_beat(app))
+    shown = app.schedules.get("e")
+    assert (shown.origin, shown.state, shown.when, shown.runs) == ("code", "active", "every 10 seconds", 1)
+    assert (shown.next_at.timestamp() - clock.time(), shown.changed_by) == (pytest.approx(9.0, abs=0.1), "")
+    assert shown.error.startswith("schedule entry 'e' is in the store, too; the code's runs. Remove the other: ")
+    assert [(each.name, each.state) for each in app.schedules if each.error] == [("e", "active"), ("gone", "faulty")]
+    with pytest.raises(ScheduleError, match="remove the other"):
+        app.schedules.pause("e")
+    row = next(row for row in app.schedule_store.look().rows if row.name == "e")
+    app.schedule_store.put(msgspec.structs.replace(row, paused=True), expected=row.revision)
+    assert app.schedules.get("e").state == "active"
+    assert len(app.schedules.preview("e", limit=3)) == 3
+    app.schedules.remove("e")
+    assert app.schedules.get("e").error == ""
+    assert app.schedules.pause("e").state == "paused"
+
+
+def test_what_an_entry_of_the_code_says_is_shown(make_app: Any) -> None:
+    from datetime import UTC, datetime
+
+    class Thing:
+        def __repr__(self) -> str:
+            return "<a thing>"
+
+    app = make_app(timezone="Europe/Warsaw")
+    app.add_periodic_task(
+        crontab("0 7 * * *"), app.tasks["shop.tidy"].s(1, b=Thing()), (datetime(2027, 1, 1, tzinfo=UTC),), name="much",
+        queue="slow", expires=60, catch_up="all", jitter=3, max_lateness=9, timezone="Asia/Tokyo",
+        description="for a test", start="2027-01-01T00:00Z",
+    )  # fmt: skip
+    app.add_periodic_task(5, app.tasks["shop.tidy"], name="little")
+    assert app.schedules.get("much").spec == {
+        "task": "shop.tidy", "schedule": {"crontab": "0 7 * * *"},
+        "args": ["2027-01-01T00:00:00Z", 1], "kwargs": {"b": "<a thing>"},
+        "options": {"queue": "slow", "expires": 60}, "catch_up": "all", "jitter": 3.0, "max_lateness": 9.0,
+        "description": "for a test", "start": "2027-01-01T09:00:00+09:00", "timezone": "Asia/Tokyo",
+    }  # fmt: skip
+    little = {"task": "shop.tidy", "schedule": {"every": 5}, "args": [], "kwargs": {}, "options": {}}
+    assert app.schedules.get("little").spec == little
+    assert app.schedules.pause("little").spec == little
 
 
 def test_a_schedule_that_only_its_code_can_read_is_not_stored(make_app: Any) -> None:

@@ -151,7 +151,7 @@ def _check(here: Session, app: Celeriac) -> int:
     except BrokerError as exc:
         here.notice(f"the entries of the store are not checked: {exc}")
         entries = []
-    faulty = [entry for entry in entries if entry.state == "faulty"]
+    faulty = [entry for entry in entries if entry.error]
     for entry in faulty:
         click.echo(f"celeriac: {screen.visible(entry.error)}", err=True)
     count = len(entries) or len(app.schedule_source().read() or {})
