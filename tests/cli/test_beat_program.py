@@ -18,7 +18,7 @@ import pytest
 from cli_programs import eventually, finish
 
 from celeriac import Celeriac, __version__
-from celeriac.app.beating import Answering
+from celeriac.app.beating import Answering, banner
 from celeriac.model import ScheduleRow
 
 Command = Callable[..., Any]
@@ -282,6 +282,17 @@ def test_a_beat_that_fails_is_tried_again(start: Callable[..., Any], place: Path
     assert code == 0, err
     assert "the beat failed" in err
     assert "RuntimeError: no beat today" in err
+
+
+def test_the_banner_shows_each_entry_once_the_soonest_first(place: Path, clockwork: Celeriac) -> None:
+    for name, seconds in (("c", 9000), ("d", 9), ("a", 90), ("b", 900)):
+        clockwork.add_periodic_task(seconds, clockwork.signature("clockwork.tick"), name=name)
+    clockwork.schedules.add("mine", "clockwork.tick", 5)
+    shown = banner(clockwork, StuckBeat(0.0), "clockwork").splitlines()
+    assert shown[3] == "  entries  4 of the code, 1 of the store"
+    assert [line.split()[-1] for line in shown[4:]] == ["mine", "d", "a"]
+    assert shown[4].startswith("  next     20")
+    assert shown[5].startswith("           20")
 
 
 # -- pid files -----------------------------------------------------------------------------------------------------
