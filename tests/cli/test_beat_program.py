@@ -342,6 +342,24 @@ def test_a_beat_answers_ping_and_nothing_else(
     assert run.code == 69, run
 
 
+def test_status_counts_workers_and_beats_apart(
+    start: Callable[..., Any], celeriac: Command, clockwork: Celeriac
+) -> None:
+    start("-A", "clockwork", "beat", "--enable-remote-control")
+    start("-A", "clockwork", "beat", "--enable-remote-control", "-n", "second@here")
+    eventually("two answers", lambda: len(clockwork.control.ping(timeout=0.5)) == 2)
+    run = celeriac("-A", "clockwork", "status", "-t", "0.5")
+    assert (run.code, run.out) == (69, "2 beats online.\n"), run
+    assert "no worker replied" in run.err
+    run = celeriac("-A", "clockwork", "status", "-t", "0.5", "--json")
+    assert (run.code, run.json) == (69, {}), run
+    assert len(celeriac("-A", "clockwork", "inspect", "ping", "-t", "0.5", "--json").json) == 2, "as with Celery"
+    start("-A", "clockwork", "worker", "-c", "1", "-n", "w@here")
+    eventually("the worker's", lambda: len(clockwork.control.ping(timeout=0.5)) == 3)
+    run = celeriac("-A", "clockwork", "status", "-t", "0.5")
+    assert (run.code, run.out) == (0, "w@here: OK\n\n1 worker online.\n2 beats online.\n"), run
+
+
 class StuckBeat:
     name = "beat@stuck"
 
