@@ -36,10 +36,13 @@ _LPUSH_BYTES = 46
 class Bench:
     """One run of the benchmarks; a context manager that removes and ends everything it made."""
 
-    def __init__(self, *, engine: Engine = "sqlite", scale: float = 1.0, with_rivals: bool = True) -> None:
+    def __init__(
+        self, *, engine: Engine = "sqlite", scale: float = 1.0, with_rivals: bool = True, is_long: bool = False
+    ) -> None:
         self.engine = engine
         self.scale = scale
         self.with_rivals = with_rivals
+        self.is_long = is_long
         self._exit = ExitStack()
         self.directory = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-bench-")))
         memory = Path("/dev/shm")

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     whole = scale >= 1 and not asked.only and not asked.ours
     if asked.write_docs and not whole:
         parser.error("--write-docs wants a whole run: leave out --only, --quick, --scale and --ours")
-    with Bench(engine=asked.engine, scale=scale, with_rivals=not asked.ours) as bench:
+    with Bench(engine=asked.engine, scale=scale, with_rivals=not asked.ours, is_long=asked.long) as bench:
         about = facts(asked.engine, bench.directory, bench.record_directory)
         print("\n".join(described(about)), flush=True)
         if scale != 1:
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reps", type=int, default=3, metavar="N", help="runs of each contestant (3); medians count")
     parser.add_argument("--quick", action="store_true", help="a tenth of all sizes")
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="all sizes times this")
+    parser.add_argument("--long", action="store_true", help="beat-killed for five minutes instead of one")
     parser.add_argument("--ours", action="store_true", help="leave the rivals out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and single runs there")
     parser.add_argument("--write-docs", action="store_true", help="put the table into docs/benchmarks.md")

@@ -69,6 +69,12 @@ class Tree:
         for root in self._roots:
             root.wait()
 
+    def kill(self) -> None:
+        """SIGKILL for the program, which then cannot end what it started."""
+        for root in self._roots:
+            root.kill()
+            root.wait()
+
     def check(self) -> None:
         """Raise ProgramError when it has ended."""
         for root in self._roots:

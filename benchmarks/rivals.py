@@ -88,6 +88,8 @@ class Rival:
     """The words that start its worker."""
     two_processes: tuple[str, ...] = ()
     """The words that give it two processes; without any, it is started twice."""
+    beat: tuple[str, ...] = ()
+    """The words that start its beat, where that is measured."""
     environment: Mapping[str, str] = field(default_factory=dict)
     has_bulk: bool = False
     count_results: str = "DBSIZE"
@@ -117,6 +119,7 @@ _ALL = (
             "--without-gossip", "--without-mingle", "--without-heartbeat",
         ),
         two_processes=("-P", "prefork", "-c", "2"),
+        beat=("celery", "-A", "benchmarks.apps.celery_beat_app", "beat", "-l", "WARNING"),
     ),
     Rival(
         name="dramatiq",

@@ -59,6 +59,14 @@ class Side(ABC):
         command = self._worker_command(options)
         return Tree(command, self.environment, self._logs / f"worker-{self.name}.log", times=self.times)
 
+    def beat(self, environment: Mapping[str, str], name: str = "beat") -> Tree:
+        """Start its beat by its command line, with more of an environment: that says which entries there are."""
+        log = self._logs / f"{name}-{self.name}.log"
+        return Tree(self._beat_command(name), {**self.environment, **environment}, log)
+
+    def _beat_command(self, name: str) -> Sequence[str]:
+        raise NotImplementedError(f"{self.name} has no beat here")
+
     def produce(self, task: str, mode: str, count: int) -> dict[str, Any]:
         """Run a producer process (see `benchmarks.produce`) to its end; what it measured.
 
@@ -113,6 +121,9 @@ class Ours(Side):
 
     def _producer_command(self) -> Sequence[str]:
         return [sys.executable, "-m", "benchmarks.produce", self.module]
+
+    def _beat_command(self, name: str) -> Sequence[str]:
+        return [sys.executable, "-m", "celeriac", "-A", self.module, "beat", "-l", "WARNING", "-n", name]
 
     def check_results(self, count: int, sent: Mapping[str, Any]) -> None:
         """Read the first and the last one."""
@@ -209,6 +220,14 @@ class Opponent(Side):
 
     def _producer_command(self) -> Sequence[str]:
         return [*self._ready.producer]
+
+    def _beat_command(self, name: str) -> Sequence[str]:
+        return [*self._ready.command, *self._rival.beat, "-s", str(self.beat_file)]
+
+    @property
+    def beat_file(self) -> Path:
+        """Where Celery's beat keeps its entries."""
+        return self._logs / "celerybeat"
 
     def fill(self, task: str, count: int) -> dict[str, Any]:
         """By its bulk call, if there is one."""

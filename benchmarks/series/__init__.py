@@ -13,6 +13,7 @@ from benchmarks.series.idle import IDLE
 from benchmarks.series.latency import LATENCY
 from benchmarks.series.naps import NAPS
 from benchmarks.series.redis import deep, drain, enqueue, latency, naps, workflows
+from benchmarks.series.schedules import SCHEDULES
 from benchmarks.series.start import START
 from benchmarks.series.workflows import WORKFLOWS
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from benchmarks.figure import Series
 
 SERIES: Mapping[Engine, tuple[Series, ...]] = {
-    "sqlite": (DRAIN, ENQUEUE, ENQUEUE_MANY, LATENCY, NAPS, IDLE, START, DELAYED, DEEP, *WORKFLOWS, *FLOWS),
+    "sqlite": (DRAIN, ENQUEUE, ENQUEUE_MANY, LATENCY, NAPS, IDLE, START, DELAYED, DEEP, *WORKFLOWS, *FLOWS, SCHEDULES),
     "redis": (
         drain.DRAIN, drain.IGNORED, drain.ASYNC, enqueue.DELAY, enqueue.DELAY_MANY, latency.LATENCY,
-        latency.ROUND_TRIP, naps.NAPS, deep.DEEP, *workflows.WORKFLOWS, *FLOWS,
+        latency.ROUND_TRIP, naps.NAPS, deep.DEEP, *workflows.WORKFLOWS, *FLOWS, SCHEDULES,
     ),
 }  # fmt: skip

@@ -34,6 +34,7 @@ PUBLIC = (
     "django-health-check==4.8.0",
     "django-post-office==3.12.0",
     "flask-celeryext==0.5.1",
+    "sqlalchemy-celery-beat==0.9.1",
 )
 """What is tried. All of these are made for Celery, and none of them knows of us."""
 
@@ -53,11 +54,12 @@ _THEIR_NEEDS = (
     "packaging==26.3",
     "python-crontab==3.4.0",
     "six==1.17.0",
+    "sqlalchemy==2.1.9",
     "sqlparse==0.6.1",
     "tzdata==2026.6",
     "werkzeug==3.1.9",
 )
-_BOTH_NEED = ("click==8.5.1", "ephem==4.2.1", "hiredis==3.5.0", "redis==8.1.0")
+_BOTH_NEED = ("click==8.5.1", "ephem==4.2.1", "hiredis==3.5.0", "redis==8.1.0", "typing-extensions==4.16.0")
 _CELERY_NEEDS = (
     "amqp==5.4.2",
     "billiard==4.3.2",
@@ -68,7 +70,6 @@ _CELERY_NEEDS = (
     "kombu==5.7.0",
     "prompt-toolkit==3.0.53",
     "python-dateutil==2.9.0.post0",
-    "typing-extensions==4.16.0",
     "tzlocal==5.4.5",
     "vine==5.1.0",
     "wcwidth==0.9.4",

@@ -76,7 +76,9 @@ def test_options_are_taken(command: str) -> None:
         if found is None:
             assert coverage.COMMANDS[command].verdict == "missing"
             return
-        taken = {option for parameter in found.get_params(context) for option in parameter.opts}
+        taken = {
+            option for parameter in found.get_params(context) for option in (*parameter.opts, *parameter.secondary_opts)
+        }
     assert [name for name in _chosen(facts, ("covered", "differs")) if name not in taken] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -65,6 +66,18 @@ class Project:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else None
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [self._python, "-m", "celeriac", "--as-celery", "-A", "tables", *words]
+        return subprocess.run(
+            command, env=self.variables, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True
+        )
+
+    def worker(self, *options: str) -> Program:
+        command = [self._python, "-m", "celeriac", "--as-celery", "-A", "tables", "worker", "-l", "info", *options]
+        return self._running.enter_context(
+            Program(command, log=self.folder / "worker.log", environment=self.variables, directory=PROJECT)
+        )
 
     def beat(self, *options: str) -> Program:
         log = self.folder / f"beat{len(list(self.folder.glob('beat*.log')))}.log"
@@ -182,7 +195,7 @@ task = row("micro"); task.enabled = False; task.save()
         assert "entry 'no list' of the tables is left out" in program.log
         assert "Traceback" not in program.log
     assert "'sun'" not in second.log
-    second.terminate()
+    second.signal(signal.SIGTERM)
     assert second.wait() == 0
 
 
@@ -202,6 +215,64 @@ PeriodicTask.objects.filter(name="hourly").update(last_run_at=now() - timedelta(
     assert project.django('print(json.dumps([row("hourly").total_run_count, row("missed").enabled]))') == [1, False]
     project.django('task = row("missed"); task.enabled = True; task.save()')
     project.wait_for("missed", 2)
+
+
+def test_a_scheduler_that_is_derived_from_the_packages(project: Project) -> None:
+    project.django("""
+add("second", interval=every(1))
+add("often", interval=every(2))
+add("other tenant's", interval=every(1))
+add("first only", interval=every(1), one_off=True)
+""")
+    beats = [project.beat("-S", "tables.scheduler.OfTenants") for _ in range(2)]
+    project.wait_for("second", 4)
+    project.django('task = row("often"); task.interval = every(1); task.save(); add("new", interval=every(1))')
+    project.wait_for("new", 3)
+    beats[0].kill()
+    project.wait_for("second", len(project.instants("second")) + 4)
+    beats[1].signal(signal.SIGTERM)
+    assert beats[1].wait() == 0
+    found = project.sent()
+    assert found.keys() == {"second", "often", "new", "first only", "of the code"}
+    assert len(found["first only"]) == 1
+    for name in ("second", "new", "of the code"):
+        assert min(steps(project.instants(name))) > 0.9, name
+    assert found["second"][0][2].celery_beat_task
+    counts = project.django('print(json.dumps([row("second").total_run_count, row("first only").enabled]))')
+    assert counts == [len(found["second"]), False]
+
+
+def test_tables_that_are_away_for_a_while(project: Project) -> None:
+    project.django('add("second", interval=every(1))')
+    beat = project.beat()
+    project.wait_for("second", 2)
+    tables = project.folder / "django.db"
+    tables.rename(tables.with_suffix(".away"))
+    beat.wait_for_log("the tables cannot be read")
+    project.wait_for("second", len(project.instants("second")) + 3)
+    tables.with_suffix(".away").rename(tables)
+    project.django('add("new", interval=every(1))')
+    project.wait_for("new", 2)
+    beat.signal(signal.SIGTERM)
+    assert beat.wait() == 0
+    assert project.django('print(row("second").total_run_count)') == len(project.instants("second"))
+    assert steps(project.instants("second")) == {1.0}
+
+
+def test_a_beat_in_a_worker(project: Project) -> None:
+    project.django('add("second", interval=every(1), kwargs=json.dumps({"x": "ran"}))')
+    worker = project.worker("-B", "-c", "1")
+    worker.wait_until(lambda: worker.log.count("tables.celery.note[") >= 6, "six lines of tasks")
+    count = project.django('print(row("second").total_run_count)')
+    assert count >= 2
+
+
+def test_looking_changes_nothing(project: Project) -> None:
+    project.django('add("mine", interval=every(90))')
+    run = project.command("schedule", "list", "--json")
+    assert {one["name"] for one in json.loads(run.stdout)["entries"]} == {"mine", "of the code", "nightly"}
+    assert project.django("print(json.dumps([row.name for row in PeriodicTask.objects.all()]))") == ["mine"]
+    assert "every 90 seconds" in run.stdout or "1 minute and 30 seconds" in run.stdout
 
 
 def test_without_tables_it_says_what_to_do(project: Project) -> None:

@@ -311,7 +311,6 @@ def test_signals_of_workers_have_senders_with_attributes(app: Any) -> None:
         (lambda app: app.control.election("id", "topic"), "elect nobody"),
         (lambda app: app.control.broadcast("ping", pattern="x*"), "destination="),
         (lambda app: app.task(Request="my:Request")(lambda: 1), "hooks before_start"),
-        (lambda app: app.Beat().run(), "runs no schedules"),
         (lambda app: app.connection().default_channel.client, "queue_declare"),
     ],
 )

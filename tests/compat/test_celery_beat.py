@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
+from celeriac.compat.backend import Backend
 from celeriac.compat.celery.beat import (
     BeatLazyFunc,
     EmbeddedService,
@@ -512,10 +513,36 @@ def test_a_scheduler_by_hand(make_app: Callable[..., Any], clock: ManualClock) -
     scheduler.close()
 
 
-def test_what_results_elsewhere_need(make_app: Callable[..., Any]) -> None:
+class Elsewhere(Backend):
+    """Results are also kept where nothing deletes them."""
+
+    cleaned = 0
+
+    def _store_result(self, task_id: str, result: Any, state: str, *more: Any, **kwargs: Any) -> Any:
+        """Kept."""
+
+    def _get_task_meta_for(self, task_id: str) -> Any:
+        return {"status": "PENDING", "result": None}
+
+    def cleanup(self) -> None:
+        type(self).cleaned += 1
+
+
+def test_what_results_elsewhere_need(make_app: Callable[..., Any], clock: ManualClock) -> None:
     assert set(Plain(make_app()).schedule) == set()
-    app = make_app(result_backend="celery_results_of_test.Backend")
-    assert "celery.backend_cleanup" not in app.conf.beat_schedule
+    assert [one.name for one in make_app().schedules] == []
+    app = make_app(result_backend=f"{__name__}.Elsewhere", timezone="UTC")
+    assert set(Plain(app).schedule) == {"celery.backend_cleanup"}
+    (entry,) = app.schedules
+    assert (entry.name, entry.when) == ("celery.backend_cleanup", "every day at 04:00, UTC")
+    advance(clock, 86_400.0, app.make_beat(), step_s=60.0)
+    (head,) = heads(app)
+    assert (head.task, head.expires is not None) == ("celery.backend_cleanup", True)
+    app.builtins["celery.backend_cleanup"].run()
+    assert Elsewhere.cleaned == 1
+    mine = make_app({"celery.backend_cleanup": tidy(60)}, result_backend=f"{__name__}.Elsewhere")
+    assert [one.when for one in mine.schedules] == ["every minute"]
+    assert [one.name for one in make_app(result_backend=f"{__name__}.Elsewhere", result_expires=0).schedules] == []
 
 
 def test_a_thread_of_its_own(make_app: Callable[..., Any]) -> None:

@@ -138,16 +138,38 @@ def test_what_a_service_manager_does_better(proj: Fleet, option: tuple[str, ...]
     assert "service manager" in run.stderr
 
 
-def test_beat_says_that_it_is_not_there(proj: Fleet) -> None:
-    run = proj.command("-A", "proj", "beat", "-l", "info", "-s", "schedule")
-    assert (run.returncode, run.stdout) == (0, "")
-    assert "nothing is scheduled" in run.stderr
+def test_beat_as_people_start_it(proj: Fleet) -> None:
     with (proj.folder / "proj" / "celery.py").open("a") as file:
-        file.write("app.conf.beat_schedule = {'often': {'task': 'proj.tasks.add', 'schedule': 5.0}}\n")
-    for words in (("beat",), ("worker", "-B")):
-        run = proj.command("-A", "proj", *words)
-        assert run.returncode == 2, run
-        assert "1 entry (often) would never be sent" in run.stderr
+        file.write("app.conf.beat_schedule = {'often': {'task': 'proj.tasks.add', 'schedule': 0.5, 'args': (1, 2)}}\n")
+    pidfile = proj.folder / "beat.pid"
+    options = ("-l", "info", "-s", "schedule", "-S", "celery.beat:PersistentScheduler", "--max-interval", "5")
+    beat = proj.start("--as-celery", "-A", "proj", "beat", *options, "--pidfile", str(pidfile), ready="proj.tasks.add")
+    assert pidfile.read_text().strip() == str(beat.pid)
+    assert not (proj.folder / "schedule").exists()
+    worker = proj.worker("proj", "-B", "-l", "info", "-c", "1")
+    worker.wait_for_log("proj.tasks.add")
+    listed = _ok(proj.command("-A", "proj", "schedule", "list"))
+    assert "every 0.5 seconds" in listed
+    beat.signal(15)
+    assert beat.wait() == 0
+    assert not pidfile.exists()
+    check = proj.command("-A", "proj", "beat", "-S", "redbeat.RedBeatScheduler", "--check")
+    assert check.returncode == 78
+    assert "app.schedules.add" in check.stderr
+
+
+def test_a_beat_from_python(proj: Fleet) -> None:
+    code = (
+        "import celeriac; celeriac.install_as_celery(); from proj.celery import app; "
+        "app.conf.beat_schedule = {'often': {'task': 'proj.tasks.add', 'schedule': 0.2, 'args': (1, 2)}}; "
+        "app.Beat(loglevel='INFO', scheduler='celery.beat.Scheduler').run()"
+    )
+    with Program(
+        [proj.python, "-c", code], log=proj.folder / "py.log", environment=proj.variables, directory=proj.folder
+    ) as beat:
+        beat.wait_for_log("sent proj.tasks.add")
+        beat.signal(2)
+        assert beat.wait() == 0
 
 
 def test_the_environment_asks_for_it_too(proj: Fleet) -> None:

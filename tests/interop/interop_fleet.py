@@ -81,15 +81,23 @@ class OurSide:
         """Start `celeriac worker`; one process unless `options` say otherwise."""
         name = name or f"celeriac{len(self.programs) + 1}"
         concurrency = () if "-c" in options else ("-c", "1")
+        program = self._start(name, "worker", "-n", f"{name}@localhost", *concurrency, *options, **settings)
+        if ready:
+            program.wait_for_log("ready")
+        return program
+
+    def beat(self, *options: str, **settings: Any) -> Program:
+        """Start `celeriac beat`."""
+        return self._start("our-beat", "beat", "-l", "INFO", *options, **settings)
+
+    def _start(self, log: str, *words: str, **settings: Any) -> Program:
         program = Program(
-            [sys.executable, "-m", "celeriac", "-A", APP, "worker", "-n", f"{name}@localhost", *concurrency, *options],
-            log=self._folder / f"{name}.log",
+            [sys.executable, "-m", "celeriac", "-A", APP, *words],
+            log=self._folder / f"{log}.log",
             environment={**os.environ, **self._variables(settings), "PYTHONPATH": str(self._folder)},
             directory=self._folder,
         )
         self.programs.append(program)
-        if ready:
-            program.wait_for_log("ready")
         return program
 
     def module(self, **settings: Any) -> ModuleType:

@@ -13,6 +13,7 @@ from celeriac import Celeriac, Late, crontab, every
 from celeriac.app.beats import make_beat
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, ScheduleError
 from celeriac.model import Headers, ScheduleRow
+from celeriac.scheduler.entry import moment_of
 from celeriac.scheduler.schedule import SECOND, Schedule
 
 if TYPE_CHECKING:
@@ -218,9 +219,11 @@ def test_overlap_skip_sends_nothing_while_the_last_message_lives(make_app: Any, 
     assert len(sent(app)) == 1
     (entry,) = app.schedules.list()
     assert (entry.runs, entry.skipped, entry.note) == (1, 9, "overlap")
-    app.broker.purge(["celeriac"])
+    (first,) = sent(app)
+    assert app.broker.purge([*app.broker.depth()]) == 1
     advance(clock, 10.0, beat)
-    assert len(sent(app)) == 1
+    (second,) = sent(app)
+    assert second > first
 
 
 def test_overlap_cancel_previous_leaves_the_last_only(make_app: Any, clock: ManualClock) -> None:
@@ -265,6 +268,34 @@ def test_a_rush_goes_out_before_it_is_due_and_is_held_back(make_app: Any, clock:
     assert {peeked.not_before - begun for peeked in app.broker.peek(state="delayed", limit=1000)} == {40.0}
 
 
+def test_a_large_rush_goes_out_earlier_and_nobody_takes_its_marks_for_wrong(make_app: Any, clock: ManualClock) -> None:
+    app = make_app({f"e{n}": tidy(60) for n in range(3_100)})
+    beat = make_beat(app)
+    advance(clock, 56.5, beat, step_s=0.5)
+    assert sent(app) == []
+    advance(clock, 1.0, beat, step_s=0.02)
+    assert len(sent(app)) == 3_100
+    late = make_beat(app)
+    advance(clock, 20.0, beat, late, step_s=0.1)
+    assert len(sent(app)) == 3_100
+    assert {entry.runs for entry in app.schedules.list()} == {1}
+
+
+def test_a_rush_behind_entries_that_must_not_be_early_is_sent_and_waited_for(make_app: Any, clock: ManualClock) -> None:
+    lone = {f"s{n}": tidy(10, overlap="skip") for n in range(300)}
+    app = make_app({**lone, **{f"e{n}": tidy(10.5) for n in range(120)}})
+    beat = make_beat(app)
+    advance(clock, 9.0, beat, step_s=0.5)
+    until, turns = clock.monotonic() + 0.9, 0
+    while clock.monotonic() < until:
+        clock.advance(beat.turn() + 0.001)
+        turns += 1
+    assert Counter(name[0] for name, _ in sent(app)) == {"e": 120}
+    assert turns < 10, "it sleeps meanwhile"
+    advance(clock, 0.2, beat)
+    assert Counter(name[0] for name, _ in sent(app)) == {"e": 120, "s": 300}
+
+
 def test_entries_are_added_changed_paused_and_removed_while_beats_run(make_app: Any, clock: ManualClock) -> None:
     app, other = make_app({"code": tidy(1)}), make_app({"code": tidy(1)})
     beats = [make_beat(app), make_beat(other)]
@@ -304,6 +335,17 @@ def test_changes_are_told_from_the_first_one_of_a_store_on(make_app: Any, clock:
         caplog.clear()
         advance(clock, 1.0, beat, make_beat(app))
     assert "was added" not in caplog.text, "to a beat that starts, it is no news"
+
+
+def test_what_was_added_while_no_beat_was_there_is_not_forgotten(make_app: Any, clock: ManualClock) -> None:
+    app = make_app()
+    app.schedules.add("once", "shop.tidy", moment_of(round((clock.time() + 60) * SECOND)))
+    app.schedules.add("moved", "shop.tidy", 3600)
+    clock.advance(30)
+    app.schedules.update("moved", schedule=50)
+    clock.advance(60)
+    advance(clock, 1.0, make_app().make_beat())
+    assert Counter(name for name, _ in sent(app)) == {"once": 1, "moved": 1}
 
 
 def test_a_changed_schedule_begins_with_the_change(make_app: Any, clock: ManualClock) -> None:
@@ -543,3 +585,13 @@ def test_instants_are_those_of_the_lattice(make_app: Any, clock: ManualClock) ->
     from celeriac.scheduler.entry import instant_of
 
     assert [instant_of(at) - start for _, at in sent(app)] == [7 * SECOND * n for n in range(1, 15)]
+
+
+def test_ids_are_uuids_of_version_five() -> None:
+    import uuid
+
+    from celeriac.app import beats
+
+    for number in range(200):
+        name = f"shop\0entry é {number}\0{number}"
+        assert beats.uuid5_of(name) == str(uuid.uuid5(beats._NAMESPACE, name))

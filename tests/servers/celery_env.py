@@ -160,6 +160,10 @@ class CelerySide:
             program.wait_for_log(" ready.", timeout_s)
         return program
 
+    def beat(self, *options: str) -> Program:
+        """Start `celery beat`, which keeps its state in the folder of the logs."""
+        return self._start("their-beat", "beat", "-l", "INFO", "-s", str(self._folder / "beat-state"), *options)
+
     def shell(self) -> CeleryShell:
         """A Celery client that runs what the test tells it."""
         shell = CeleryShell(self._python("celery_shell.py", self._app), self.variables, self._folder)

@@ -651,7 +651,7 @@ class Celeriac:
             ScheduleError: As of `periodic`.
         """
         sig = (sig.s() if isinstance(sig, Task) else self.signature(sig)).clone(tuple(args), dict(kwargs or {}))
-        key = name or repr(sig)
+        key = name or " ".join(repr(sig).splitlines())
         options = {"options": dict(sig["options"])} if sig["options"] else {}
         self._add_entry(key, schedule, sig["task"], tuple(sig["args"]), dict(sig["kwargs"]), {**options, **how})
         return key
@@ -668,9 +668,9 @@ class Celeriac:
         from celeriac.scheduler.entry import entry_of
 
         policies, options = entry_parts(name, how)
-        spec = {"task": task, "schedule": schedule, "args": tuple(args), "kwargs": dict(kwargs), "options": options}
-        spec.update(policies)
+        spec = {"task": task, "schedule": schedule, "args": args, "kwargs": kwargs, "options": options, **policies}
         entry_of(name, spec, zone="UTC")  # what is wrong is told where it is written
+        spec.update(args=tuple(args), kwargs=dict(kwargs))
         with self._lock:
             known = self.periodic_tasks.get(name)
             if known is not None and known != spec:
@@ -869,6 +869,13 @@ class Celeriac:
         if eta is not None:
             options["eta"] = eta
         return self._message(entry.task, *entry.call(), options, task)
+
+    def queue_of(self, entry: Entry) -> str:
+        """Where the messages of an entry of the schedule go."""
+        task = self.tasks.get(entry.task)
+        options = {**(task.call_defaults if task is not None else {}), **entry.options}
+        routed = _routed_as(entry.task, entry.kwargs)
+        return str(self.router.route(options, routed, entry.args, entry.kwargs, task)["queue"])
 
     def send_message(self, message: Outgoing) -> Handle[Any]:
         """Publish a message that was built here."""

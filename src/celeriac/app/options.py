@@ -90,7 +90,7 @@ def entry_parts(name: str, how: Mapping[str, Any]) -> tuple[dict[str, Any], dict
     """
     from celeriac.scheduler.entry import POLICIES, split_options
 
-    policies, options = split_options(how)
+    policies, options = split_options(name, how)
     stamps = options.get("stamped_headers") or ()
     for key in [key for key in options if key not in KNOWN and key not in stamps]:
         import difflib

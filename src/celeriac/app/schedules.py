@@ -6,7 +6,7 @@ import getpass
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -16,7 +16,7 @@ from celeriac.errors import NotSupportedError, ScheduleError
 from celeriac.model import ScheduleRow
 from celeriac.scheduler.asked import Asked
 from celeriac.scheduler.entry import POLICIES, Entry, instant_of, iso_of, moment_of, spec_of, zone_name
-from celeriac.scheduler.plan import upcoming
+from celeriac.scheduler.plan import MOVED, upcoming
 from celeriac.scheduler.schedule import SECOND
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from celeriac.app.result import AsyncResult
     from celeriac.app.task import Task
     from celeriac.model import BeatInfo, Instant, Mark
+
+T = TypeVar("T")
 
 State = Literal["active", "paused", "disabled", "finished", "faulty"]
 
@@ -83,7 +85,9 @@ class Schedules:
 
     def list(self) -> list[Scheduled]:
         """All entries, by name."""
-        code, rows, now = self._read()
+        return [*self._all(*self._read())]
+
+    def _all(self, code: Mapping[str, Entry], rows: Mapping[str, ScheduleRow], now: Instant) -> Sequence[Scheduled]:
         entries: dict[str, Entry | str] = {
             name: self._entry(row) for name, row in rows.items() if row.spec is not None and name not in code
         }
@@ -97,10 +101,11 @@ class Schedules:
         Raises:
             ScheduleError: There is none of the name; the message names the nearest.
         """
-        for each in self.list():
-            if each.name == name:
-                return each
-        raise self._unknown(name)
+        code, rows, now = self._read()
+        found = self._all(_only(name, code), _only(name, rows), now)
+        if not found:
+            raise self._unknown(name)
+        return found[0]
 
     def preview(
         self, name: str | None = None, *, until: datetime | None = None, limit: int = 100
@@ -129,10 +134,7 @@ class Schedules:
         }
         marks = self._marks(live)
         found = sorted(
-            (at, each)
-            for each, entry in live.items()
-            for at in upcoming(entry, marks.get(each), now, limit)
-            if end is None or at <= end
+            (at, each) for each, entry in live.items() for at in upcoming(entry, marks.get(each), now, limit, end)
         )
         return [(moment_of(at, live[each].zone), each) for at, each in found[:limit]]
 
@@ -171,17 +173,19 @@ class Schedules:
         spec = {
             "task": task if isinstance(task, str) else task.name,
             "schedule": schedule,
-            "args": list(args),
-            "kwargs": dict(kwargs or {}),
+            "args": args,
+            "kwargs": kwargs or {},
             "options": options,
             **policies,
         }
         code, rows, now = self._read()
         if name in code:
             raise ScheduleError(f"schedule entry {name!r} is in the code already; choose another name")
-        if name in rows:
+        old = rows.get(name)  # without a spec, it was an entry of the code that is there no more
+        if old is not None and old.spec is not None:
             raise ScheduleError(f"schedule entry {name!r} is in the store already; change it, or choose another name")
-        return self._put(name, spec, ScheduleRow(name=name, since=now, change="added"), by, now)
+        revision = 0 if old is None else old.revision
+        return self._put(name, spec, ScheduleRow(name=name, since=now, change="added", revision=revision), by, now)
 
     def update(self, name: str, *, by: str | None = None, **changes: Any) -> Scheduled:
         """Change an entry of the store; a change of when it is due counts from now.
@@ -222,7 +226,7 @@ class Schedules:
         )
         entry = self._entry(row)
         if not isinstance(entry, str) and name not in self._code():
-            store.forget([(name, self._queue(entry))])
+            store.forget([(name, self._app.queue_of(entry))])
 
     def pause(self, name: str, *, by: str | None = None) -> Scheduled:
         """Send nothing of an entry, in the code or in the store, until it is resumed.
@@ -281,13 +285,8 @@ class Schedules:
         except ScheduleError as exc:
             return str(exc)
 
-    def _queue(self, entry: Entry) -> str:
-        from celeriac.app.beats import BeatHost
-
-        return BeatHost(self._app, self._app.schedule_source()).queue_of(entry)
-
     def _marks(self, entries: Mapping[str, Entry]) -> dict[str, Mark | None]:
-        asked = [(name, self._queue(entry)) for name, entry in entries.items()]
+        asked = [(name, self._app.queue_of(entry)) for name, entry in entries.items()]
         return dict(zip(entries, self._app.schedule_store.marks(asked), strict=True))
 
     def _shown(
@@ -320,13 +319,16 @@ class Schedules:
         if entry.origin == "code":
             changed["spec"] = _plain_spec(entry, self._app.settings.timezone)
         following = upcoming(entry, mark, now, 1)
-        state: State = "active" if following else "finished"
+        is_asked = isinstance(entry.schedule, Asked) and (entry.end is None or entry.end > now)
+        state: State = "active" if following or is_asked else "finished"
         if row is not None and row.paused:
             state = "paused"
         elif not entry.enabled:
             state = "disabled"
         counts: dict[str, Any] = {} if mark is None else {"runs": mark.runs, "skipped": mark.skipped, "note": mark.note}
-        has_run = mark is not None and bool(mark.runs)
+        last = None
+        if mark is not None and mark.runs:
+            last = round(mark.fired_at * SECOND) if mark.note in MOVED else mark.at
         return Scheduled(
             name=name,
             origin=entry.origin,
@@ -335,8 +337,8 @@ class Schedules:
             zone=zone_name(entry.zone),
             state=state,
             next_at=moment_of(following[0], entry.zone) if following and state == "active" else None,
-            last_at=moment_of(mark.at, entry.zone) if mark is not None and has_run else None,
-            last_task_id=mark.task_id if mark is not None and has_run else None,
+            last_at=None if last is None else moment_of(last, entry.zone),
+            last_task_id=mark.task_id if mark is not None and mark.runs else None,
             description=entry.description,
             **counts,
             **changed,
@@ -344,15 +346,28 @@ class Schedules:
 
     def _put(self, name: str, spec: Mapping[str, Any], row: ScheduleRow, by: str | None, now: Instant) -> Scheduled:
         app = self._app
-        entry = make_entry(app, name, {key: value for key, value in spec.items() if value is not None}, origin="store")
+        given = {key: value for key, value in spec.items() if value is not None}
+        make_entry(app, name, given, origin="store")
+        try:
+            encoded = msgspec.json.encode(spec_of(given))
+        except (TypeError, ValueError, NotSupportedError) as exc:
+            raise ScheduleError(f"schedule entry {name!r} cannot be stored: {exc}; in the store all is JSON") from exc
+        kept = msgspec.json.decode(encoded)
+        for key in ("args", "kwargs", "options"):
+            if (back := kept.get(key, given.get(key))) != _plain(given.get(key)):
+                raise ScheduleError(
+                    f"schedule entry {name!r} cannot be stored: {key}={given[key]!r} would come back from JSON as "
+                    f"{back!r}; use texts, numbers, True, False, None, lists, and dicts with texts as keys"
+                )
+        entry = make_entry(app, name, kept, origin="store")
         if not upcoming(entry, None, now, 1):
             raise ScheduleError(
                 f"schedule entry {name!r} would never be due: nothing of {entry.when()} is still to come"
             )
         try:
-            encoded = msgspec.json.encode(spec_of(spec))
-        except (TypeError, NotSupportedError) as exc:
-            raise ScheduleError(f"schedule entry {name!r} cannot be stored: {exc}; in the store all is JSON") from exc
+            app.periodic_message(entry, at=iso_of(now, entry.zone))
+        except Exception as exc:
+            raise ScheduleError(f"schedule entry {name!r} could not be sent: {exc}") from exc
         app.schedule_store.put(
             msgspec.structs.replace(row, spec=encoded, changed_by=by or _whoami()), expected=row.revision
         )
@@ -361,15 +376,14 @@ class Schedules:
     def _set_paused(self, name: str, paused: bool, by: str | None) -> Scheduled:
         code, rows, now = self._read()
         row = rows.get(name)
-        if row is None:
-            if name not in code:
-                raise self._unknown(name)
-            row = ScheduleRow(name=name)
-        elif name in code and row.spec is not None:
+        if name not in code and (row is None or row.spec is None):
+            raise self._unknown(name)
+        if name in code and row is not None and row.spec is not None:
             raise ScheduleError(
                 f"schedule entry {name!r} is in the code and in the store; before anything is said of the code's, "
                 f"remove the other: celeriac schedule remove {name!r}"
             )
+        row = row or ScheduleRow(name=name)
         if row.paused != paused:
             self._app.schedule_store.put(
                 msgspec.structs.replace(
@@ -398,9 +412,12 @@ class Schedules:
         import difflib
 
         code, rows, _ = self._read()
-        known = sorted({*code, *rows})
+        known = sorted({*code, *(each for each, row in rows.items() if row.spec is not None)})
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+        some = ", ".join(known[:10]) or "none"
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {some}"
+        if len(known) > 10 and not near:
+            hint += f", … ({len(known)} in all)"
         return ScheduleError(f"there is no schedule entry {name!r}; {hint}")
 
     def __iter__(self) -> Iterator[Scheduled]:
@@ -437,18 +454,31 @@ def _plain_spec(entry: Entry, zone: str) -> dict[str, Any]:
             said[key] = iso_of(instant, entry.zone)
     if zone_name(entry.zone) != zone:
         said["timezone"] = zone_name(entry.zone)
-    return {key: _plain(value) for key, value in said.items()}
+    return {key: _printable(value) for key, value in said.items()}
 
 
-def _plain(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _printable(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_printable(each) for each in value]
     try:
         return msgspec.to_builtins(value)
     except (TypeError, ValueError, RecursionError):
         return repr(value)
+
+
+def _only(name: str, table: Mapping[str, T]) -> dict[str, T]:
+    return {name: table[name]} if name in table else {}
+
+
+def _plain(value: Any) -> Any:
+    """With lists instead of tuples, as workers get them in any case."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value
 
 
 def _whoami() -> str:

@@ -103,8 +103,13 @@ def _is_djangos(kind: Any) -> bool:
     return isinstance(kind, type) and f"{kind.__module__}.{kind.__qualname__}" == _DJANGOS
 
 
-def source_of(app: Celery, name: Any = None) -> Source:
+def source_of(app: Celery, name: Any = None, *, writes: bool = True) -> Source:
     """Where the entries of the code come from.
+
+    Args:
+        app: The application.
+        name: Of the scheduler; as the settings say unless given.
+        writes: False: it is only looked at.
 
     Raises:
         ConfigError: As `scheduler_class`, or what it reads is not there.
@@ -116,7 +121,7 @@ def source_of(app: Celery, name: Any = None) -> Source:
     if chosen and (_dotted(chosen) == _DJANGOS or _is_djangos(chosen)):
         from celeriac.compat.django_beat import DatabaseSource
 
-        return DatabaseSource(app)
+        return DatabaseSource(app, writes=writes)
     return CelerySource(app)
 
 
@@ -378,7 +383,8 @@ class LoopBeat(CeleryBeat):
 
     def leave(self) -> None:
         try:
-            self.service.scheduler.close()
+            if self.service.has_scheduler:
+                self.service.scheduler.close()
         finally:
             super().leave()
 

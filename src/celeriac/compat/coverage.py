@@ -38,7 +38,9 @@ def _no(note: str, names: str) -> dict[str, Fact]:
     return dict.fromkeys(names.split(), Fact("missing", note))
 
 
-_SCHEDULER = "this version runs no schedules: keep one `celery beat` on the same Redis for now"
+_STATE = "it has no effect: how far each entry has come is kept by the broker's store"
+_LOOP = "a class of one's own runs in a loop like Celery's, and publishes by marks in the broker's store"
+_REDBEAT = "leave the scheduler out: any number of beats send each entry once; see app.schedules for those of run time"
 _PARTS = "workers are not assembled from steps: use the signals worker_init, worker_process_init and worker_shutdown"
 _INSIDE = "a part of Celery's worker or client that has no counterpart; use the application's public methods"
 _MESSAGES = "messages are not made by hand: use app.send_task, or publish with kombu itself"
@@ -58,10 +60,9 @@ SIGNALS: Final[Mapping[str, Fact]] = {
         "before_task_publish after_task_publish task_received task_prerun task_postrun task_success task_retry "
         "task_failure task_internal_error task_revoked task_rejected task_unknown celeryd_init celeryd_after_setup "
         "worker_init worker_process_init worker_process_shutdown worker_ready worker_shutting_down worker_shutdown "
-        "setup_logging after_setup_logger after_setup_task_logger"
+        "setup_logging after_setup_logger after_setup_task_logger beat_init beat_embedded_init"
     ),
     **_but(f"{_UNSENT}the fork server makes processes and runs no handlers", "worker_before_create_process"),
-    **_but(f"{_UNSENT}{_SCHEDULER}", "beat_init beat_embedded_init"),
     **_but(f"{_UNSENT}leases are renewed by the supervisor, which runs no code of the application's", "heartbeat_sent"),
     **_but(f"{_UNSENT}there are no green threads; async tasks and --threads take their place",
            "eventlet_pool_started eventlet_pool_preshutdown eventlet_pool_postshutdown eventlet_pool_apply"),
@@ -101,15 +102,14 @@ IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
                          **_no(_TRACER, "build_tracer trace_task TraceInfo task_has_custom")},
     "celery.app.utils": _yes("Settings appstr bugreport filter_hidden_settings find_app sanitize_url"),
     "celery.apps.worker": _but("a worker of celeriac's, with its processes", "Worker"),
-    "celery.apps.beat": _no(_SCHEDULER, "Beat"),
+    "celery.apps.beat": _yes("Beat"),
     "celery.backends.base": _but(_OTHER_STORES, "Backend BaseBackend BaseDictBackend DisabledBackend "
                                  "KeyValueStoreBackend SyncBackendMixin get_current_task"),
     "celery.backends.redis": _no(_STORES, "RedisBackend SentinelBackend"),
     "celery.backends.database": _no(_STORES, "DatabaseBackend"),
     "celery.beat": {
-        **_but(f"can be derived from; {_SCHEDULER}", "PersistentScheduler ScheduleEntry Scheduler"),
-        **_yes("BeatLazyFunc DEFAULT_MAX_INTERVAL SchedulingError"),
-        **_no(_SCHEDULER, "Service"),
+        **_but(_LOOP, "PersistentScheduler Scheduler"),
+        **_yes("BeatLazyFunc DEFAULT_MAX_INTERVAL EmbeddedService ScheduleEntry SchedulingError Service"),
     },
     "celery.bin": {},
     "celery.bin.base": {**_but("click's own, without Celery's defaults", "CeleryCommand CeleryOption"),
@@ -165,8 +165,7 @@ IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
     "celery.result": {**_RESULTS, **_yes("allow_join_result assert_will_not_block denied_join_result "
                                          "result_from_tuple")},
     "celery.schedules": {
-        **_but(f"kept as a value; {_SCHEDULER}", "crontab schedule solar"),
-        **_yes("BaseSchedule ParseException crontab_parser maybe_schedule schedstate"),
+        **_yes("BaseSchedule ParseException crontab crontab_parser maybe_schedule schedstate schedule solar"),
     },
     "celery.security": _no(_SIGNING, "setup_security"),
     "celery.signals": SIGNALS,
@@ -263,6 +262,7 @@ IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
     ),
     "kombu.log": _yes("get_logger"),
     "kombu.utils": _yes("cached_property symbol_by_name uuid"),
+    "kombu.utils.compat": _yes("register_after_fork"),
     "kombu.utils.encoding": _yes(
         "bytes_to_str default_encode default_encoding ensure_bytes from_utf8 safe_repr safe_str str_to_bytes"
     ),
@@ -327,9 +327,8 @@ MEMBERS: Final[Mapping[str, Mapping[str, Fact]]] = {
         **_but("a worker of celeriac's, with its processes", "WorkController Worker"),
         **_no(_PARTS, "steps"),
         **_no("add an option to a program of your own", "user_options"),
-        **_no(_SCHEDULER, "Beat"),
         **_no(_SIGNING, "setup_security"),
-        **_yes("loader select_queues subclass_with_self uses_utc_timezone"),
+        **_yes("Beat loader select_queues subclass_with_self uses_utc_timezone"),
     },
     "task": {
         **_yes(
@@ -414,8 +413,7 @@ _GREEN = "there are no green threads: async def tasks, or --threads, do what the
 _MANAGED = "the service manager (systemd, a container) does that"
 
 COMMANDS: Final[Mapping[str, Fact]] = {
-    **_yes("worker inspect control status call result purge report shell events list multi"),
-    "beat": Fact("missing", _SCHEDULER),
+    **_yes("worker beat inspect control status call result purge report shell events list multi"),
     **_no("look at queues with `celeriac queues`, at dead letters with `celeriac dead`", "amqp"),
     **_no("run `celeriac inspect stats`", "graph"),
     **_no("logs of workers are JSON with --json-logs", "logtool"),
@@ -442,12 +440,19 @@ OPTIONS: Final[Mapping[str, Mapping[str, Fact]]] = {
         **_but("it has no effect: revoked tasks are kept by the broker's store", "-S --statedb"),
         **_but("it has no effect: processes come from a fork server", "--pool-start-method"),
         **_but("the larger number of processes is started once: idle ones cost next to nothing", "--autoscale"),
-        **_but(f"accepted when nothing is scheduled; {_SCHEDULER}", "-B --beat"),
-        **_but("it has no effect: nothing is scheduled here", "-s --schedule --schedule-filename --scheduler"),
+        **_yes("-B --beat --scheduler"),
+        **_but(_STATE, "-s --schedule --schedule-filename"),
         **_no(_MANAGED, "-D --detach --uid --gid --umask --executable"),
         **_but("written when the worker is ready", "--pidfile"),
     },
-    "beat": {},
+    "beat": {
+        **_yes(
+            "-S --scheduler --max-interval -l --loglevel -f --logfile --pidfile -n --hostname --enable-remote-control "
+            "--no-enable-remote-control"
+        ),
+        **_but(_STATE, "-s --schedule"),
+        **_no(_MANAGED, "--detach --uid --gid --umask --executable"),
+    },
     "events": {**_yes("-d --dump"),
                **_no("read events with app.events.Receiver", "-c --camera -F --frequency -r --maxrate"),
                **_no(_MANAGED, "--detach --pidfile --uid --gid --umask --executable -f --logfile")},
@@ -485,12 +490,14 @@ PACKAGES: Final[Mapping[str, Fact]] = {
     ),
     **_but("results stay with the broker, which wakes who waits; the database gets a copy of each",
            "django-celery-results"),
-    **_but(f"models, admin and \"run selected tasks\" work; {_SCHEDULER}", "django-celery-beat"),
+    **_yes("django-celery-beat"),
     **_but("uninstall it where only celeriac is to run: both are called `celery`", "celery"),
     "flower": COMMANDS["flower"],
     **_but(_GREEN, "eventlet gevent"),
     **_no(f"it replaces parts of Celery's worker; {_PARTS}", "celery-batches celery-dispatcher"),
-    **_no(_SCHEDULER, "celery-redbeat sqlalchemy-celery-beat celery-sqlalchemy-scheduler"),
+    **_no(_REDBEAT, "celery-redbeat"),
+    **_but(_LOOP, "sqlalchemy-celery-beat"),
+    **_but(f"not tried here; {_LOOP}", "celery-sqlalchemy-scheduler"),
     **_no("RabbitMQ is not built yet in this version", "librabbitmq"),
     **_no("it starts containers of Celery; celery.contrib.pytest has fixtures", "pytest-celery"),
 }  # fmt: skip
@@ -549,7 +556,9 @@ def of_setting(name: str, value: Any = None, *, is_known: bool = False) -> Fact 
         if new in REFUSED:
             return Fact("missing", REFUSED[new])
         later = SETTINGS[new].later
-        return COVERED if later is None else _noticed(new, later)
+        return COVERED if later is None else Fact("differs", later)
+    if new == "beat_scheduler" and str(value).partition(":")[0].partition(".")[0] == "redbeat":
+        return Fact("missing", _REDBEAT)
     try:
         given = sources.check(new, value, "the project", spelt=name)
         if new in ("broker_url", "result_backend") and isinstance(value, str):
@@ -558,11 +567,4 @@ def of_setting(name: str, value: Any = None, *, is_known: bool = False) -> Fact 
             parse(value, "broker" if new == "broker_url" else "result store")
     except ConfigError as exc:
         return Fact("missing", str(exc))
-    return COVERED if given.notice is None else _noticed(new, given.notice)
-
-
-def _noticed(name: str, notice: str) -> Fact:
-    """A setting that nothing acts on: of those, an application misses its schedule, but no knob."""
-    if name in ("beat_schedule", "beat_scheduler"):
-        return Fact("missing", _SCHEDULER)
-    return Fact("differs", notice)
+    return COVERED if given.notice is None else Fact("differs", given.notice)

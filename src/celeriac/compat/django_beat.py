@@ -77,13 +77,15 @@ class DatabaseSource:
 
     Args:
         app: The application, of a Django project.
+        writes: False: it is only looked at.
 
     Raises:
         ConfigError: Django or the package is not there.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, writes: bool = True) -> None:
         self._app = app
+        self._writes = writes
         self._models = _models(app)
         self._known: dict[str, tuple[Any, Entry | None]] = {}
         """By name: what of the row was read, and the entry that it made."""
@@ -91,20 +93,24 @@ class DatabaseSource:
         self._changed_at: datetime | None = None
         self._read_at: float | None = None
         self._is_synced = False
-        self._unsaved: dict[str, Mark] = {}
+        self._unsaved: dict[str, tuple[Mark, int]] = {}
+        """Of entries that have run since: their marks, and how often."""
         self._trouble = ""
 
     def read(self) -> Mapping[str, Entry] | None:
-        from django.db import DatabaseError, InterfaceError, close_old_connections
+        from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
         try:
             close_old_connections()
             if not self._is_synced:
-                self._code = self._sync()
+                self._code = self._sync() if self._writes else self._without_rows()
                 self._is_synced = True
-            for name, mark in list(self._unsaved.items()):
-                self._save(name, mark)
+            for name in list(self._unsaved):
+                self._save(name)
+            is_first = self._read_at is None
             found = self._read()
+            if is_first:
+                connections.close_all()  # who has made this beat may be about to fork
         except (DatabaseError, InterfaceError) as exc:
             if self._read_at is None:
                 raise ConfigError(
@@ -203,15 +209,16 @@ class DatabaseSource:
     def fired(self, entry: Entry, mark: Mark, /) -> None:
         if entry.name in self._code:
             return
-        self._unsaved[entry.name] = mark
+        self._unsaved[entry.name] = mark, self._unsaved.get(entry.name, (mark, 0))[1] + 1
         try:
-            self._save(entry.name, mark)
+            self._save(entry.name)
         except Exception as exc:
             _log.warning("beat: that entry %r has run is not in the tables yet: %s", entry.name, exc)
 
-    def _save(self, name: str, mark: Mark) -> None:
+    def _save(self, name: str) -> None:
         from django.db.models import F
 
+        mark, count = self._unsaved[name]
         rows = self._models.PeriodicTask.objects.filter(name=name)
         row = rows.filter(enabled=True).only("pk", "one_off", "clocked_id").first()
         if row is not None:
@@ -224,13 +231,15 @@ class DatabaseSource:
 
                     ran_at = make_naive(ran_at)
                 # neither of `save` and its signals: nothing was changed that others would have to read again
-                rows.filter(pk=row.pk).update(last_run_at=ran_at, total_run_count=F("total_run_count") + 1)
+                rows.filter(pk=row.pk).update(last_run_at=ran_at, total_run_count=F("total_run_count") + count)
         self._unsaved.pop(name, None)
 
     def _disable(self, pk: Any) -> None:
         """As `PeriodicTask.save` leaves a row that is over, whatever else may be wrong with it."""
         from django.utils.timezone import now
 
+        if not self._writes:
+            return
         rows = self._models.PeriodicTask.objects.filter(pk=pk)
         rows.update(enabled=False, last_run_at=None, total_run_count=0, date_changed=now())
         self._models.PeriodicTasks.update_changed()
@@ -261,13 +270,24 @@ class DatabaseSource:
                 kept[name] = entry
         return kept
 
+    def _without_rows(self) -> dict[str, Entry]:
+        """The entries of the code that are in no table."""
+        rows = set(self._models.PeriodicTask.objects.values_list("name", flat=True))
+        specs = {name: spec for name, spec in code_specs(self._app).items() if name not in rows}
+        made = {name: celery_entry(self._app, name, spec) for name, spec in specs.items()}
+        return {name: entry for name, entry in made.items() if entry is not None}
+
     def _write(self, name: str, fields: Mapping[str, Any]) -> bool:
         """Whether it is in the tables now."""
         from django.db import DatabaseError, InterfaceError
         from django_celery_beat.schedulers import ModelEntry
 
         try:
-            ModelEntry.from_entry(name, app=self._app, **fields)
+            wanted = ModelEntry._unpack_fields(**fields)
+            row = self._models.PeriodicTask.objects.filter(name=name).first()
+            # a row that is saved counts from then on: where beats start often, what is due each day would never be
+            if row is None or any(getattr(row, field) != value for field, value in wanted.items()):
+                ModelEntry.from_entry(name, app=self._app, **fields)
         except (DatabaseError, InterfaceError):
             raise
         except Exception as exc:

@@ -47,7 +47,7 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """The entry's."""
     queue: str
-    """Where its messages go. Where a store spans servers, the mark lies with the queue."""
+    """Of the entry. Where a store spans servers, the mark lies there, and messages for elsewhere are refused."""
     after: Instant
     """Where the mark must stand for this to happen; 0: nowhere yet."""
     at: Instant

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import threading
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -38,21 +37,33 @@ _log = logging.getLogger("celeriac.beat")
 LOOK_S: Final = 0.5
 """Between two looks at the store: so soon a change is seen."""
 GRACE_S: Final = 5.0
+_LEAST_GRACE_S: Final = 1.0
+"""Below it, what is just being seen to would count as missed, and `skip` would never send anything."""
 PRESENT_S: Final = 15.0
 """A beat that has not been heard of for so long is gone."""
 _HAIL_S: Final = 5.0
+_MOST_PAUSE_S: Final = 1.0
+"""Between two tries to reach the store: well below the grace, so that a short outage has nothing missed."""
 _DEFER: Final = SECOND // 20
 """Who lost the last round leaves the others so much of a start."""
 _BATCH: Final = 250
 """Ticks per call: a store is not blocked for long by one."""
-_EARLY: Final = SECOND
-"""Messages of a rush go out so long before it, for the store to hold back until then."""
-_RUSH: Final = 100
-"""So many in that time are one."""
+_RUSHES: Final = ((3 * SECOND, 3_000), (SECOND, 100))
+"""Messages of a rush go out so long before it, for the store to hold back until then; so many in that time are one. The
+longer time is well below what `plan` takes for a clock that was wrong."""
+_STALE: Final = 1000
+"""Invalid places that the heap may have, besides as many as it has valid ones."""
 _FAULTY: Final = 30 * SECOND
 """Until an entry is tried again whose message cannot be built or stored."""
 _KEPT: Final = 86_400 * SECOND
 """How long an entry of the store stays after its last instant."""
+
+
+class _Rush(NamedTuple):
+    begin: Instant
+    """Its first message is to be sent."""
+    early: Instant
+    """So long before it is due."""
 
 
 class _Item:
@@ -81,7 +92,7 @@ class Beat:
         clock: For tests.
         name: Shown where beats are listed.
         look_s: Between two looks at the store, seconds.
-        grace_s: An instant that is late by no more counts as on time, whatever the policies say.
+        grace_s: An instant that is late by no more counts as on time, whatever the policies say; a second at least.
     """
 
     def __init__(
@@ -96,22 +107,28 @@ class Beat:
         self._host = host
         self._clock = clock
         self._look_s = look_s
-        self._grace = round(grace_s * SECOND)
+        self._grace = round(max(grace_s, _LEAST_GRACE_S) * SECOND)
         self.name = name or f"beat@{socket.gethostname()}:{os.getpid()}"
         self._items: dict[str, _Item] = {}
         self._code: Mapping[str, Entry] = {}
         self._rows: dict[str, ScheduleRow] = {}
+        self._touched: set[str] = set()
+        """Names whose entries are to be taken in again; they stay until that was done, whatever fails."""
         self._heap: list[tuple[Instant, int, _Item]] = []
         self._tickets = 0
         self._revision = 0
         self._ahead: Instant = 0
         """The store's clock minus our monotonic one."""
         self._next_look = 0.0
+        self._has_looked = False
+        """In this turn."""
         self._next_hail = 0.0
         self._started_at = 0.0
         self._leads = True
-        self._is_rushing = False
+        self._early: Instant = 0
+        """While messages go out before they are due: how long before."""
         self._trouble: str | None = None
+        self._source_trouble: str | None = None
         self._pause = 0.0
         self._stopped = threading.Event()
         self.looked_at = 0.0
@@ -141,7 +158,8 @@ class Beat:
     def turn(self) -> float:
         """Do what is due; returns the seconds until there is more to do."""
         try:
-            if self._clock.monotonic() >= self._next_look:
+            self._has_looked = self._clock.monotonic() >= self._next_look
+            if self._has_looked:
                 self._look()
             self._fire()
             if self._trouble is not None:
@@ -157,20 +175,19 @@ class Beat:
         if said != self._trouble:
             _log.error("beat: %s; trying again", said)
             self._trouble = said
-        self._pause = min(max(0.2, 2 * self._pause), 5.0)
+        self._pause = min(max(0.1, 2 * self._pause), _MOST_PAUSE_S)
         return self._pause * ENTROPY.uniform(0.5, 1.0)  # many beats that lost a store together do not come back as one
 
     def _idle_s(self) -> float:
-        if self._is_rushing:
+        if self._early:
             return 0.0
-        now = self._clock.monotonic()
-        rest = self._next_look - now
+        now = self._now()
+        until = now + round((self._next_look - self._clock.monotonic()) * SECOND)
         if self._heap:
-            first = self._heap[0][0]
-            if self._leads and self._is_rush(first + _EARLY):
-                first -= _EARLY
-            rest = min(rest, (first - self._ahead) / SECOND - now)
-        return max(0.0, rest)
+            until = min(until, self._heap[0][0])
+            if until > now and (rush := self._next_rush(until)) is not None:
+                until = min(until, rush.begin)
+        return max(0.0, (until - now) / SECOND)
 
     def _now(self) -> Instant:
         return self._ahead + round(self._clock.monotonic() * SECOND)
@@ -178,34 +195,39 @@ class Beat:
     # -- knowing what there is
 
     def _look(self) -> None:
+        asked = self._clock.monotonic()
         news = self._host.store.look(self._revision)
         tick = self._clock.monotonic()
-        before, self._ahead = self._ahead, round(news.now * SECOND) - round(tick * SECOND)
+        # the store read its clock some time in between, so an answer that was long on its way says little
+        least, most = (round(news.now * SECOND) - round(moment * SECOND) for moment in (tick, asked))
+        before, self._ahead = self._ahead, min(max(self._ahead, least), most) if self._ahead else least
+        if not before and most - least > SECOND:
+            return  # it may be later than that by as much: ask again
         if self._ahead < before - SECOND:
             _log.warning("beat: the store's clock moved back by %.0f s", (before - self._ahead) / SECOND)
             for item in self._items.values():
-                if item.at is not None:
+                if item.entry.enabled:  # what was over may only have seemed so
                     self._enter(item, self._now())
         self._next_look = tick + self._look_s
-        code = self._host.source.read()
-        touched = {row.name for row in news.rows}
+        code = self._read_code()
+        if code is not None:
+            old, self._code = self._code, code
+            self._touched.update(name for name in {*old, *code} if old.get(name) is not code.get(name))
         if news.revision < self._revision:
             _log.warning("beat: the store has lost changes, or all it had; everything is read anew")
-            touched.update(self._rows, self._items)
+            self._touched.update(self._rows, self._code)
             self._rows.clear()
             news = self._host.store.look()
-            touched.update(row.name for row in news.rows)
         for row in news.rows:
+            self._touched.add(row.name)
             self._rows[row.name] = row
             if self.looked_at:  # what was done before it started is no news
                 _log.info(
                     "beat: entry %r was %s%s", row.name, row.change, f" by {row.changed_by}" if row.changed_by else ""
                 )
-        if code is not None:
-            old, self._code = self._code, code
-            touched.update(name for name in {*old, *code} if old.get(name) is not code.get(name))
-        if touched:
-            self._take_in(touched)
+        if self._touched:
+            self._take_in(self._touched)
+            self._touched.clear()
         self._revision = news.revision
         for name in [name for name, row in self._rows.items() if row.removed]:
             del self._rows[name]
@@ -214,6 +236,17 @@ class Beat:
             self._started_at = self._started_at or news.now
             self._hail(PRESENT_S)
             self._next_hail = tick + _HAIL_S
+
+    def _read_code(self) -> Mapping[str, Entry] | None:
+        try:
+            code = self._host.source.read()
+        except Exception as exc:
+            if str(exc) != self._source_trouble:
+                _log.exception("beat: the entries of the code cannot be read anew; those known go on")
+                self._source_trouble = str(exc)
+            return None
+        self._source_trouble = None
+        return code
 
     def _hail(self, ttl_s: float) -> None:
         now = self._now() / SECOND
@@ -233,10 +266,14 @@ class Beat:
     def _take_in(self, names: Iterable[str]) -> None:
         """Take up what was added or changed, and put down what is gone."""
         fresh: list[_Item] = []
+        gone: list[tuple[str, str]] = []
         for name in names:
-            self._drop(name)
+            old = self._drop(name)
             entry = self._entry(name)
             if entry is None:
+                row = self._rows.get(name)
+                if old is not None and row is not None and row.removed:
+                    gone.append((name, old.queue))
                 continue
             try:
                 item = self._items[name] = _Item(entry, self._host.queue_of(entry))
@@ -244,6 +281,8 @@ class Beat:
                 _log.exception("beat: entry %r is left out: nobody can say where it goes", name)
                 continue
             fresh.append(item)
+        if gone:  # whoever removed it did so, too, but a beat that had not heard of it may have made the mark again
+            self._host.store.forget(gone)
         self._refresh(fresh)
         self._adjust(fresh)
         for item in fresh:
@@ -275,10 +314,11 @@ class Beat:
             _log.error("beat: entry %r of the store is left out: %s", name, exc)
             return None
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, name: str) -> _Item | None:
         item = self._items.pop(name, None)
         if item is not None:
             item.ticket = -1
+        return item
 
     def _refresh(self, items: Sequence[_Item]) -> None:
         for begin in range(0, len(items), 1000):
@@ -305,39 +345,64 @@ class Beat:
         item.at = at
         if at is not None:
             heappush(self._heap, (at, item.ticket, item))
+            if len(self._heap) > 2 * len(self._items) + _STALE:
+                self._heap[:] = [place for place in self._heap if place[1] == place[2].ticket]
+                heapify(self._heap)
 
-    def _pop(self, until: Instant, most: int = sys.maxsize) -> dict[_Item, int]:
-        """Take out what is due by then, earliest first, each with its ticket."""
+    def _pop(self, until: Instant, *, early: bool = False) -> dict[_Item, int]:
+        """Take a batch out of what is due by then, earliest first, each with its ticket.
+
+        Args:
+            until: Then.
+            early: Only what may go out before it is due.
+        """
         heap = self._heap
         found: dict[_Item, int] = {}
-        while heap and heap[0][0] <= until and len(found) < most:
-            _, ticket, item = heappop(heap)
-            if ticket == item.ticket:
+        kept: list[tuple[Instant, int, _Item]] = []
+        while heap and heap[0][0] <= until and len(found) < _BATCH:
+            place = heappop(heap)
+            _, ticket, item = place
+            if ticket != item.ticket:
+                continue
+            if early and not item.may_be_early:
+                kept.append(place)
+            else:
                 found[item] = ticket
+        for place in kept:
+            heappush(heap, place)
         return found
 
-    def _is_rush(self, until: Instant) -> bool:
-        """Whether there are many that will be due by then and may go out before."""
-        heap, places, count = self._heap, [0], 0
-        while places and count < _RUSH:
+    def _next_rush(self, until: Instant) -> _Rush | None:
+        """The first that is to be sent ahead by then, about."""
+        heap, places = self._heap, [0]
+        longest, most = _RUSHES[0]
+        found: list[Instant] = []
+        while self._leads and places and len(found) < most:
             place = places.pop()
-            if place < len(heap) and heap[place][0] <= until:
-                _, ticket, item = heap[place]
-                count += ticket == item.ticket and item.may_be_early
+            if place < len(heap) and heap[place][0] <= until + longest:
+                at, ticket, item = heap[place]
+                if ticket == item.ticket and item.may_be_early:
+                    found.append(at)
                 places += (2 * place + 1, 2 * place + 2)
-        return count >= _RUSH
+        found.sort()
+        rushes = [_Rush(found[many - 1] - early, early) for early, many in _RUSHES if many <= len(found)]
+        return min(rushes, default=None)
 
     # -- firing
 
     def _fire(self) -> None:
         now = self._now()
-        self._try(self._pop(now), now)
-        if self._leads and (self._is_rushing or self._is_rush(now + _EARLY)):
-            found = self._pop(now + _EARLY, _BATCH)
-            self._is_rushing = len(found) == _BATCH  # what is due comes first, so the rest waits for the next turn
-            for item in [item for item in found if not item.may_be_early]:
-                del found[item]
-                self._enter(item, item.at)
+        due = self._pop(now)
+        self._try(due, now)
+        if len(due) == _BATCH:
+            return  # the next turn comes at once; what is due comes first
+        early = self._early
+        if not early and (rush := self._next_rush(now)) is not None and rush.begin <= now:
+            early = rush.early
+        self._early = 0
+        if early and self._leads:
+            found = self._pop(now + early, early=True)
+            self._early = early if len(found) == _BATCH else 0
             self._try(found, now)
 
     def _try(self, due: Mapping[_Item, int], now: Instant) -> None:
@@ -359,28 +424,51 @@ class Beat:
                     item.is_deferred = True
                     self._enter(item, now + round(_DEFER * ENTROPY.uniform(1.0, 2.0)))
             self._refresh(items)
+        fault: BrokerError | None = None
         plans: dict[_Item, Plan] = {}
         work: list[tuple[_Item, Tick]] = []
         for item in items:
+            if fault is not None and item.entry.overlap == "cancel_previous":
+                continue
             item.is_deferred = False
             try:
-                plans[item] = found = plan(item.entry, item.mark, max(now, item.at or 0), grace=self._grace)
+                found = plan(item.entry, item.mark, max(now, item.at or 0), grace=self._grace)
+                if not self._has_looked and self._is_odd(found, now):
+                    self._next_look, item.is_deferred = 0.0, not self._leads
+                    self._enter(item, item.at)
+                    continue
+                plans[item] = found
                 ticks = self._ticks(item, found.steps, now)
-            except BrokerError:
-                raise
+            except BrokerError as exc:
+                fault = exc  # told when the others have been sent, which may need another server
+                continue
             except Exception:
                 _log.exception("beat: entry %r cannot be sent now; the next try is in half a minute", item.entry.name)
                 self._enter(item, now + _FAULTY)
                 continue
-            if ticks:
+            if item.may_be_early and any(_must_wait(tick, now) for tick in ticks):
+                item.may_be_early = False
+                self._enter(item, item.at)
+            elif ticks:
                 work += [(item, tick) for tick in ticks]
             else:
                 self._rest(item, found, now)
         for begin in range(0, len(work), _BATCH):
-            self._tick(work[begin : begin + _BATCH], now)
+            part = [(item, tick) for item, tick in work[begin : begin + _BATCH] if item.ticket == due[item]]
+            if part:
+                self._tick(part, now)
         for item in dict.fromkeys(item for item, _ in work):
             if item.ticket == due[item]:  # else a tick of it has said when to look again
                 self._rest(item, plans[item], now)
+        if fault is not None:
+            raise fault
+
+    def _is_odd(self, found: Plan, now: Instant) -> bool:
+        """Whether it would be otherwise if the store's clock had been set since the last look, as others may know.
+
+        Two beats that differ about the time would move a mark back and forth, and send what lies between again.
+        """
+        return bool(found.steps) and (found.steps[0].note != "" or found.steps[0].at < now - self._grace)
 
     def _ticks(self, item: _Item, steps: Sequence[Step], now: Instant) -> list[Tick]:
         """The steps of a plan as the store takes them, messages built."""
@@ -396,7 +484,7 @@ class Beat:
             ticks.append(
                 Tick(
                     name=entry.name,
-                    queue=item.queue if message is None else message.queue,
+                    queue=item.queue,  # where the mark lies, also if a router has changed its mind about messages
                     after=after,
                     at=step.at,
                     fingerprint=entry.fingerprint,
@@ -418,13 +506,20 @@ class Beat:
     def _tick(self, work: Sequence[tuple[_Item, Tick]], now: Instant) -> None:
         try:
             answers = self._host.tick([tick for _, tick in work])
-        except EnqueueRejectedError as exc:
+        except Exception as exc:
+            if isinstance(exc, BrokerError) and not isinstance(exc, EnqueueRejectedError):
+                raise
             if len(work) > 1:  # one of them spoils the call for all
-                for one in work:
-                    self._tick([one], now)
+                tickets = {item: item.ticket for item, _ in work}
+                for item, tick in work:
+                    if item.ticket == tickets[item]:  # else one before was refused: this one could only be lost
+                        self._tick([(item, tick)], now)
                 return
             item, tick = work[0]
-            _log.error("beat: entry %r cannot be sent: %s; the next try is in half a minute", tick.name, exc)
+            _log.error(
+                "beat: entry %r cannot be sent: %s; the next try is in half a minute",
+                tick.name, exc, exc_info=not isinstance(exc, BrokerError),
+            )  # fmt: skip
             self._enter(item, now + _FAULTY)
             return
         is_lost = is_won = False
@@ -450,7 +545,10 @@ class Beat:
                 tick.message.task, tick.message.id, tick.name, (now - tick.at) / SECOND,
             )  # fmt: skip
             if answer.mark is not None:
-                self._host.source.fired(item.entry, answer.mark)
+                try:
+                    self._host.source.fired(item.entry, answer.mark)
+                except Exception:
+                    _log.exception("beat: entry %r was sent, but its source could not take note of it", tick.name)
 
     def _rest(self, item: _Item, found: Plan, now: Instant) -> None:
         """Nothing is due of an item; look again when something is."""
@@ -476,6 +574,12 @@ class Beat:
 
 def _since(entry: Entry, since: Instant) -> Entry:
     return entry if since <= entry.since else msgspec.structs.replace(entry, since=since)
+
+
+def _must_wait(tick: Tick, now: Instant) -> bool:
+    """Whether a message would not be the same, or not have the same fate, if it went out when it is due."""
+    message = tick.message
+    return tick.at > now and message is not None and (message.expires_at is not None or message.unique is not None)
 
 
 def _anew(item: _Item, now: Instant) -> Tick:

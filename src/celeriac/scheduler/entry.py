@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
@@ -39,6 +40,10 @@ POLICIES: Final = (
 """Keys of an entry that Celery has not."""
 KEYS: Final = ("task", "schedule", "args", "kwargs", "options", "relative", *POLICIES)
 _KNOWN_KEYS: Final = frozenset(KEYS)
+
+
+_STRANGE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no name has: it could not be shown, or not be stored everywhere."""
 
 
 class Late:
@@ -130,8 +135,8 @@ def entry_of(
     Raises:
         ScheduleError: Something is wrong with it; the message names the entry and the key.
     """
-    if not (name and isinstance(name, str)):
-        raise ScheduleError(f"schedule entry {name!r}: a name is a text that is not empty")
+    if not (name and isinstance(name, str)) or _STRANGE.search(name):
+        raise ScheduleError(f"schedule entry {name!r}: a name is a line of text, not empty, without control characters")
     check_keys(name, spec)
     get = spec.get
     task = get("task")
@@ -164,7 +169,7 @@ def entry_of(
     late = checked("max_lateness", lambda value: None if value is None else seconds_of(value))
     if late is None and isinstance(schedule, crontab):
         late = deadline_s
-    enabled = get("enabled", True)
+    enabled = checked("enabled", lambda value: True if value is None else _flag(value))
     return Entry(
         name=name,
         task=task,
@@ -173,18 +178,18 @@ def entry_of(
         args=args,
         kwargs=kwargs,
         options=options,
-        catch_up=checked("catch_up", lambda value: _choice(value or "latest", CatchUp)),
+        catch_up=checked("catch_up", lambda value: _choice("latest" if value is None else value, CatchUp)),
         catch_up_limit=checked("catch_up_limit", lambda value: 100 if value is None else _count(value)),
-        overlap=checked("overlap", lambda value: _choice(value or "allow", Overlap)),
+        overlap=checked("overlap", lambda value: _choice("allow" if value is None else value, Overlap)),
         jitter_s=checked("jitter", lambda value: 0.0 if value is None else seconds_of(value)),
         start=start,
         end=end,
         max_lateness_s=late,
-        enabled=bool(enabled),
+        enabled=enabled,
         description=str(get("description") or ""),
         origin=origin,
         since=since,
-        fingerprint=_fingerprint(schedule, where, start, bool(enabled)),
+        fingerprint=_fingerprint(schedule, where, start, enabled),
     )
 
 
@@ -233,11 +238,18 @@ def spec_of(spec: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def split_options(how: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Policies, and options of the call, of keyword arguments that are both; `options` holds more of the latter."""
+def split_options(name: str, how: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Policies, and options of the call, of keyword arguments that are both; `options` holds more of the latter.
+
+    Raises:
+        ScheduleError: `options` is no dict.
+    """
+    more = how.get("options")
+    if not isinstance(more, Mapping | None):
+        raise ScheduleError(f"schedule entry {name!r}: options={more!r} is not a dict")
     policies = {key: value for key, value in how.items() if key in POLICIES or key == "relative"}
     options = {key: value for key, value in how.items() if key not in policies and key != "options"}
-    return policies, {**(how.get("options") or {}), **options}
+    return policies, {**(more or {}), **options}
 
 
 def as_schedule(value: Any, *, relative: bool = False) -> Schedule:
@@ -275,6 +287,8 @@ def instant_of(value: datetime | str | float) -> Instant:
         ConfigError: It has no time zone, or is nothing of these.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not -_FAR_S <= value <= _FAR_S:
+            raise ConfigError("no moment of this calendar; epoch seconds were taken for granted")
         return round(value * SECOND)
     if isinstance(value, str):
         try:
@@ -290,6 +304,9 @@ def instant_of(value: datetime | str | float) -> Instant:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FAR_S: Final = 62e9
+"""Two thousand years: what is added to the epoch or taken away leaves a date."""
+_LONGEST_S: Final = 100 * 366 * 86_400.0
 
 
 def moment_of(instant: Instant, zone: tzinfo = UTC) -> datetime:
@@ -306,12 +323,12 @@ def seconds_of(value: float | timedelta) -> float:
     """Seconds from 0, of a number or a timedelta.
 
     Raises:
-        ConfigError: It is neither, or negative.
+        ConfigError: It is neither, negative, or longer than a hundred years.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):
-        raise ConfigError("expected seconds from 0, or a timedelta")
+    if type(value) not in (int, float) or not 0 <= value <= _LONGEST_S:
+        raise ConfigError("expected seconds from 0 to a hundred years, or a timedelta")
     return float(value)
 
 
@@ -328,6 +345,12 @@ def _zone(value: Any, default: str | tzinfo) -> tzinfo:
 def _choice(value: Any, kind: Any) -> Any:
     if value not in get_args(kind):
         raise ConfigError(f"expected one of {', '.join(get_args(kind))}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError("expected True or False")
     return value
 
 

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from celeriac.model import Instant, Mark
     from celeriac.scheduler.entry import Entry
 
-_AHEAD: Final = 2 * SECOND
-"""A mark further ahead than this was set while the clock was wrong; less is how exactly beats know the store's time."""
+_AHEAD: Final = 5 * SECOND
+"""A mark further ahead than this was set while the clock was wrong; less is how exactly beats know the store's time,
+and how long ahead a rush is sent."""
 _CORRECTION: Final = 3 * 3600 * SECOND
 """As in cron: times of day repeated by a clock that went back are not repeated, unless it went back further than this.
 It was wrong then, and nobody wants to wait until it would have been right."""
+MOVED: Final = frozenset({"new", "schedule changed", "clock moved back"})
+"""Notes of marks that stand where nothing was due."""
 _MOST: Final = 1000
 """Instants that are published in one go, where they came in the time of grace."""
 
@@ -52,10 +55,10 @@ def plan(entry: Entry, mark: Mark | None, now: Instant, *, grace: Instant) -> Pl
     """
     schedule, zone = entry.schedule, entry.zone
     if mark is None:
-        return Plan((Step(now, fires=False, note="new"),), _first_after(entry, now))
-    if mark.at > now + _AHEAD and (schedule.is_elapsed or mark.at > now + _CORRECTION):
-        return Plan((Step(now, fires=False, note="clock moved back"),), _first_after(entry, now))
-    after = max(mark.at, entry.since, entry.start - 1)
+        return Plan((Step(now, fires=False, note="new"),), _first_after(entry, now, now))
+    if _is_wrong(mark.at, entry, now):
+        return Plan((Step(now, fires=False, note="clock moved back"),), _first_after(entry, now, now))
+    after = max(mark.at, _begin(entry, now))
     if isinstance(schedule, Asked):
         answer = schedule.ask(after, now, zone)
         if entry.end is not None and now > entry.end:
@@ -64,9 +67,19 @@ def plan(entry: Entry, mark: Mark | None, now: Instant, *, grace: Instant) -> Pl
     until = now if entry.end is None else min(now, entry.end)
     found = schedule.due(after, until, zone, newest=max(_MOST, entry.catch_up_limit))
     if not found.total:
-        return Plan((), _first_after(entry, after))
+        return Plan((), _first_after(entry, after, now))
     last = found.newest[-1]
-    return Plan(_steps(entry, found.newest, found.total, now, grace), _first_after(entry, last))
+    return Plan(_steps(entry, found.newest, found.total, now, grace), _first_after(entry, last, now))
+
+
+def _is_wrong(noted: Instant, entry: Entry, now: Instant) -> bool:
+    """Whether what was noted of an entry is so far ahead that the clock was wrong then."""
+    return noted > now + _AHEAD and (entry.schedule.is_elapsed or noted > now + _CORRECTION)
+
+
+def _begin(entry: Entry, now: Instant) -> Instant:
+    """Instants up to here are not due."""
+    return max(0 if _is_wrong(entry.since, entry, now) else entry.since, entry.start - 1)
 
 
 def _steps(entry: Entry, newest: tuple[Instant, ...], total: int, now: Instant, grace: Instant) -> tuple[Step, ...]:
@@ -80,7 +93,7 @@ def _steps(entry: Entry, newest: tuple[Instant, ...], total: int, now: Instant, 
         wanted = fresh
     note = "missed" if len(wanted) < total else ""
     if entry.max_lateness_s is not None:
-        latest = now - round(entry.max_lateness_s * SECOND)
+        latest = now - max(grace, round(entry.max_lateness_s * SECOND))
         in_time = [at for at in wanted if at >= latest]
         if len(in_time) < len(wanted):
             wanted, note = in_time, "too late"
@@ -93,26 +106,32 @@ def _steps(entry: Entry, newest: tuple[Instant, ...], total: int, now: Instant, 
     return tuple(steps)
 
 
-def _first_after(entry: Entry, moment: Instant) -> Instant | None:
+def _first_after(entry: Entry, moment: Instant, now: Instant) -> Instant | None:
     schedule = entry.schedule
     if isinstance(schedule, Asked):
         return moment + SECOND
-    found = schedule.next_after(max(moment, entry.since, entry.start - 1), entry.zone)
+    found = schedule.next_after(max(moment, _begin(entry, now)), entry.zone)
     return None if found is None or (entry.end is not None and found > entry.end) else found
 
 
-def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int) -> list[Instant]:
-    """The next instants from now on, at most `count`, as things stand."""
+def upcoming(entry: Entry, mark: Mark | None, now: Instant, count: int, until: Instant | None = None) -> list[Instant]:
+    """The next instants from now on as things stand, at most `count` and none after `until`; one at most where a
+    schedule has to be asked.
+    """
+    if isinstance(entry.schedule, Asked):
+        estimate = entry.schedule.next_after(now if mark is None else min(mark.at, now), entry.zone)
+        ends = [end for end in (entry.end, until) if end is not None]
+        if estimate is None or any(estimate > end for end in ends):
+            return []
+        return [max(estimate, now)]
     found: list[Instant] = []
     moment = now
     if mark is not None:
-        late = plan(entry, mark, now, grace=0)
-        moment = max([mark.at, *(step.at for step in late.steps)])
-        if moment > now + _AHEAD and entry.schedule.is_elapsed:
-            moment = now
+        steps = plan(entry, mark, now, grace=0).steps
+        moment = steps[-1].at if steps else mark.at
     while len(found) < count:
-        following = _first_after(entry, moment)
-        if following is None or (isinstance(entry.schedule, Asked) and found):
+        following = _first_after(entry, moment, now)
+        if following is None or (until is not None and following > until):
             break
         if following > now:
             found.append(following)

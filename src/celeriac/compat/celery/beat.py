@@ -189,8 +189,8 @@ class Scheduler:
 
     def setup_schedule(self) -> None:
         """Called once, in the beginning."""
-        self.install_default_entries(self.data)
         self.merge_inplace(self.app.conf.beat_schedule)
+        self.install_default_entries(self.schedule)
         self._follow()
 
     def _follow(self) -> None:
@@ -495,7 +495,7 @@ class Service:
         if self._beat is None:
             from celeriac.compat.beat import make_beat
 
-            self._beat = make_beat(self.app, service=self)
+            self._beat = make_beat(self.app, service=self, name=self.hostname)
         return self._beat
 
     @beat.setter
@@ -535,6 +535,11 @@ class Service:
         return scheduler_class(self.scheduler_cls, extension_namespace)(
             app=self.app, schedule_filename=self.schedule_filename, max_interval=self.max_interval, lazy=lazy
         )
+
+    @property
+    def has_scheduler(self) -> bool:
+        """Whether it has been made."""
+        return self._scheduler is not None
 
     @property
     def scheduler(self) -> Any:

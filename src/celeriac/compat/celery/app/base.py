@@ -585,10 +585,10 @@ class Celery(Celeriac):
         self.conf["beat_schedule"] = {**self.conf["beat_schedule"], key: entry}
 
     def schedule_source(self) -> Source:
-        """Where a beat takes the entries of the code from, as `beat_scheduler` says."""
+        """The entries of the code, to look at: from where `beat_scheduler` says."""
         from celeriac.compat.beat import source_of
 
-        return source_of(self)
+        return source_of(self, writes=False)
 
     def make_beat(self, *, name: str | None = None) -> Any:
         """The beat, or the loop of a scheduler class of the application's own, as `beat_scheduler` says."""
