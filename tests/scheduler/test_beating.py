@@ -11,7 +11,7 @@ import pytest
 
 from celeriac import Celeriac, Late, crontab, every
 from celeriac.app.beats import make_beat
-from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, ScheduleError
+from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, NotRegistered, ScheduleError
 from celeriac.model import Headers, ScheduleRow
 from celeriac.scheduler.entry import moment_of
 from celeriac.scheduler.schedule import SECOND, Schedule
@@ -465,6 +465,16 @@ def test_what_is_wrong_names_the_entry(make_app: Any) -> None:
         app.add_periodic_task(3, app.tasks["shop.tidy"], name="twice")
     with pytest.raises(ScheduleError, match="'twice' is in the code"):
         make_app({"twice": tidy(1)}).schedules.add("twice", "shop.tidy", 5)
+
+
+def test_a_workflow_with_an_unknown_task_is_told_how_to_say_where_it_is(make_app: Any) -> None:
+    app = make_app()
+    with pytest.raises(NotRegistered) as caught:
+        (app.tasks["shop.tidy"].si() | app.signature("shop.tydi")).delay()
+    assert str(caught.value) == (
+        "task 'shop.tydi' is not registered in application 'shop' (1 task); did you mean 'shop.tidy'? If other workers "
+        "have it, say where: app.signature('shop.tydi', queue=…), or in task_routes"
+    )
 
 
 def test_all_that_is_wrong_is_told_at_once(make_app: Any) -> None:
