@@ -222,7 +222,7 @@ class Beat:
         for row in news.rows:
             self._touched.add(row.name)
             self._rows[row.name] = row
-            if self._revision:
+            if self.looked_at:  # what was done before it started is no news
                 _log.info(
                     "beat: entry %r was %s%s", row.name, row.change, f" by {row.changed_by}" if row.changed_by else ""
                 )
