@@ -137,8 +137,7 @@ def test_unknown_names_name_the_nearest(wrong: str, near: str) -> None:
         ("sqlite_durability", "none", "one of 'full', 'process'"),
         ("task_protocol", 1, "1 (int)"),
         ("worker_pool", "package.pool:Pool", "one of 'processes', 'threads', 'solo'"),
-        ("beat_schedule", {"a": {"task": "t"}}, "entry 'a' has no 'schedule'"),
-        ("beat_schedule", {"a": {"task": "t", "schedule": 1, "arg": 1}}, "unknown key 'arg'"),
+        ("beat_schedule", ["a"], "found ['a'] (list)"),
         ("task_queues", ["a", "a"], "queue 'a' is defined twice"),
         ("task_queues", {"a": {"colour": 1}}, "unknown option 'colour'"),
         ("task_routes", {"a": 3}, "the route of 'a' must say"),
@@ -150,6 +149,24 @@ def test_unknown_names_name_the_nearest(wrong: str, near: str) -> None:
 def test_ill_typed_values_say_name_expectation_and_finding(name: str, value: object, found: str) -> None:
     message = refused(f"^setting {name} in keyword: expected ", **{name: value})
     assert found in message
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        ({"task": "t"}, " has no 'schedule'"),
+        ({"task": "t", "schedule": 1, "shedule": 2}, ": unknown key 'shedule'; did you mean 'schedule'?"),
+        ({"task": "t", "schedule": 1, "jiter": 2}, ": unknown key 'jiter'; did you mean 'jitter'?"),
+        ({"task": "t", "schedule": 1, "zzz": 2}, ": unknown key 'zzz'; known: task, schedule, args, .*description"),
+        ({"task": "t", "schedule": 1, 5: 2}, ": unknown key 5; known: "),
+        (3, r": expected a dict with 'task' and 'schedule', found 3 \(int\)"),
+    ],
+)
+def test_of_a_schedule_the_entry_that_is_wrong_comes_first(entry: object, found: str) -> None:
+    good = {f"good {number}": {"task": "t", "schedule": number + 1} for number in range(50)}
+    message = refused(f"^schedule entry 'a'{found}", beat_schedule={**good, "a": entry})
+    assert message.endswith(" (setting beat_schedule in keyword)")
+    assert "good" not in message
 
 
 def test_values_are_brought_into_one_form() -> None:

@@ -18,7 +18,7 @@ import pytest
 from cli_programs import eventually, finish
 
 from celeriac import Celeriac, __version__
-from celeriac.app.beating import Answering
+from celeriac.app.beating import Answering, banner
 from celeriac.model import ScheduleRow
 
 Command = Callable[..., Any]
@@ -284,6 +284,17 @@ def test_a_beat_that_fails_is_tried_again(start: Callable[..., Any], place: Path
     assert "RuntimeError: no beat today" in err
 
 
+def test_the_banner_shows_each_entry_once_the_soonest_first(place: Path, clockwork: Celeriac) -> None:
+    for name, seconds in (("c", 9000), ("d", 9), ("a", 90), ("b", 900)):
+        clockwork.add_periodic_task(seconds, clockwork.signature("clockwork.tick"), name=name)
+    clockwork.schedules.add("mine", "clockwork.tick", 5)
+    shown = banner(clockwork, StuckBeat(0.0), "clockwork").splitlines()
+    assert shown[3] == "  entries  4 of the code, 1 of the store"
+    assert [line.split()[-1] for line in shown[4:]] == ["mine", "d", "a"]
+    assert shown[4].startswith("  next     20")
+    assert shown[5].startswith("           20")
+
+
 # -- pid files -----------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +340,24 @@ def test_a_beat_answers_ping_and_nothing_else(
     eventually("its answer", lambda: celeriac("-A", "clockwork", "inspect", "ping", "-d", "celerybeat@here").code == 0)
     run = celeriac("-A", "clockwork", "inspect", "active", "-t", "0.5")
     assert run.code == 69, run
+
+
+def test_status_counts_workers_and_beats_apart(
+    start: Callable[..., Any], celeriac: Command, clockwork: Celeriac
+) -> None:
+    start("-A", "clockwork", "beat", "--enable-remote-control")
+    start("-A", "clockwork", "beat", "--enable-remote-control", "-n", "second@here")
+    eventually("two answers", lambda: len(clockwork.control.ping(timeout=0.5)) == 2)
+    run = celeriac("-A", "clockwork", "status", "-t", "0.5")
+    assert (run.code, run.out) == (69, "2 beats online.\n"), run
+    assert "no worker replied" in run.err
+    run = celeriac("-A", "clockwork", "status", "-t", "0.5", "--json")
+    assert (run.code, run.json) == (69, {}), run
+    assert len(celeriac("-A", "clockwork", "inspect", "ping", "-t", "0.5", "--json").json) == 2, "as with Celery"
+    start("-A", "clockwork", "worker", "-c", "1", "-n", "w@here")
+    eventually("the worker's", lambda: len(clockwork.control.ping(timeout=0.5)) == 3)
+    run = celeriac("-A", "clockwork", "status", "-t", "0.5")
+    assert (run.code, run.out) == (0, "w@here: OK\n\n1 worker online.\n2 beats online.\n"), run
 
 
 class StuckBeat:
@@ -419,7 +448,8 @@ def test_a_wrong_entry_ends_it_before_it_has_begun(place: Path, mistake: str, co
         cwd=place, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 78, done.stderr
-    assert "the application could not be loaded: schedule entry 'wrong one'" in done.stderr
+    assert "celeriac: schedule entry 'wrong one'" in done.stderr
+    assert "could not be loaded" not in done.stderr
     assert expected in done.stderr
     assert "celeriac/" not in done.stderr, "no frames of ours"
 
@@ -442,7 +472,7 @@ def test_a_broker_that_lives_in_one_process(place: Path, celeriac: Command) -> N
     (place / "lonely_shop.py").write_text("from celeriac import Celeriac\napp = Celeriac('l', broker='memory://l')\n")
     run = celeriac("-A", "lonely_shop", "beat")
     assert run.code == 78, run
-    assert "lives inside one process" in run.err
+    assert run.err.startswith("celeriac: the broker memory://l lives inside one process"), run
 
 
 def test_multi_passes_the_beat_on(celeriac: Command) -> None:

@@ -19,7 +19,7 @@ EXPECTED = {
         (
             "books: on the last day of every month at 18:00, Europe/Warsaw\n"
             "ovens: every second\n"
-            "rolls: every Monday, Tuesday, Wednesday, Thursday, Friday and Saturday at 04:00, Europe/Warsaw\n"
+            "rolls: Monday to Saturday at 04:00, Europe/Warsaw\n"
             "cakes are ready\n"
         ),
     ),

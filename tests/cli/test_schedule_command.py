@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,10 +17,11 @@ from typing import Any
 
 import click
 import pytest
+from rich.cells import cell_len
 
 from celeriac import Celeriac
 from celeriac.cli.moments import duration
-from celeriac.model import BeatInfo
+from celeriac.model import BeatInfo, Outgoing, ScheduleRow, Tick
 
 Command = Callable[..., Any]
 
@@ -75,7 +84,91 @@ def test_beats_that_are_there_are_listed(schedule: Command, timed: Celeriac) -> 
     run = schedule("list")
     assert "1 beat: beat@web1:4711 (up " in run.out
     assert "no beat" not in run.err
-    assert schedule("list", "--json").json["beats"][0]["pid"] == 4711
+    [beat] = schedule("list", "--json").json["beats"]
+    assert (beat["name"], beat["pid"]) == ("beat@web1:4711", 4711)
+    assert (beat["started_at"], beat["looked_at"]) == ("1970-01-01T00:00:01+00:00", "1970-01-01T00:00:02+00:00")
+
+
+def on_a_terminal(columns: int, *args: str) -> str:
+    """What `celeriac` writes on a terminal of so many columns, without the codes of its colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "celeriac", *args], env=environment,
+        stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                more = os.read(ours, 65_536)
+            except OSError:  # so a terminal says that nobody writes any more
+                break
+            if not more:
+                break
+            written += more
+        assert process.wait(30.0) == 0
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;]*m", "", written.decode()).replace("\r\n", "\n")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_a_list_can_be_read_on_a_terminal_of_any_width(schedule: Command, timed: Celeriac, columns: int) -> None:
+    def look() -> list[str]:
+        shown = on_a_terminal(columns, "-A", "timed_shop", "schedule", "list").splitlines()
+        assert max(map(cell_len, shown)) <= columns
+        return shown
+
+    heading, _, nightly, *_ = look()
+    assert heading.split() == ["name", "origin", "state", "when", "next"], "what is empty in all rows is left out"
+    assert re.search(r" in (\d+ h|\d+ min|\d+ s|\d+ h \d+ min|\d+ min \d+ s)(,|$)", nightly.rstrip()), nightly
+    assert bool(re.search(r", [-0-9 ]*07:30:00", nightly)) == (columns > 80), nightly
+
+    long, wide = "n" * 40, "報告書を毎朝送る"
+    assert schedule("add", long, "timed_shop.poll", "--every", "1h", "--by", "zoë").code == 0
+    assert schedule("add", wide, "timed_shop.poll", "--cron", "0 8 1-7 * mon-sat", "--by", "ann").code == 0
+    assert schedule("pause", "nightly", "--by", "ann").code == 0
+    shown = look()
+    text = " ".join(" ".join(shown).split())
+    assert long in text
+    assert wide in text
+    assert re.search(r"paused by ann, \d+ m?s ago", text)
+    assert re.search(r"in 59 min \d+ s, [-0-9 ]*\d\d:\d\d:\d\d ", text)
+    if columns == 160:
+        assert shown[0].split()[:3] == ["name", "origin", "state"]
+    else:
+        assert f"{long} active, store every hour next in 59 min" in text
+
+
+def test_all_that_is_known_of_an_entry_is_shown(schedule: Command, timed: Celeriac) -> None:
+    assert 'args:           ["eu"]\n' in (run := schedule("show", "nightly")).out, run
+    assert 'schedule:       {"crontab": "30 7 * * *"}\n' in run.out
+    assert "description:    the books\n" in run.out
+    assert re.search(r"next_at: +[-0-9]{10} 07:30:00[+]0[12]:00 \(in ", run.out), run
+    now = round(timed.clock.time() * 1_000_000)
+    tick = Tick(name="nightly", queue="celery", after=0, at=now, message=None, skipped=2, note="missed")
+    assert timed.schedule_store.tick([tick])[0].verdict == "passed"
+    out = schedule("show", "nightly").out
+    assert "note:           missed\n" in out
+    message = Outgoing(id="0f6a", task="timed_shop.report", queue="celery", body=b"[]", headers=b"{}")
+    tick = Tick(name="nightly", queue="celery", after=now, at=now + 1, message=message)
+    assert timed.schedule_store.tick([tick])[0].verdict == "fired"
+    out = schedule("show", "nightly").out
+    assert "last_task_id:   0f6a\n" in out
+    assert "note:" not in out
+
+
+def test_an_entry_that_is_in_the_store_too_is_told_of(schedule: Command, timed: Celeriac, celeriac: Command) -> None:
+    spec = b'{"task": "timed_shop.poll", "schedule": {"every": 5}}'
+    timed.schedule_store.put(ScheduleRow(name="nightly", spec=spec), expected=0)
+    run = schedule("list")
+    assert "every day at 07:30, Europe/Warsaw" in run.out
+    assert "celeriac: schedule entry 'nightly' is in the store, too; the code's runs. Remove" in run.err
+    found = celeriac("-A", "timed_shop", "doctor", "--json").json["findings"]
+    assert [each["level"] for each in found if each["check"] == "schedule"] == ["wrong", "note"]
+    assert celeriac("-A", "timed_shop", "beat", "--check").code == 78
 
 
 def test_an_entry_s_life(schedule: Command, timed: Celeriac) -> None:
@@ -145,7 +238,7 @@ def test_the_doctor_looks_at_the_schedule(schedule: Command, celeriac: Command, 
     assert look() == ("note", "3 entries, 2 active, 0 beats")
     info = BeatInfo(name="b", host="h", pid=1, started_at=1.0, looked_at=2.0)
     timed.schedule_store.hail(info, ttl_s=60.0)
-    assert look() == ("ok", "3 entries, 2 active, 1 beats")
+    assert look() == ("ok", "3 entries, 2 active, 1 beat")
 
 
 def test_what_is_due_until_a_moment(schedule: Command) -> None:

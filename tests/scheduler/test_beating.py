@@ -11,8 +11,8 @@ import pytest
 
 from celeriac import Celeriac, Late, crontab, every
 from celeriac.app.beats import make_beat
-from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, ScheduleError
-from celeriac.model import Headers
+from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, NotRegistered, ScheduleError
+from celeriac.model import Headers, ScheduleRow
 from celeriac.scheduler.entry import moment_of
 from celeriac.scheduler.schedule import SECOND, Schedule
 
@@ -324,6 +324,19 @@ def test_entries_are_added_changed_paused_and_removed_while_beats_run(make_app: 
     assert [each.name for each in app.schedules.list()] == ["code"]
 
 
+def test_changes_are_told_from_the_first_one_of_a_store_on(make_app: Any, clock: ManualClock, caplog: Any) -> None:
+    app = make_app()
+    beat = make_beat(app)
+    with caplog.at_level(logging.INFO, logger="celeriac.beat"):
+        advance(clock, 1.0, beat)
+        app.schedules.add("mine", "shop.tidy", 60, by="ann")
+        advance(clock, 1.0, beat)
+        assert "entry 'mine' was added by ann" in caplog.text
+        caplog.clear()
+        advance(clock, 1.0, beat, make_beat(app))
+    assert "was added" not in caplog.text, "to a beat that starts, it is no news"
+
+
 def test_what_was_added_while_no_beat_was_there_is_not_forgotten(make_app: Any, clock: ManualClock) -> None:
     app = make_app()
     app.schedules.add("once", "shop.tidy", moment_of(round((clock.time() + 60) * SECOND)))
@@ -435,8 +448,10 @@ def test_what_is_wrong_names_the_entry(make_app: Any) -> None:
     assert "'naive'" in (said := refused(naive=tidy({"at": "2027-01-01T00:00"})))
     assert "offset" in said
     assert "'zero'" in refused(zero=tidy(0))
-    assert "'gone'" in (said := refused(gone={"task": "shop.tydi", "schedule": 1}))
-    assert "'shop.tidy'" in said
+    assert refused(gone={"task": "shop.tydi", "schedule": 1}) == (
+        "schedule entry 'gone': task 'shop.tydi' is not registered in application 'shop' (1 task); did you mean "
+        '\'shop.tidy\'? If other workers have it, say where: "options": {"queue": …}, or in task_routes'
+    )
     assert "'args'" in refused(args=tidy(1, args="abc"))
     assert "'opt'" in (said := refused(opt=tidy(1, options={"quene": "x"})))
     assert "'queue'" in said
@@ -450,6 +465,101 @@ def test_what_is_wrong_names_the_entry(make_app: Any) -> None:
         app.add_periodic_task(3, app.tasks["shop.tidy"], name="twice")
     with pytest.raises(ScheduleError, match="'twice' is in the code"):
         make_app({"twice": tidy(1)}).schedules.add("twice", "shop.tidy", 5)
+
+
+def test_a_workflow_with_an_unknown_task_is_told_how_to_say_where_it_is(make_app: Any) -> None:
+    app = make_app()
+    with pytest.raises(NotRegistered) as caught:
+        (app.tasks["shop.tidy"].si() | app.signature("shop.tydi")).delay()
+    assert str(caught.value) == (
+        "task 'shop.tydi' is not registered in application 'shop' (1 task); did you mean 'shop.tidy'? If other workers "
+        "have it, say where: app.signature('shop.tydi', queue=…), or in task_routes"
+    )
+
+
+def test_all_that_is_wrong_is_told_at_once(make_app: Any) -> None:
+    app = make_app({"a": tidy(1, jitter=-1), "b": tidy(1), "c": tidy("* *"), "d": {"task": "shop.tydi", "schedule": 1}})
+    app.add_periodic_task(2, app.tasks["shop.tidy"], name="b")
+    with pytest.raises(ScheduleError) as caught:
+        make_beat(app)
+    head, *lines = str(caught.value).splitlines()
+    assert head == "4 entries of the schedule are wrong:"
+    assert [line.split("'")[:2] for line in lines] == [["  schedule entry ", name] for name in "acdb"]
+    assert "'b' is there twice" in lines[-1]
+
+
+def test_a_misspelt_policy_is_refused_where_it_is_written(make_app: Any) -> None:
+    app = make_app()
+    task = app.tasks["shop.tidy"]
+    writers = (
+        lambda **how: app.add_periodic_task(5, task, name="e", **how),
+        lambda **how: app.periodic(5, name="e", **how)(task),
+        lambda **how: app.schedules.add("e", task, 5, **how),
+        lambda **how: app.schedules.update("there", **how),
+    )
+    app.schedules.add("there", task, 5)
+    for write in writers:
+        for how, words in (
+            ({"jiter": 3}, "'jiter' is neither a policy nor an option; did you mean 'jitter'?"),
+            ({"quene": "x"}, "'quene' is neither a policy nor an option; did you mean 'queue'?"),
+            ({"options": {"quene": "x"}}, "did you mean 'queue'?"),
+            ({"options": {"jitter": 3}}, "a policy stands beside options={…}: jitter=3"),
+            ({"zzzz": 3}, "policies: catch_up, .*; options: add_to_parent, "),
+        ):
+            with pytest.raises(ScheduleError, match=rf"^schedule entry '(e|there)': .*{words}".replace("?", r"\?")):
+                write(**how)
+    assert not app.periodic_tasks
+    stamped = task.s().set(stamped_headers=["by"], by="ann")
+    assert app.add_periodic_task(5, stamped, name="stamped", jitter=3, queue="q") == "stamped"
+    assert make_beat(app) is not None
+
+
+def test_an_entry_in_the_code_and_in_the_store(make_app: Any, clock: ManualClock) -> None:
+    """The code's runs, is shown as what it is, and tells of the other."""
+    make_app().schedules.add("e", "shop.tidy", 60, by="ann")
+    app = make_app({"e": tidy(10)})
+    app.schedules.add("fine", "shop.tidy", 60)
+    app.schedule_store.put(ScheduleRow(name="gone", spec=b'{"task": "shop.gone", "schedule": 5}'), expected=0)
+    advance(clock, 11.0, make_beat(app))
+    shown = app.schedules.get("e")
+    assert (shown.origin, shown.state, shown.when, shown.runs) == ("code", "active", "every 10 seconds", 1)
+    assert (shown.next_at.timestamp() - clock.time(), shown.changed_by) == (pytest.approx(9.0, abs=0.1), "")
+    assert shown.error.startswith("schedule entry 'e' is in the store, too; the code's runs. Remove the other: ")
+    assert [(each.name, each.state) for each in app.schedules if each.error] == [("e", "active"), ("gone", "faulty")]
+    with pytest.raises(ScheduleError, match="remove the other"):
+        app.schedules.pause("e")
+    row = next(row for row in app.schedule_store.look().rows if row.name == "e")
+    app.schedule_store.put(msgspec.structs.replace(row, paused=True), expected=row.revision)
+    assert app.schedules.get("e").state == "active"
+    assert len(app.schedules.preview("e", limit=3)) == 3
+    app.schedules.remove("e")
+    assert app.schedules.get("e").error == ""
+    assert app.schedules.pause("e").state == "paused"
+
+
+def test_what_an_entry_of_the_code_says_is_shown(make_app: Any) -> None:
+    from datetime import UTC, datetime
+
+    class Thing:
+        def __repr__(self) -> str:
+            return "<a thing>"
+
+    app = make_app(timezone="Europe/Warsaw")
+    app.add_periodic_task(
+        crontab("0 7 * * *"), app.tasks["shop.tidy"].s(1, b=Thing()), (datetime(2027, 1, 1, tzinfo=UTC),), name="much",
+        queue="slow", expires=60, catch_up="all", jitter=3, max_lateness=9, timezone="Asia/Tokyo",
+        description="for a test", start="2027-01-01T00:00Z",
+    )  # fmt: skip
+    app.add_periodic_task(5, app.tasks["shop.tidy"], name="little")
+    assert app.schedules.get("much").spec == {
+        "task": "shop.tidy", "schedule": {"crontab": "0 7 * * *"},
+        "args": ["2027-01-01T00:00:00Z", 1], "kwargs": {"b": "<a thing>"},
+        "options": {"queue": "slow", "expires": 60}, "catch_up": "all", "jitter": 3.0, "max_lateness": 9.0,
+        "description": "for a test", "start": "2027-01-01T09:00:00+09:00", "timezone": "Asia/Tokyo",
+    }  # fmt: skip
+    little = {"task": "shop.tidy", "schedule": {"every": 5}, "args": [], "kwargs": {}, "options": {}}
+    assert app.schedules.get("little").spec == little
+    assert app.schedules.pause("little").spec == little
 
 
 def test_a_schedule_that_only_its_code_can_read_is_not_stored(make_app: Any) -> None:

@@ -89,9 +89,9 @@ def test_fields(given: crontab, text: str) -> None:
         ({"day_of_week": "tue#"}, "'tue#' never comes"),
         ({"day_of_week": "#2"}, "a value is missing"),
         ({"minute": "9" * 5000}, "the text has 5000 characters"),
-        ({"minute": "1 2 3"}, "five fields.*found 3"),
-        ({"minute": "1 2 3 4 5 6"}, "found 6"),
-        ({"minute": "1 2 * * *", "hour": 3}, "found 5, and other arguments"),
+        ({"minute": "1 2 3"}, "'1 2 3' has 3 fields; five are wanted: minute, hour, day of month, month, day of week"),
+        ({"minute": "1 2 3 4 5 6"}, "has 6 fields; five are wanted"),
+        ({"minute": "1 2 * * *", "hour": 3}, "stands alone; other arguments were given, too"),
     ],
 )
 def test_what_is_no_field(fields: dict[str, Any], words: str) -> None:
@@ -126,8 +126,10 @@ def test_what_never_comes(text: str, words: str | None) -> None:
 
 
 def test_a_text_of_other_than_five_fields() -> None:
-    with pytest.raises(ScheduleError, match=r"from_string\('\* \*'\): a whole crontab has five fields.*found 2"):
-        crontab.from_string("* *")
+    with pytest.raises(ScheduleError, match=r"^crontab '30 7 \* \*' has 4 fields; five are wanted: minute, hour, day "):
+        crontab.from_string("30 7 * *")
+    with pytest.raises(ScheduleError, match="'30' has 1 field; five"):
+        crontab.from_string("30")
 
 
 def test_rare_days_are_found() -> None:

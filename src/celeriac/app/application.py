@@ -17,7 +17,7 @@ from celeriac.app.admission import admission_of, limit_of, unique_key_of, unique
 from celeriac.app.control import Control
 from celeriac.app.group_result import GroupResult, ResultSet
 from celeriac.app.once import once
-from celeriac.app.options import check_options
+from celeriac.app.options import check_options, entry_parts
 from celeriac.app.publisher import Publisher
 from celeriac.app.result import AsyncResult as Handle
 from celeriac.app.result import EagerResult, no_results
@@ -665,9 +665,9 @@ class Celeriac:
         kwargs: Mapping[str, Any],
         how: Mapping[str, Any],
     ) -> None:
-        from celeriac.scheduler.entry import entry_of, split_options
+        from celeriac.scheduler.entry import entry_of
 
-        policies, options = split_options(name, how)
+        policies, options = entry_parts(name, how)
         spec = {"task": task, "schedule": schedule, "args": args, "kwargs": kwargs, "options": options, **policies}
         entry_of(name, spec, zone="UTC")  # what is wrong is told where it is written
         spec.update(args=tuple(args), kwargs=dict(kwargs))
@@ -954,11 +954,15 @@ class Celeriac:
             TypeError: An option is unknown, or the arguments do not fit.
             NotRegistered: As `_check_task`.
         """
-        self._check_task({"task": name, "options": dict(options)}, "it")
+        self._check_task({"task": name, "options": dict(options)}, '"options": {"queue": …}')
         self._check(name, args, kwargs)
 
-    def _check_task(self, form: dict[str, Any], whose: str = "a workflow") -> None:
+    def _check_task(self, form: dict[str, Any], where: str | None = None) -> None:
         """Refuse options nobody knows, and a task nobody has.
+
+        Args:
+            form: Of a signature.
+            where: How to say that other workers have the task; as signatures do unless given.
 
         Raises:
             TypeError: An option is unknown; the message names the nearest known one.
@@ -967,24 +971,26 @@ class Celeriac:
         name, options = form["task"], options_of(form)
         stamps = options.get("stamped_headers")  # each is an option, too
         check_options({key: value for key, value in options.items() if key not in stamps} if stamps else options, name)
-        if name in self.tasks or name in self.builtins or not self._knows_its_tasks or not _WHERE.isdisjoint(options):
+        if name in self.tasks or name in self.builtins or not _WHERE.isdisjoint(options):
+            return
+        # a beat has imported all there is; what a worker imports need not be all that it may send
+        if not (self._knows_its_tasks or (where is not None and self._has_imported and self.tasks)):
             return
         if self.router.route({}, name, (), {}, None)["queue"] != self.settings.task_default_queue:
             return
         import difflib
 
         near = difflib.get_close_matches(name, self.tasks, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        count = f"{len(self.tasks)} task{'' if len(self.tasks) == 1 else 's'}"
         raise NotRegistered(
-            f"{whose} has task {name!r}, which is not registered in application {self.main!r} ({len(self.tasks)} "
-            f"tasks). {hint}If other workers have it, say where: app.signature({name!r}, queue=…), or in task_routes"
+            f"task {name!r} is not registered in application {self.main!r} ({count}){hint} If other workers have it, "
+            f"say where: {where or f'app.signature({name!r}, queue=…)'}, or in task_routes"
         )
 
     @property
     def _knows_its_tasks(self) -> bool:
         """Whether what is not registered does not exist: every module with tasks has been imported."""
-        if self._has_imported:
-            return bool(self.tasks)
         conf = self.settings
         modules = (*conf.imports, *conf.include)
         return bool(self.tasks) and not self._autodiscover and all(module in sys.modules for module in modules)

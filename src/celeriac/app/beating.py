@@ -127,20 +127,21 @@ def banner(app: Celeriac, beat: Beating, text: str) -> str:
 
 def _entries(app: Celeriac) -> list[str]:
     try:
-        code = app.schedule_source().read() or {}
-        rows = [row for row in app.schedule_store.look().rows if row.spec is not None and not row.removed]
-        coming = app.schedules.preview(limit=SHOWN)
+        entries = app.schedules.list()
     except BrokerError as exc:
         return [f"  entries  not known yet: {exc}"]
     except CeleriacError:
         return []  # a scheduler of the application's own, which nobody can look into
-    stored = sum(row.name not in code for row in rows)
-    count = len(code) + stored
-    lines = [f"  entries  {f'{len(code)} of the code, {stored} of the store' if count else 'none yet'}"]
-    for number, (moment, name) in enumerate(coming):
-        precision = "milliseconds" if moment.microsecond else "seconds"
-        lines.append(f"  {'' if number else 'next':<8} {moment.isoformat(sep=' ', timespec=precision)}  {name}")
-    return lines
+    code = sum(entry.origin == "code" for entry in entries)
+    counts = f"{code} of the code, {len(entries) - code} of the store" if entries else "none yet"
+    coming = sorted((entry.next_at, entry.name) for entry in entries if entry.next_at is not None)
+    return [
+        f"  entries  {counts}",
+        *(
+            f"  {'' if number else 'next':<8} {moment.isoformat(sep=' ', timespec='seconds')}  {name}"
+            for number, (moment, name) in enumerate(coming[:SHOWN])
+        ),
+    ]
 
 
 class Whistle:

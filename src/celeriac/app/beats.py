@@ -50,16 +50,25 @@ def code_entries(app: Celeriac) -> dict[str, Entry]:
     """The entries of the code by name, checked.
 
     Raises:
-        ScheduleError: One is wrong, or two share a name; the message names it.
+        ScheduleError: One is wrong, or two share a name; the message names it. Of several, each has a line.
     """
-    found = {name: make_entry(app, name, spec) for name, spec in app.settings.beat_schedule.items()}
-    for name, spec in app.periodic_tasks.items():
-        if name in found:
-            raise ScheduleError(
-                f"schedule entry {name!r} is there twice: in setting beat_schedule, and by add_periodic_task or "
-                "@app.periodic; give one another name="
-            )
-        found[name] = make_entry(app, name, spec)
+    found: dict[str, Entry] = {}
+    wrong: list[ScheduleError] = []
+    settings = app.settings.beat_schedule
+    for name, spec in (*settings.items(), *app.periodic_tasks.items()):
+        try:
+            if name in settings and spec is not settings[name]:
+                raise ScheduleError(
+                    f"schedule entry {name!r} is there twice: in setting beat_schedule, and by add_periodic_task or "
+                    "@app.periodic; give one another name="
+                )
+            found[name] = make_entry(app, name, spec)
+        except ScheduleError as exc:
+            wrong.append(exc)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        raise ScheduleError("\n  ".join((f"{len(wrong)} entries of the schedule are wrong:", *map(str, wrong))))
     return found
 
 

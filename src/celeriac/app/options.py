@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from celeriac.errors import ScheduleError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
@@ -78,6 +80,29 @@ class CallOptions(TypedDict, total=False):
 
 
 KNOWN = frozenset(CallOptions.__annotations__)
+
+
+def entry_parts(name: str, how: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The policies and the options of the call that are given for an entry of a schedule, checked by name.
+
+    Raises:
+        ScheduleError: One is neither; the message names the entry and the nearest of both.
+    """
+    from celeriac.scheduler.entry import POLICIES, split_options
+
+    policies, options = split_options(name, how)
+    stamps = options.get("stamped_headers") or ()
+    for key in [key for key in options if key not in KNOWN and key not in stamps]:
+        import difflib
+
+        if key in POLICIES:
+            hint = f"a policy stands beside options={{…}}: {key}={options[key]!r}"
+        elif near := difflib.get_close_matches(key, [*POLICIES, "schedule", "args", "kwargs", *KNOWN], 1):
+            hint = f"did you mean {near[0]!r}?"
+        else:
+            hint = f"policies: {', '.join(POLICIES)}; options: {', '.join(sorted(KNOWN))}"
+        raise ScheduleError(f"schedule entry {name!r}: {key!r} is neither a policy nor an option; {hint}")
+    return policies, options
 
 
 def check_options(options: Mapping[str, Any], task: str) -> None:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import getpass
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
 from celeriac.app.beats import make_entry
+from celeriac.app.options import entry_parts
 from celeriac.errors import NotSupportedError, ScheduleError
 from celeriac.model import ScheduleRow
 from celeriac.scheduler.asked import Asked
-from celeriac.scheduler.entry import instant_of, iso_of, moment_of, spec_of, split_options, zone_name
+from celeriac.scheduler.entry import POLICIES, Entry, instant_of, iso_of, moment_of, spec_of, zone_name
 from celeriac.scheduler.plan import MOVED, upcoming
 from celeriac.scheduler.schedule import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from celeriac.app.application import Celeriac
     from celeriac.app.result import AsyncResult
     from celeriac.app.task import Task
     from celeriac.model import BeatInfo, Instant, Mark
-    from celeriac.scheduler import Entry
 
 T = TypeVar("T")
 
@@ -45,8 +46,8 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
     """For people: `every day at 07:30, Europe/Warsaw`."""
     zone: str
     state: State
-    """`disabled`: by the code. `paused`: at run time. `finished`: nothing of it is still to come. `faulty`: see
-    `error`."""
+    """`disabled`: by the code. `paused`: at run time. `finished`: nothing of it is still to come. `faulty`: left out,
+    see `error`."""
     next_at: datetime | None = None
     last_at: datetime | None = None
     """The last instant that it was due; None: never yet."""
@@ -56,16 +57,19 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int = 0
     """Instants so far that had none, by its policies."""
     note: str = ""
-    """Why the last one had none."""
+    """Of the last instant without a message: why. `new`, `schedule changed`: it has none before that. '' when the last
+    one had a message."""
     description: str = ""
     error: str = ""
+    """What is wrong: of a faulty one, or that the store has an entry of the same name, which is left out."""
     changed_by: str = ""
     """Who added, changed, paused or resumed it last, at run time."""
     changed_at: datetime | None = None
     change: str = ""
     """What that was."""
     spec: dict[str, Any] = {}
-    """As plain data; of an entry of the store only."""
+    """What is sent, when, and by which policies, as plain data. In the code there may be what has no such form, which
+    is here as its repr."""
 
 
 class Schedules:
@@ -84,22 +88,12 @@ class Schedules:
         return [*self._all(*self._read())]
 
     def _all(self, code: Mapping[str, Entry], rows: Mapping[str, ScheduleRow], now: Instant) -> Sequence[Scheduled]:
-        entries: dict[str, Entry | str] = dict(code)
-        for name, row in rows.items():
-            if row.spec is None:
-                continue
-            if name in code:
-                entries[name] = (
-                    f"is in the store, too; the code's runs. Remove the other: celeriac schedule remove {name!r}"
-                )
-            else:
-                entries[name] = self._entry(row)
-        sound = {name: entry for name, entry in entries.items() if not isinstance(entry, str)}
-        marks = self._marks(sound, code)
-        return [
-            self._shown(name, entries[name], rows.get(name), marks.get(name), now, code.get(name))
-            for name in sorted(entries)
-        ]
+        entries: dict[str, Entry | str] = {
+            name: self._entry(row) for name, row in rows.items() if row.spec is not None and name not in code
+        }
+        entries.update(code)
+        marks = self._marks({name: entry for name, entry in entries.items() if not isinstance(entry, str)})
+        return [self._shown(name, entries[name], rows.get(name), marks.get(name), now) for name in sorted(entries)]
 
     def get(self, name: str) -> Scheduled:
         """One entry.
@@ -136,9 +130,9 @@ class Schedules:
         live = {
             each: entry
             for each, entry in entries.items()
-            if entry.enabled and not ((row := rows.get(each)) is not None and row.paused)
+            if entry.enabled and not ((row := rows.get(each)) is not None and row.paused and not _is_other(row, entry))
         }
-        marks = self._marks(live, code)
+        marks = self._marks(live)
         found = sorted(
             (at, each) for each, entry in live.items() for at in upcoming(entry, marks.get(each), now, limit, end)
         )
@@ -175,7 +169,7 @@ class Schedules:
         Raises:
             ScheduleError: Something is wrong with it, the name is taken, or it would never be due.
         """
-        policies, options = split_options(name, how)
+        policies, options = entry_parts(name, how)
         spec = {
             "task": task if isinstance(task, str) else task.name,
             "schedule": schedule,
@@ -210,7 +204,7 @@ class Schedules:
         call = {key: changes[key] for key in ("task", "schedule", "args", "kwargs") if key in changes}
         if "task" in call:
             call["task"] = getattr(call["task"], "name", call["task"])
-        policies, options = split_options(name, {key: value for key, value in changes.items() if key not in call})
+        policies, options = entry_parts(name, {key: value for key, value in changes.items() if key not in call})
         kept = {} if "options" in changes else old.get("options", {})
         merged = {key: value for key, value in {**kept, **options}.items() if value is not None}
         spec = {**old, **call, **policies, "options": merged}
@@ -291,7 +285,7 @@ class Schedules:
         except ScheduleError as exc:
             return str(exc)
 
-    def _marks(self, entries: Mapping[str, Entry], code: Mapping[str, Entry]) -> dict[str, Mark | None]:
+    def _marks(self, entries: Mapping[str, Entry]) -> dict[str, Mark | None]:
         asked = [(name, self._app.queue_of(entry)) for name, entry in entries.items()]
         return dict(zip(entries, self._app.schedule_store.marks(asked), strict=True))
 
@@ -302,9 +296,14 @@ class Schedules:
         row: ScheduleRow | None,
         mark: Mark | None,
         now: Instant,
-        own: Entry | None,
     ) -> Scheduled:
         changed: dict[str, Any] = {}
+        if row is not None and _is_other(row, entry):
+            row = None
+            changed["error"] = (
+                f"schedule entry {name!r} is in the store, too; the code's runs. Remove the other: "
+                f"celeriac schedule remove {name!r}"
+            )
         if row is not None:
             changed = {
                 "changed_by": row.changed_by,
@@ -313,11 +312,12 @@ class Schedules:
                 "spec": msgspec.json.decode(row.spec) if row.spec is not None else {},
             }
         if isinstance(entry, str):
-            task = own.task if own is not None else str(changed.get("spec", {}).get("task", ""))
-            origin: Literal["code", "store"] = "store" if own is None else "code"
+            task = str(changed.get("spec", {}).get("task", ""))
             return Scheduled(
-                name=name, origin=origin, task=task, when="", zone="", state="faulty", error=entry, **changed
+                name=name, origin="store", task=task, when="", zone="", state="faulty", error=entry, **changed
             )
+        if entry.origin == "code":
+            changed["spec"] = _plain_spec(entry, self._app.settings.timezone)
         following = upcoming(entry, mark, now, 1)
         is_asked = isinstance(entry.schedule, Asked) and (entry.end is None or entry.end > now)
         state: State = "active" if following or is_asked else "finished"
@@ -378,6 +378,11 @@ class Schedules:
         row = rows.get(name)
         if name not in code and (row is None or row.spec is None):
             raise self._unknown(name)
+        if name in code and row is not None and row.spec is not None:
+            raise ScheduleError(
+                f"schedule entry {name!r} is in the code and in the store; before anything is said of the code's, "
+                f"remove the other: celeriac schedule remove {name!r}"
+            )
         row = row or ScheduleRow(name=name)
         if row.paused != paused:
             self._app.schedule_store.put(
@@ -417,6 +422,50 @@ class Schedules:
 
     def __iter__(self) -> Iterator[Scheduled]:
         return iter(self.list())
+
+
+_USUAL: Final = {
+    name: usual
+    for name, usual in zip(reversed(Entry.__struct_fields__), reversed(Entry.__struct_defaults__), strict=False)
+    if name.removesuffix("_s") in POLICIES and name not in ("start", "end")
+}
+
+
+def _is_other(row: ScheduleRow, entry: Entry | str) -> bool:
+    """Whether a row is another entry of the same name, which is left out."""
+    return row.spec is not None and not isinstance(entry, str) and entry.origin == "code"
+
+
+def _plain_spec(entry: Entry, zone: str) -> dict[str, Any]:
+    """An entry of the code in the form of those of the store; what is as usual is left out."""
+    schedule = entry.schedule
+    said: dict[str, Any] = {
+        "task": entry.task,
+        "schedule": repr(schedule.schedule) if isinstance(schedule, Asked) else schedule.form(),
+        "args": list(entry.args),
+        "kwargs": entry.kwargs,
+        "options": entry.options,
+    }
+    for name, usual in _USUAL.items():
+        if (value := getattr(entry, name)) != usual:
+            said[name.removesuffix("_s")] = value
+    for key, instant in (("start", entry.start), ("end", entry.end)):
+        if instant:
+            said[key] = iso_of(instant, entry.zone)
+    if zone_name(entry.zone) != zone:
+        said["timezone"] = zone_name(entry.zone)
+    return {key: _printable(value) for key, value in said.items()}
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _printable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(each) for each in value]
+    try:
+        return msgspec.to_builtins(value)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
 
 
 def _only(name: str, table: Mapping[str, T]) -> dict[str, T]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from celeriac.app.settings.celery_names import HARMLESS, IGNORED, REFUSED, nearest, resolve
 from celeriac.app.settings.kinds import hide
 from celeriac.app.settings.table import OPTIONS
-from celeriac.errors import ConfigError
+from celeriac.errors import ConfigError, ScheduleError
 
 ENVIRONMENT_PREFIX = "CELERIAC_"
 
@@ -62,6 +62,8 @@ def check(name: str, value: Any, source: str, *, is_text: bool = False, spelt: s
     kind = option.kind
     try:
         checked = kind.parse(value) if is_text else kind.convert(value)
+    except ScheduleError as exc:  # one entry of many: all of them would only hide it
+        raise ScheduleError(f"{hide(name, str(exc))} (setting {called} in {source})") from None
     except (ValueError, TypeError, ConfigError, RecursionError) as exc:
         shown = "***" if kind.secret else repr(hide(name, value))
         if len(shown) > 200:

@@ -428,15 +428,15 @@ def _schedule(patient: Patient) -> Iterator[Finding]:
     entries = app.schedules.list()
     beats = app.schedules.beats()
     for entry in entries:
-        if entry.state == "faulty":
-            yield Finding(
-                check="schedule",
-                level="wrong",
-                found=entry.error,
-                advice=f"every beat leaves it out: celeriac schedule remove {entry.name!r}, and add it anew",
-            )
+        if entry.error:
+            anew = f"every beat leaves it out: celeriac schedule remove {entry.name!r}, and add it anew"
+            advice = anew if entry.state == "faulty" else "only one of them can be meant"
+            yield Finding(check="schedule", level="wrong", found=entry.error, advice=advice)
     live = sum(entry.state == "active" for entry in entries)
-    found = f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {live} active, {len(beats)} beats"
+    found = (
+        f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {live} active, "
+        f"{len(beats)} {'beat' if len(beats) == 1 else 'beats'}"
+    )
     if live and not beats:
         yield Finding(
             check="schedule",

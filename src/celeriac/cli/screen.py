@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
+_BETWEEN = 3
+"""Columns between those of a table."""
 _WIDE = 10_000
 """Columns where the output is no terminal: a pipe's reader wants whole lines."""
 
@@ -101,6 +103,39 @@ def table(
     for row in rows:
         made.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     console(color=color).print(made)
+
+
+def width() -> int:
+    """Columns of the terminal; very many where there is none."""
+    return console().width
+
+
+def fits(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, shrunk: Mapping[str, int] | None = None) -> bool:
+    """Whether a table has room on the screen.
+
+    Args:
+        columns: As of `table`.
+        rows: Likewise.
+        shrunk: Headings of columns that may be cut down to so many characters.
+    """
+    from rich.cells import cell_len
+
+    room, least = width() - _BETWEEN * (len(columns) - 1), shrunk or {}
+    for place, name in enumerate(columns):
+        widest = max(cell_len(visible(str(cell))) for cell in (name, *(row[place] for row in rows)))
+        room -= min(widest, least.get(name, widest))
+    return room >= 0
+
+
+def block(head: str, lines: Iterable[str], *, color: bool = True) -> None:
+    """Print what would be a row of a table, where that has no room: a heading, and lines below it."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    target = console(color=color)
+    target.print(Text(visible(head), style="bold", overflow="fold"))
+    for each in lines:
+        target.print(Padding(Text(visible(each), overflow="fold"), (0, 0, 0, 4), expand=False))
 
 
 def age(seconds: float | None) -> str:

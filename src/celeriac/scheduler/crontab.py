@@ -123,11 +123,18 @@ _months: WeakValueDictionary[Days, Months] = WeakValueDictionary()
 _crontabs: WeakValueDictionary[tuple[Any, ...], crontab] = WeakValueDictionary()
 
 
-_FIVE = "a whole crontab has five fields: minute, hour, day of month, month and weekday"
-
-
 def _fields(text: str) -> list[str]:
     return _COMMA.sub(",", text).split()
+
+
+def _five(text: str) -> list[str]:
+    fields = _fields(text)
+    if len(fields) != 5:
+        raise ScheduleError(
+            f"crontab {text!r} has {len(fields)} field{'' if len(fields) == 1 else 's'}; five are wanted: minute, "
+            "hour, day of month, month, day of week"
+        )
+    return fields
 
 
 def _bits(mask: int) -> Iterable[int]:
@@ -285,14 +292,13 @@ class crontab(Value):  # noqa: N801 -- Celery's name
         day_of_month: Field = "*",
         month_of_year: Field = "*",
     ) -> Self:
-        if isinstance(minute, str) and len(fields := _fields(minute)) > 1:
-            alone = all(field == "*" for field in (hour, day_of_week, day_of_month, month_of_year))
-            if len(fields) != 5 or not alone:
+        if isinstance(minute, str) and len(_fields(minute)) > 1:
+            if any(field != "*" for field in (hour, day_of_week, day_of_month, month_of_year)):
                 raise ScheduleError(
-                    f"crontab({minute!r}{'' if alone else ', …'}): {_FIVE}, and stands alone; found {len(fields)}"
-                    + ("" if alone else ", and other arguments")
+                    f"crontab({minute!r}, …): a text of several fields is a whole crontab and stands alone; other "
+                    "arguments were given, too"
                 )
-            minute, hour, day_of_month, month_of_year, day_of_week = fields
+            minute, hour, day_of_month, month_of_year, day_of_week = _five(minute)
         minutes, hours, months = (
             _read(kind, value)[0] for kind, value in ((MINUTE, minute), (HOURS, hour), (MONTH_OF_YEAR, month_of_year))
         )
@@ -312,10 +318,7 @@ class crontab(Value):  # noqa: N801 -- Celery's name
     @classmethod
     def from_string(cls, crontab: str) -> Self:
         """Of the five fields in one text, in the order of a crontab file: minute, hour, day, month, weekday."""
-        fields = _fields(crontab)
-        if len(fields) != 5:
-            raise ScheduleError(f"crontab.from_string({crontab!r}): {_FIVE}; found {len(fields)}")
-        minute, hour, day_of_month, month_of_year, day_of_week = fields
+        minute, hour, day_of_month, month_of_year, day_of_week = _five(crontab)
         return cls(minute, hour, day_of_week, day_of_month, month_of_year)
 
     def _check(self) -> None:

@@ -64,10 +64,10 @@ def describe(minutes: int, hours: int, months: int, days: int, from_end: int, we
     return text if len(text) <= _LONGEST else ""
 
 
-def join(words: Iterable[str]) -> str:
+def join(words: Iterable[str], word: str = "and") -> str:
     """`a, b and c`."""
     *rest, last = words
-    return f"{', '.join(rest)} and {last}" if rest else last
+    return f"{', '.join(rest)} {word} {last}" if rest else last
 
 
 def ordinal(number: int) -> str:
@@ -160,14 +160,34 @@ def _days(days: int, from_end: int, weekdays: int, nth: int, months: int, *, is_
         return f"on the {join(counted)} of {month or 'every month'}"
     if week == [1, 2, 3, 4, 5]:
         every, plural, one = "every weekday", "on weekdays", "a weekday"
+    elif spans := _spans(week):
+        every = join(spans)
+        plural = f"from {every}" if len(spans) == 1 else f"on {every}"
+        one = join(spans, "or")
     else:
         names = [_WEEKDAYS[day] for day in week]
         every, plural = f"every {join(names)}", f"on {join(f'{name}s' for name in names)}"
-        *rest, last = names
-        one = f"a {', '.join(rest)} or {last}" if rest else f"a {last}"
+        one = f"a {join(names, 'or')}"
     if not all_days:
         return f"on the {join(chosen)} of {month or 'every month'}, if it is {one}{',' if is_clock else ''}"
     return (every if is_clock else plural) + (f" in {month}" if month else "")
+
+
+def _spans(week: Sequence[int]) -> list[str]:
+    """`Monday to Thursday`, `Saturday`; empty where no three days are in a row."""
+    first = next((day for day in week if (day - 1) % 7 not in week), 0)
+    runs: list[list[int]] = []
+    for day in sorted(week, key=lambda day: (day - first) % 7):
+        if runs and day == (runs[-1][-1] + 1) % 7:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    if max(map(len, runs), default=0) < 3:
+        return []
+    parts = [(run[0], run[-1]) for run in runs if len(run) > 2]
+    parts += [(day, day) for run in runs if len(run) < 3 for day in run]
+    parts.sort(key=lambda part: (part[0] - 1) % 7)
+    return [_WEEKDAYS[begin] + (f" to {_WEEKDAYS[end]}" if end != begin else "") for begin, end in parts]
 
 
 def _month(months: int) -> str | None:

@@ -39,6 +39,7 @@ POLICIES: Final = (
 )
 """Keys of an entry that Celery has not."""
 KEYS: Final = ("task", "schedule", "args", "kwargs", "options", "relative", *POLICIES)
+_KNOWN_KEYS: Final = frozenset(KEYS)
 
 
 _STRANGE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -136,8 +137,7 @@ def entry_of(
     """
     if not (name and isinstance(name, str)) or _STRANGE.search(name):
         raise ScheduleError(f"schedule entry {name!r}: a name is a line of text, not empty, without control characters")
-    if strange := [key for key in spec if key not in KEYS]:
-        raise ScheduleError(f"schedule entry {name!r}: unknown key {strange[0]!r}; known: {', '.join(KEYS)}")
+    check_keys(name, spec)
     get = spec.get
     task = get("task")
     if not isinstance(task, str) or not task:
@@ -191,6 +191,23 @@ def entry_of(
         since=since,
         fingerprint=_fingerprint(schedule, where, start, enabled),
     )
+
+
+def check_keys(name: str, spec: Mapping[str, Any]) -> None:
+    """Refuse what no entry has.
+
+    Raises:
+        ScheduleError: Names the entry, the key and the nearest known one.
+    """
+    if spec.keys() <= _KNOWN_KEYS:
+        return
+    import difflib
+
+    for key in spec:
+        if key not in _KNOWN_KEYS:
+            near = difflib.get_close_matches(str(key), KEYS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KEYS)}"
+            raise ScheduleError(f"schedule entry {name!r}: unknown key {key!r}; {hint}")
 
 
 def spec_of(spec: Mapping[str, Any]) -> dict[str, Any]:

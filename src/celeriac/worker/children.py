@@ -306,7 +306,8 @@ class Nursery:
 
     def _gone(self) -> None:
         if not self._manifest.done():
-            self._manifest.set_exception(LoadError("the process that imports it ended before it had finished"))
+            ended = "the process that imports it ended before it had finished"
+            self._manifest.set_exception(LoadError(f"the application could not be loaded: {ended}"))
         if not self.lost.done() and not self._is_stopping:
             self.lost.set_result(None)
         for child in [*self._forking.values()]:

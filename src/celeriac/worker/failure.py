@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celeriac.errors import ConfigError, WorkerError
+from celeriac.errors import ConfigError, ScheduleError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ _MACHINERY = (str(Path(__file__).parents[1]) + os.sep, str(Path(importlib.__file
 
 
 class LoadError(WorkerError):
-    """The application could not be loaded; `.trace` is where in its code, empty or ending in a newline."""
+    """An application that could not be loaded, or not be used; `.trace` is where in its code, empty or whole lines."""
 
     def __init__(self, reason: str, trace: str = "") -> None:
         super().__init__(reason)
@@ -26,14 +26,18 @@ class LoadError(WorkerError):
     @classmethod
     def of(cls, exc: BaseException) -> LoadError:
         """Made from what the loader raised."""
-        # the type's name says nothing where the message was written for this reader
-        reason = str(exc) if isinstance(exc, ConfigError) else f"{type(exc).__qualname__}: {exc}"
+        if isinstance(exc, ScheduleError):  # the application is there, and an entry of its schedule is wrong
+            reason = f"celeriac: {exc}"
+        else:
+            # the type's name says nothing where the message was written for this reader
+            said = str(exc) if isinstance(exc, ConfigError) else f"{type(exc).__qualname__}: {exc}"
+            reason = f"the application could not be loaded: {said}"
         return cls(reason, _trace(exc))
 
     @property
     def report(self) -> str:
         """All of it, the reason last, without a newline at the end."""
-        return f"{self.trace}the application could not be loaded: {self}"
+        return f"{self.trace}{self}"
 
 
 def _trace(exc: BaseException) -> str:

@@ -6,12 +6,14 @@ Text is how environment variables carry values, and what tables show.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from datetime import timedelta, tzinfo
 from typing import Any, Generic, NoReturn, TypeVar
 
 from celeriac.app.routing import Queue, as_queues, check_queue_name, check_routes
 from celeriac.app.urls import is_secret, masked
+from celeriac.errors import ScheduleError
 
 T = TypeVar("T")
 
@@ -430,14 +432,16 @@ class Schedule(Table):
     def convert(self, value: Any) -> Mapping[str, Any]:
         table = super().convert(value)
         for name, entry in table.items():
-            from celeriac.scheduler.entry import KEYS  # the arithmetic of schedules is not for who has none
+            from celeriac.scheduler.entry import check_keys  # the arithmetic of schedules is not for who has none
 
             if not isinstance(entry, Mapping):
-                raise ValueError(f"entry {name!r} is not a dict")
-            if strange := [key for key in entry if key not in KEYS]:
-                raise ValueError(f"entry {name!r} has the unknown key {strange[0]!r}; known: {', '.join(KEYS)}")
+                raise ScheduleError(
+                    f"schedule entry {name!r}: expected a dict with 'task' and 'schedule', found "
+                    f"{reprlib.repr(entry)} ({type(entry).__name__})"
+                )
+            check_keys(name, entry)
             if lacking := [key for key in ("task", "schedule") if key not in entry]:
-                raise ValueError(f"entry {name!r} has no {lacking[0]!r}")
+                raise ScheduleError(f"schedule entry {name!r} has no {lacking[0]!r}")
         return table
 
 

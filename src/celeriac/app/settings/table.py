@@ -434,7 +434,10 @@ class Settings:
         Seconds(), None, "How late a missed crontab may still be sent; None: its policies alone say."
     )
     beat_misfire_grace = _is(
-        Seconds(), 5.0, "An instant that is late by no more is sent whatever the policies say.", ours=True
+        Seconds(),
+        5.0,
+        "An instant that is late by no more is on time, not missed: `catch_up` does not apply to it.",
+        ours=True,
     )
     beat_namespace = _is(
         Text(),

@@ -9,6 +9,7 @@ import click
 
 from celeriac.cli import exits, screen
 from celeriac.cli.commands.worker import LEVELS, refuse_detached
+from celeriac.cli.failures import explain
 from celeriac.cli.pidfile import PidFileTakenError, pid_in
 from celeriac.cli.root import Command
 from celeriac.cli.session import session
@@ -86,6 +87,7 @@ def command(
     **options: Any,
 ) -> int:
     """Send the application's periodic tasks when they are due, until told to stop."""
+    from celeriac.app.runtime import node_name
     from celeriac.worker import exits as codes
     from celeriac.worker.failure import LoadError
 
@@ -98,7 +100,13 @@ def command(
     if executable is not None:
         here.notice("--executable has no effect: it runs the interpreter of the command")
     try:
-        app, beat = _load(here, name, max_interval, scheduler)
+        app = _load(here, max_interval, scheduler)
+        try:
+            here.shared_app  # noqa: B018 - a beat in a process of its own must reach workers in others
+        except ConfigError as exc:
+            click.echo(explain(exc), err=True)
+            return codes.CONFIG
+        beat: Beating = app.make_beat(name=None if name is None else node_name(name))
         if check:
             return _check(here, app)
     except Exception as exc:
@@ -119,24 +127,19 @@ def command(
         app.close()
 
 
-def _load(
-    here: Session, name: str | None, max_interval: float | None, scheduler: str | None
-) -> tuple[Celeriac, Beating]:
-    """The application with its modules, and its beat.
+def _load(here: Session, max_interval: float | None, scheduler: str | None) -> Celeriac:
+    """The application with its modules.
 
     Raises:
-        Exception: Whatever is wrong with either.
+        Exception: Whatever is wrong with it.
     """
-    from celeriac.app.runtime import node_name
-
     app = here.app
     if max_interval is not None:
         app.conf["beat_max_loop_interval"] = max_interval
     if scheduler is not None:
         app.conf["beat_scheduler"] = scheduler
     app.import_modules()
-    here.shared_app  # noqa: B018 - a beat in a process of its own must reach workers in others
-    return app, app.make_beat(name=None if name is None else node_name(name))
+    return app
 
 
 def _check(here: Session, app: Celeriac) -> int:
@@ -148,7 +151,7 @@ def _check(here: Session, app: Celeriac) -> int:
     except BrokerError as exc:
         here.notice(f"the entries of the store are not checked: {exc}")
         entries = []
-    faulty = [entry for entry in entries if entry.state == "faulty"]
+    faulty = [entry for entry in entries if entry.error]
     for entry in faulty:
         click.echo(f"celeriac: {screen.visible(entry.error)}", err=True)
     count = len(entries) or len(app.schedule_source().read() or {})

@@ -43,15 +43,21 @@ def ask(
     nodes = split_names(destination)
     replies = here.shared_app.control.inspect(nodes or None, timeout).ask(method, arguments)
     if not replies:
-        whom = f" of {', '.join(nodes)}" if nodes else ""
-        click.echo(
-            screen.visible(
-                f"celeriac: no worker{whom} replied within {timeout:g} s at {here.shared_app.broker.url}; "
-                "is one running on this broker?"
-            ),
-            err=True,
-        )
+        tell_of_silence(here, timeout=timeout, destination=destination)
     return dict(sorted(replies.items()))
+
+
+def tell_of_silence(here: Session, *, timeout: float, destination: tuple[str, ...]) -> None:
+    """Say that no worker has replied."""
+    nodes = split_names(destination)
+    whom = f" of {', '.join(nodes)}" if nodes else ""
+    click.echo(
+        screen.visible(
+            f"celeriac: no worker{whom} replied within {timeout:g} s at {here.shared_app.broker.url}; "
+            "is one running on this broker?"
+        ),
+        err=True,
+    )
 
 
 def print_replies(method: str, replies: dict[str, Any], *, as_json: bool) -> int:

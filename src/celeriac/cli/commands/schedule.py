@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from celeriac.app.application import Celeriac
     from celeriac.app.schedules import Scheduled
+    from celeriac.model import BeatInfo
 
 _COMING = 5
 """Instants that `show` foretells."""
@@ -69,39 +70,63 @@ def list_(*, as_json: bool) -> None:
     here, app = session(), _app()
     entries, beats = app.schedules.list(), app.schedules.beats()
     if as_json:
-        screen.data(
-            {"entries": [_facts(entry) for entry in entries], "beats": [msgspec.to_builtins(beat) for beat in beats]}
-        )
+        screen.data({"entries": [_facts(entry) for entry in entries], "beats": [_beat_facts(beat) for beat in beats]})
     elif not entries:
         click.echo("no entries")
     else:
-        now = app.clock.time()
-        screen.table(
-            ("name", "origin", "state", "when", "next", "last", "runs", "skipped", "changed"),
-            [
-                (
-                    entry.name,
-                    entry.origin,
-                    entry.state,
-                    entry.error or entry.when,
-                    _near(entry.next_at, now),
-                    _near(entry.last_at, now),
-                    entry.runs,
-                    entry.skipped,
-                    _change(entry),
-                )
-                for entry in entries
-            ],
-            right=("runs", "skipped"),
-            whole=("name", "state"),
-            color=here.color,
-        )
+        _list(entries, app.clock.time(), color=here.color)
     if beats and not as_json:
         now = app.schedule_store.look().now
         shown = ", ".join(f"{beat.name} (up {screen.age(max(0.0, now - beat.started_at))})" for beat in beats)
         click.echo()
         screen.line(f"{len(beats)} {'beat' if len(beats) == 1 else 'beats'}: {shown}")
+    for entry in entries:
+        if entry.error and not as_json:
+            click.echo(f"celeriac: {screen.visible(entry.error)}", err=True)
     _warn_without_beat(app, is_needed=bool(entries))
+
+
+_SHRUNK = {"when": 26, "changed": 16}
+"""Columns that may be folded, and how narrow they may become."""
+
+
+def _list(entries: Sequence[Scheduled], now: float, *, color: bool) -> None:
+    """Print entries as a table where it has room, with moments if they have, too; else one below the other."""
+    for with_moments, shrunk in ((True, None), (True, _SHRUNK), (False, _SHRUNK)):
+        columns, rows = _table(entries, now, with_moments=with_moments)
+        if screen.fits(columns, rows, shrunk=shrunk):
+            whole = [name for name in columns if name not in _SHRUNK]
+            screen.table(columns, rows, right=("runs", "skipped"), whole=whole, color=color)
+            return
+    for entry in entries:
+        runs = f"{entry.runs} run{'' if entry.runs == 1 else 's'}" if entry.runs else ""
+        skipped = f"{entry.skipped} skipped" if entry.skipped else ""
+        facts = (
+            entry.when,
+            f"next {_near(entry.next_at, now)}" if entry.next_at else "",
+            f"last {_near(entry.last_at, now)}" if entry.last_at else "",
+            ", ".join(fact for fact in (runs, skipped) if fact),
+            _change(entry, now),
+        )
+        screen.block(f"{entry.name}  {entry.state}, {entry.origin}", filter(None, facts), color=color)
+
+
+def _table(entries: Sequence[Scheduled], now: float, *, with_moments: bool) -> tuple[list[str], list[list[Any]]]:
+    """The columns in which something stands, and the rows."""
+    near = _near if with_moments else _away
+    cells: dict[str, list[Any]] = {
+        "name": [entry.name for entry in entries],
+        "origin": [entry.origin for entry in entries],
+        "state": [entry.state for entry in entries],
+        "when": [entry.when for entry in entries],
+        "next": [near(entry.next_at, now) for entry in entries],
+        "last": [near(entry.last_at, now) for entry in entries],
+        "runs": [entry.runs for entry in entries],
+        "skipped": [entry.skipped for entry in entries],
+        "changed": [_change(entry, now) for entry in entries],
+    }
+    cells = {name: column for name, column in cells.items() if any(column)}
+    return list(cells), [list(row) for row in zip(*cells.values(), strict=True)]
 
 
 @command.command("show")
@@ -119,12 +144,15 @@ def show(*, name: str, as_json: bool) -> int:
         if as_json:
             screen.data({**facts, "coming": coming})
             return
-        for key, value in facts.items():
+        now = app.clock.time()
+        spec = facts.pop("spec")
+        for key, value in {**facts, **{key: spec[key] for key in spec if key not in facts}}.items():
             if value not in (None, "", {}, []):
-                shown = _moment(value) if isinstance(value, datetime) else screen.value_text(value)
-                screen.line(f"{key + ':':<14} {shown}")
+                is_moment = isinstance(value, datetime)
+                shown = f"{_second(value)} ({_away(value, now)})" if is_moment else screen.value_text(value)
+                screen.line(f"{key + ':':<15} {shown}")
         for number, at in enumerate(coming):
-            screen.line(f"{'' if number else 'coming:':<14} {_moment(at)}")
+            screen.line(f"{'' if number else 'coming:':<15} {_moment(at)}")
 
     return _each((name,), look)
 
@@ -146,7 +174,7 @@ def next_(*, limit: int, as_json: bool) -> None:
         now = app.clock.time()
         screen.table(
             ("at", "in", "name", "task", "when"),
-            [(_moment(at), _span(at, now), entry.name, entry.task, entry.when) for at, entry in shown],
+            [(_second(at), _span(at, now), entry.name, entry.task, entry.when) for at, entry in shown],
             right=("in",),
             whole=("at", "in", "name"),
             color=here.color,
@@ -411,24 +439,42 @@ def _facts(entry: Scheduled) -> dict[str, Any]:
     return msgspec.structs.asdict(entry)
 
 
+def _beat_facts(beat: BeatInfo) -> dict[str, Any]:
+    times = {key: datetime.fromtimestamp(getattr(beat, key), UTC) for key in ("started_at", "looked_at")}
+    return msgspec.structs.asdict(beat) | times
+
+
 def _moment(at: datetime) -> str:
     return at.isoformat(sep=" ", timespec="milliseconds" if at.microsecond else "seconds")
+
+
+def _second(at: datetime) -> str:
+    return at.isoformat(sep=" ", timespec="seconds")
 
 
 def _span(at: datetime, now: float) -> str:
     return screen.age(max(0.0, at.timestamp() - now))
 
 
-def _near(at: datetime | None, now: float) -> str:
-    """A moment, and how far it is from now."""
+def _away(at: datetime | None, now: float) -> str:
+    """How far a moment is from now."""
     if at is None:
         return ""
     away = at.timestamp() - now
-    return f"{_moment(at)} ({f'in {screen.age(away)}' if away >= 0 else f'{screen.age(-away)} ago'})"
+    return f"in {screen.age(away)}" if away >= 0 else f"{screen.age(-away)} ago"
 
 
-def _change(entry: Scheduled) -> str:
-    if not entry.change:
+def _near(at: datetime | None, now: float) -> str:
+    """The same, and the moment to the second, in the entry's zone; without the date where that is today's."""
+    if at is None:
         return ""
-    when = "" if entry.changed_at is None else f" {_moment(entry.changed_at.astimezone(UTC))}"
-    return f"{entry.change}{f' by {entry.changed_by}' if entry.changed_by else ''}{when}"
+    is_today = datetime.fromtimestamp(now, at.tzinfo).date() == at.date()
+    return f"{_away(at, now)}, {f'{at:%H:%M:%S}' if is_today else f'{at:%Y-%m-%d %H:%M:%S}'}"
+
+
+def _change(entry: Scheduled, now: float) -> str:
+    """`paused by ann, 3 min ago`."""
+    if not entry.change or entry.changed_at is None:
+        return ""
+    by = f" by {entry.changed_by}" if entry.changed_by else ""
+    return f"{entry.change}{by}, {screen.age(max(0.0, now - entry.changed_at.timestamp()))} ago"
