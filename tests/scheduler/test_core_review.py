@@ -145,7 +145,7 @@ def test_a_middleware_that_fails_for_one_entry_keeps_no_other_waiting(
     advance(clock, 10.0, make_beat(app))
     assert Counter(name for name, _ in sent(app)) == {"good": 10, "fine": 10}
     assert "entry 'bad' cannot be sent" in caplog.text
-    assert caplog.text.count("entry 'bad' cannot be sent") <= 2
+    assert caplog.text.count("entry 'bad' cannot be sent") <= 4, "later each time"
 
 
 def test_a_middleware_that_fails_after_it_has_sent_sends_nothing_twice(make_app: Any, clock: ManualClock) -> None:

@@ -54,7 +54,8 @@ longer time is well below what `plan` takes for a clock that was wrong."""
 _STALE: Final = 1000
 """Invalid places that the heap may have, besides as many as it has valid ones."""
 _FAULTY: Final = 30 * SECOND
-"""Until an entry is tried again whose message cannot be built or stored."""
+"""The longest until an entry is tried again whose message cannot be built or stored: a second at first, for what mends
+soon (a disk that is full, a server out of memory) is no reason to miss anything, then twice as long each time."""
 _KEPT: Final = 86_400 * SECOND
 """How long an entry of the store stays after its last instant."""
 
@@ -69,7 +70,7 @@ class _Rush(NamedTuple):
 class _Item:
     """An entry and how far it has come, as this beat knows."""
 
-    __slots__ = ("at", "entry", "is_deferred", "mark", "may_be_early", "queue", "ticket")
+    __slots__ = ("at", "entry", "failures", "is_deferred", "mark", "may_be_early", "queue", "ticket")
 
     def __init__(self, entry: Entry, queue: str) -> None:
         self.entry = entry
@@ -79,6 +80,8 @@ class _Item:
         """When it stands in the heap for."""
         self.ticket = 0
         """Of its valid place in the heap."""
+        self.failures = 0
+        """Tries in a row whose message could not be built or stored."""
         self.is_deferred = False
         self.may_be_early = not (entry.is_late or entry.overlap != "allow" or isinstance(entry.schedule, Asked))
         """Its message is the same, and has the same fate, some time before it is due."""
@@ -454,8 +457,8 @@ class Beat:
                 fault = exc  # told when the others have been sent, which may need another server
                 continue
             except Exception:
-                _log.exception("beat: entry %r cannot be sent now; the next try is in half a minute", item.entry.name)
-                self._enter(item, now + _FAULTY)
+                again_s = self._put_off(item, now)
+                _log.exception("beat: entry %r cannot be sent now; the next try is in %d s", item.entry.name, again_s)
                 continue
             if item.may_be_early and any(_must_wait(tick, now) for tick in ticks):
                 item.may_be_early = False
@@ -528,14 +531,14 @@ class Beat:
                 return
             item, tick = work[0]
             _log.error(
-                "beat: entry %r cannot be sent: %s; the next try is in half a minute",
-                tick.name, exc, exc_info=not isinstance(exc, BrokerError),
+                "beat: entry %r cannot be sent: %s; the next try is in %d s",
+                tick.name, exc, self._put_off(item, now), exc_info=not isinstance(exc, BrokerError),
             )  # fmt: skip
-            self._enter(item, now + _FAULTY)
             return
         is_lost = is_won = False
         for (item, tick), answer in zip(work, answers, strict=True):
             item.mark = answer.mark
+            item.failures = 0
             if answer.verdict == "lost":
                 is_lost = True
                 self._enter(item, now)  # plan again, from where the mark is
@@ -544,6 +547,13 @@ class Beat:
                 self._tell(item, tick, answer, now)
         if is_lost or is_won:
             self._leads = not is_lost
+
+    def _put_off(self, item: _Item, now: Instant) -> int:
+        """Try again later, and later still when that fails; returns in how many seconds."""
+        pause = min(SECOND << min(item.failures, 5), _FAULTY)
+        item.failures += 1
+        self._enter(item, now + pause)
+        return pause // SECOND
 
     def _tell(self, item: _Item, tick: Tick, answer: Ticked, now: Instant) -> None:
         if tick.skipped:
