@@ -124,15 +124,17 @@ class Crew:
     def change(self, gate: Path, name: str, key: str, times: int) -> Program:
         """Start one who changes an entry."""
         told = {"url": self.url, "schedule": self.schedule, **self.settings}
-        return self._run(f"change-{key}", ["change", gate, name, key, times], told, "at the gate")
+        return self._run(f"change-{key}", ["change", gate, name, key, times], told, "")
 
-    def work(self) -> list[tuple[str, str, Instant, float]]:
-        """What the worker's tasks have written: what happened, the id, the nominal instant, the monotonic time."""
+    def work(self) -> list[tuple[str, str, Instant, float, float]]:
+        """What tasks have written: what happened, the id, the nominal instant, the monotonic time, their length."""
         if not self.ledger.exists():
             return []
         whole, _, _ = self.ledger.read_text().rpartition("\n")
         lines = (line.split("\t") for line in whole.splitlines())
-        return [(what, task_id, instant_of(at), float(when)) for what, task_id, at, when in lines]
+        return [
+            (what, task_id, instant_of(at), float(when), float(length)) for what, task_id, at, when, length in lines
+        ]
 
     def _run(
         self,
@@ -218,9 +220,9 @@ class Crew:
             ids.add(each.id)
         marks = self.marks()
         runs = {name: mark.runs for name, mark in marks.items() if mark.runs}
-        counts = {name: len(some) for name, some in found.items()}
+        counts = {name: len(some) for name, some in found.items() if name in self._entries}
         assert counts == runs, f"what came, and what the marks say was published, differ\n{self.logs()}"
-        assert len(ids) == sum(counts.values()), "one id for each instant"
+        assert len(ids) == sum(map(len, found.values())), "one id for each instant"
         return {name: sorted(found[name]) for name in self._entries}
 
     def check(self) -> dict[str, int]:

@@ -49,18 +49,18 @@ def make_app(url: str, schedule: dict[str, Any], ledger: str = "", **settings: A
     app = Celeriac("beaten", broker=url, beat_schedule=schedule, **settings)
 
     @app.task(name="tick", ignore_result=True)
-    def tick(*args: Any) -> None: ...
+    def tick(*args: Any, **kwargs: Any) -> None: ...
 
     @app.task(bind=True, name="work", ignore_result=True)
     def work(self: Any, seconds: float) -> None:
         """Say when it starts and when it ends, as workers have it."""
         at = self.request.headers["scheduled_at"]
-        note(ledger, "start", self.request.id, at, f"{time.monotonic():.3f}")
+        note(ledger, "start", self.request.id, at, f"{time.monotonic():.3f}", seconds)
         stop = time.monotonic() + seconds
         while time.monotonic() < stop:
             time.sleep(0.1)
-            note(ledger, "on", self.request.id, at, f"{time.monotonic():.3f}")
-        note(ledger, "end", self.request.id, at, f"{time.monotonic():.3f}")
+            note(ledger, "on", self.request.id, at, f"{time.monotonic():.3f}", seconds)
+        note(ledger, "end", self.request.id, at, f"{time.monotonic():.3f}", seconds)
 
     return app
 
@@ -160,22 +160,39 @@ async def drain(app: Celeriac, ledger: str, queues: list[str]) -> None:
 
 
 def change(app: Celeriac, gate: str, name: str, key: str, times: int) -> None:
-    """Set one key of an entry's spec to 1, 2, … again and again, as fast as it goes, once the gate is there.
+    """Set one key of an entry's spec to 1, 2, … as fast as it goes, once the gate is there; nobody else changes it.
 
     Each change is made anew when another came first; how often that was is printed.
     """
     print("at the gate", flush=True)
     while not Path(gate).exists():
         time.sleep(0.002)
-    refused = 0
+    refused, mine = 0, app.schedules.get(name).spec.get(key)
     for number in range(1, times + 1):
         while True:
+            found = app.schedules.get(name).spec.get(key)
+            assert found == mine, f"{key}={mine!r} was lost: it is {found!r}"
             try:
-                app.schedules.update(name, by=key, **{key: str(number) if key == "description" else number})
+                shown = app.schedules.update(name, by=key, **{key: KEYS[key](number)})
                 break
             except ScheduleChangedError:
                 refused += 1
+        assert shown.spec[key] != mine
+        mine = shown.spec[key]
     print(f"changed {times} refused {refused}", flush=True)
+
+
+KEYS: dict[str, Any] = {
+    "description": str,
+    "jitter": float,
+    "max_lateness": float,
+    "catch_up_limit": int,
+    "args": lambda number: [number],
+    "kwargs": lambda number: {"n": number},
+    "options": lambda number: {"expires": number},
+    "schedule": lambda number: 3600 + number,
+}
+"""What one hand each changes, and how it writes a number there."""
 
 
 def orders() -> dict[str, Any]:

@@ -9,53 +9,50 @@ from beat_crew import SECOND, pause
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
+ONE = pytest.mark.parametrize("store_url", ["redis"], indirect=True)
 WORK = {"task": "work", "catch_up": "all"}
 
 
-def starts(crew) -> list[str]:
-    return [task_id for what, task_id, _, _ in crew.work() if what == "start"]
+def starts(crew, seconds: float) -> list[str]:
+    """The runs of one entry, told by its tasks' length."""
+    return [task_id for what, task_id, _, _, length in crew.work() if what == "start" and length == seconds]
 
 
-def last_on(crew, task_id: str) -> float:
-    """When a task was last known to run."""
-    return max(when for _, each, _, when in crew.work() if each == task_id)
+def times(crew, task_id: str) -> list[float]:
+    """When a task was known to run, from its start on."""
+    return [when for _, each, _, when, _ in crew.work() if each == task_id]
 
 
-def test_skip_while_the_last_one_runs(store_url, make_crew) -> None:
-    crew = make_crew(store_url, {"e": {**WORK, "schedule": {"every": 1}, "overlap": "skip", "args": [2.3]}})
+def test_overlap(store_url, make_crew) -> None:
+    """One entry skips while its last task runs; another's next instant stops the one that runs."""
+    crew = make_crew(
+        store_url,
+        {
+            "skip": {**WORK, "schedule": {"every": 1}, "overlap": "skip", "args": [2.3]},
+            "cancel": {**WORK, "schedule": {"every": 2}, "overlap": "cancel_previous", "args": [60.0]},
+        },
+    )
     crew.begin(drains=False)
     for _ in range(2):
         crew.start(ready=False)
-    crew.wait(lambda: len(starts(crew)) >= 3, "three runs")
-    crew.wait(lambda: len([1 for what, *_ in crew.work() if what == "end"]) >= 3, "their ends")
-    mark = crew.marks()["e"]
-    assert mark.skipped >= 4
-    ran = starts(crew)
-    assert len(ran) == len(set(ran))
-    for first, second in pairwise(ran):
-        began = min(when for what, each, _, when in crew.work() if each == second)
-        assert last_on(crew, first) <= began, "two ran at once"
-    instants = {at for _, _, at, _ in crew.work()}
-    assert all((at - crew.origins["e"]) % SECOND == 0 for at in instants)
+    crew.wait(lambda: len(starts(crew, 2.3)) >= 3, "three runs")
+    crew.wait(lambda: len(starts(crew, 60.0)) >= 3, "three runs of the long one")
+    skipping, cancelling = starts(crew, 2.3), starts(crew, 60.0)
+    assert crew.marks()["skip"].skipped >= 3
+    for ran in (skipping, cancelling):
+        assert len(ran) == len(set(ran))
+    for first, second in pairwise(skipping):
+        assert times(crew, first)[-1] <= times(crew, second)[0], "two ran at once"
+    for first, second in pairwise(cancelling):
+        began = times(crew, second)[0]
+        crew.wait(lambda began=began: crew.work()[-1][3] > began + 2.0, "two more seconds")
+        beside_s = times(crew, first)[-1] - began
+        print(f"it ran for {beside_s:.2f} s beside the next")
+        assert beside_s < 10.0
+    assert not [1 for what, *_, length in crew.work() if what == "end" and length == 60.0]
 
 
-def test_cancel_previous_stops_the_one_that_runs(store_url, make_crew) -> None:
-    crew = make_crew(store_url, {"e": {**WORK, "schedule": {"every": 2}, "overlap": "cancel_previous", "args": [60.0]}})
-    crew.begin(drains=False)
-    for _ in range(2):
-        crew.start(ready=False)
-    crew.wait(lambda: len(starts(crew)) >= 4, "four runs")
-    ran = starts(crew)
-    assert len(ran) == len(set(ran))
-    for task_id, following in pairwise(ran):
-        began = min(when for _, each, _, when in crew.work() if each == following)
-        crew.wait(lambda began=began: max(when for *_, when in crew.work()) > began + 2.0, "two more seconds")
-        late_s = last_on(crew, task_id) - began
-        print(f"it ran for {late_s:.2f} s beside the next")
-        assert late_s < 10.0
-    assert not [1 for what, *_ in crew.work() if what == "end"]
-
-
+@ONE
 def test_what_is_too_late_is_skipped(store_url, make_crew) -> None:
     every = {"task": "tick", "schedule": {"every": 10}, "catch_up": "all"}
     crew = make_crew(store_url, {"late": {**every, "max_lateness": 45}, "any": every})
@@ -70,6 +67,7 @@ def test_what_is_too_late_is_skipped(store_url, make_crew) -> None:
     assert not account["any"][1]
 
 
+@ONE
 def test_jitter_holds_back(store_url, make_crew) -> None:
     crew = make_crew(store_url, {"e": {"task": "tick", "schedule": {"every": 0.5}, "catch_up": "all", "jitter": 2}})
     crew.begin()
