@@ -150,7 +150,7 @@ class World:
         if old is None:
             return "" if moves and abs(tick.at - begin) <= 2000 else "a first mark stands where it was added, or at now"
         if old.fingerprint != tick.fingerprint:
-            allowed = now if old.at > now + SECOND else max(begin, old.at + 1)
+            allowed = now if old.at > now + AHEAD else max(begin, old.at + 1)
             return "" if moves and abs(tick.at - allowed) <= 2000 else "a change counts from when it was made"
         if moves:
             is_ahead = old.at > now + AHEAD and (entry.step or old.at > now + 3 * HOUR)

@@ -33,9 +33,9 @@ def goes_on(crew, name: str) -> None:
 
 
 def stands_still(crew, name: str) -> None:
-    pause(0.5)  # what is on its way
+    pause(0.3)  # what is on its way
     before = arrived(crew, name)
-    pause(1.5)
+    pause(1.2)
     assert arrived(crew, name) == before
 
 

@@ -39,7 +39,7 @@ def test_the_clock_of_one_beats_host_is_wrong_and_steps(right_redis, make_crew, 
     clock.step(3600)
     wrong, right = crew.start(environment=clock.environment, ready=False), crew.start(ready=False)
     crew.wait_arrivals(60)
-    for off in (-3600, 0, 3600, -3600):
+    for off in (-3600, 3600):
         clock.step(off)
         crew.wait_arrival("second 0", crew.latest("second 0") + SECOND)
     right.kill()  # now the wrong one is alone

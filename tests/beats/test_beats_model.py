@@ -78,7 +78,7 @@ def forgotten_after_a_failure(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_clock_that_went_back_is_waited_for(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(planning, "_AHEAD", 10 * 3600 * 1_000_000)
+    patch.setattr(planning, "AHEAD", 10 * 3600 * 1_000_000)
 
 
 def early_and_not_held_back(patch: pytest.MonkeyPatch) -> None:
