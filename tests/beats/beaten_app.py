@@ -13,9 +13,9 @@ import contextlib
 import json
 import logging
 import os
-import select
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ ORDERS = "BEATS_ORDERS"
 
 if "FAKETIME_TIMESTAMP_FILE" in os.environ:
     # libfaketime makes nonsense of the monotonic moment until which Python's own sleep sleeps
-    time.sleep = lambda seconds: select.select((), (), (), seconds) and None
+    time.sleep = threading.Event().wait  # type: ignore[assignment]
 
 
 def note(ledger: str | Path, *words: Any) -> None:

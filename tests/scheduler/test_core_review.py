@@ -700,3 +700,35 @@ def test_what_a_beat_sees_to_at_once_is_never_missed(make_app: Any, clock: Manua
     app = make_app({"e": tidy(1, catch_up="skip")}, beat_misfire_grace=0)
     advance(clock, 10.0, make_beat(app))
     assert len(sent(app)) == 10
+
+
+def test_a_beat_that_cannot_be_listed_works_as_before(
+    make_app: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """A store that is full may refuse this, too, or be slow with it."""
+    app = make_app({"e": tidy(1)})
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise BrokerUnavailableError("no room")
+
+    monkeypatch.setattr(app.schedule_store, "hail", fail)
+    beat = make_beat(app)
+    with caplog.at_level("INFO"):
+        advance(clock, 30.0, beat)
+    assert len(sent(app)) == 30
+    assert caplog.text.count("no room") == 1
+    assert "reached again" not in caplog.text
+
+
+def test_what_has_gone_out_early_is_not_sent_again_when_the_schedule_changes(make_app: Any, clock: ManualClock) -> None:
+    """A rush has moved the marks up to three seconds ahead; that is no clock that was wrong."""
+    names = [f"e{n}" for n in range(3100)]
+    minute = 60 - clock.time() % 60
+    app = make_app({name: tidy("* * * * *") for name in names})
+    advance(clock, minute - 1.5, make_beat(app))
+    assert len(sent(app)) == 3100
+    other = make_app({name: tidy("*/1 0-23 * * mon-sun", timezone="Europe/Warsaw") for name in names})
+    advance(clock, 5.0, make_beat(other))
+    shown = other.schedules.list()
+    assert {each.note for each in shown} == {"schedule changed"}
+    assert {each.runs for each in shown} == {1}

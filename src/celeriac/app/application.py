@@ -971,7 +971,10 @@ class Celeriac:
         name, options = form["task"], options_of(form)
         stamps = options.get("stamped_headers")  # each is an option, too
         check_options({key: value for key, value in options.items() if key not in stamps} if stamps else options, name)
-        if name in self.tasks or name in self.builtins or not self._knows_its_tasks or not _WHERE.isdisjoint(options):
+        if name in self.tasks or name in self.builtins or not _WHERE.isdisjoint(options):
+            return
+        # a beat has imported all there is; what a worker imports need not be all that it may send
+        if not (self._knows_its_tasks or (where is not None and self._has_imported and self.tasks)):
             return
         if self.router.route({}, name, (), {}, None)["queue"] != self.settings.task_default_queue:
             return
@@ -988,8 +991,6 @@ class Celeriac:
     @property
     def _knows_its_tasks(self) -> bool:
         """Whether what is not registered does not exist: every module with tasks has been imported."""
-        if self._has_imported:
-            return bool(self.tasks)
         conf = self.settings
         modules = (*conf.imports, *conf.include)
         return bool(self.tasks) and not self._autodiscover and all(module in sys.modules for module in modules)

@@ -26,7 +26,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """How far an entry has come."""
 
     at: Instant
-    """The last nominal instant that was seen to, or when the entry was first met."""
+    """The last nominal instant that was seen to, or when the entry was first met, or last put right; `note` says so."""
     fingerprint: str = ""
     """Of the schedule that it belongs to; after a change of the schedule, nothing is due before the change."""
     task_id: TaskId = ""

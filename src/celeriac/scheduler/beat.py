@@ -21,7 +21,7 @@ from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, EnqueueRejectedError, ScheduleChangedError
 from celeriac.model import BeatInfo, ScheduleRow, Tick
 from celeriac.scheduler.asked import Asked
-from celeriac.scheduler.plan import Plan, Step, plan
+from celeriac.scheduler.plan import AHEAD, Plan, Step, plan
 from celeriac.scheduler.schedule import SECOND
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Beat:
         """While messages go out before they are due: how long before."""
         self._trouble: str | None = None
         self._source_trouble: str | None = None
+        self._silence: str | None = None
         self._pause = 0.0
         self._stopped = threading.Event()
         self.looked_at = 0.0
@@ -145,7 +146,7 @@ class Beat:
             self.leave()
 
     def stop(self) -> None:
-        """Have `run` return soon. Safe to call from a signal handler and from any thread."""
+        """Have `run` return soon. For any thread, but for no signal handler: it might hold the lock that this needs."""
         self._stopped.set()
 
     def leave(self) -> None:
@@ -234,8 +235,8 @@ class Beat:
         self.looked_at = tick
         if tick >= self._next_hail:
             self._started_at = self._started_at or news.now
-            self._hail(PRESENT_S)
             self._next_hail = tick + _HAIL_S
+            self._be_heard()
 
     def _read_code(self) -> Mapping[str, Entry] | None:
         try:
@@ -247,6 +248,16 @@ class Beat:
             return None
         self._source_trouble = None
         return code
+
+    def _be_heard(self) -> None:
+        try:
+            self._hail(PRESENT_S)
+        except BrokerError as exc:  # nobody sees it then, but it works
+            if str(exc) != self._silence:
+                _log.warning("beat: it is not listed among the beats: %s", exc)
+            self._silence = str(exc)
+        else:
+            self._silence = None
 
     def _hail(self, ttl_s: float) -> None:
         now = self._now() / SECOND
@@ -590,7 +601,7 @@ def _anew(item: _Item, now: Instant) -> Tick:
     at, after = begin, 0
     if mark is not None:
         after = mark.at
-        at = now if mark.at > now + SECOND else max(begin, mark.at + 1)  # beats know the store's time to a millisecond
+        at = now if mark.at > now + AHEAD else max(begin, mark.at + 1)
     return Tick(
         name=item.entry.name,
         queue=item.queue,

@@ -1,4 +1,7 @@
-"""What is to be done about an entry now: a function of the entry, its mark and the time, and of nothing else."""
+"""What is to be done about an entry now: a function of the entry, its mark and the time.
+
+It depends on nothing else, but for schedules that have to be asked (`asked.py`), which may have a state of their own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from celeriac.model import Instant, Mark
     from celeriac.scheduler.entry import Entry
 
-_AHEAD: Final = 5 * SECOND
+AHEAD: Final = 5 * SECOND
 """A mark further ahead than this was set while the clock was wrong; less is how exactly beats know the store's time,
 and how long ahead a rush is sent."""
 _CORRECTION: Final = 3 * 3600 * SECOND
@@ -74,7 +77,7 @@ def plan(entry: Entry, mark: Mark | None, now: Instant, *, grace: Instant) -> Pl
 
 def _is_wrong(noted: Instant, entry: Entry, now: Instant) -> bool:
     """Whether what was noted of an entry is so far ahead that the clock was wrong then."""
-    return noted > now + _AHEAD and (entry.schedule.is_elapsed or noted > now + _CORRECTION)
+    return noted > now + AHEAD and (entry.schedule.is_elapsed or noted > now + _CORRECTION)
 
 
 def _begin(entry: Entry, now: Instant) -> Instant:
