@@ -42,6 +42,8 @@ class Arrival(NamedTuple):
     deliveries: int
     name: str
     at: Instant
+    came: Instant
+    """By the drain's wall clock."""
 
 
 class Crew:
@@ -80,8 +82,8 @@ class Crew:
 
     # -- who works ------------------------------------------------------------------------------------------------
 
-    def begin(self, **earlier_s: float) -> None:
-        """Have entries begin now, or so many seconds earlier, by the store's clock; start the drain."""
+    def begin(self, *, drains: bool = True, **earlier_s: float) -> None:
+        """Have entries begin now, or so many seconds earlier, by the store's clock; start the drain, or a worker."""
         now = round(self.app.schedule_store.look().now * SECOND)
         for name, entry in self._entries.items():
             self.origins[name] = at = now - round(earlier_s.get(name, 0.0) * SECOND)
@@ -89,6 +91,9 @@ class Crew:
                 [Tick(name=name, queue=self.queues[name], after=0, at=at, fingerprint=entry.fingerprint, note="new")]
             )
             assert answer.verdict == "passed"
+        if not drains:
+            self._work()
+            return
         queues = sorted(set(self.queues.values()))
         self._run(
             "drain", ["drain", self.ledger, *queues], {"url": self.url, "schedule": {}, **self.settings}, "draining"
@@ -107,6 +112,27 @@ class Crew:
         beat = self._run(f"beat{len(self.beats)}", ["beat"], told, "beating" if ready else "", environment)
         self.beats.append(beat)
         return beat
+
+    def _work(self) -> None:
+        told = {"url": self.url, "schedule": {}, "ledger": str(self.ledger), **self.settings}
+        words = [sys.executable, "-m", "celeriac", "-A", "beaten_app", "worker", "-n", "w@test", "-c", "4"]
+        environment = {**os.environ, "PYTHONPATH": str(HERE), ORDERS: json.dumps(told)}
+        worker = Program(words, log=self.folder / "worker.log", environment=environment)
+        self.programs.append(worker)
+        worker.wait_until(lambda: re.search(r"\bready\b", worker.log), "the worker to be ready")
+
+    def change(self, gate: Path, name: str, key: str, times: int) -> Program:
+        """Start one who changes an entry."""
+        told = {"url": self.url, "schedule": self.schedule, **self.settings}
+        return self._run(f"change-{key}", ["change", gate, name, key, times], told, "at the gate")
+
+    def work(self) -> list[tuple[str, str, Instant, float]]:
+        """What the worker's tasks have written: what happened, the id, the nominal instant, the monotonic time."""
+        if not self.ledger.exists():
+            return []
+        whole, _, _ = self.ledger.read_text().rpartition("\n")
+        lines = (line.split("\t") for line in whole.splitlines())
+        return [(what, task_id, instant_of(at), float(when)) for what, task_id, at, when in lines]
 
     def _run(
         self,
@@ -132,7 +158,10 @@ class Crew:
             return []
         whole, _, _ = self.ledger.read_text().rpartition("\n")
         lines = (line.split("\t") for line in whole.splitlines())
-        return [Arrival(task_id, int(times), name, instant_of(at)) for task_id, times, name, at in lines]
+        return [
+            Arrival(task_id, int(times), name, instant_of(at), round(float(came) * SECOND))
+            for task_id, times, name, at, came in lines
+        ]
 
     def wait_arrivals(self, more: int, timeout_s: float = PATIENCE_S) -> None:
         """Wait until so many messages have come from now on."""

@@ -1,7 +1,9 @@
-"""The application of these tests, and two programs on it: a beat, and a drain that writes down what arrives.
+"""The application of these tests, and programs on it: a beat, a drain that writes down what arrives, a hand that
+changes an entry.
 
     python beaten_app.py beat
     python beaten_app.py drain LEDGER QUEUE …
+    python beaten_app.py change GATE ENTRY KEY TIMES
 
 Told by one environment variable; workers import it by `-A beaten_app`.
 """
@@ -24,7 +26,7 @@ import msgspec
 
 from celeriac import Celeriac
 from celeriac.app.beats import make_beat
-from celeriac.errors import BrokerError
+from celeriac.errors import BrokerError, ScheduleChangedError
 from celeriac.interfaces.meanwhile import MEANWHILE
 from celeriac.model import Done, Headers, new_incarnation
 
@@ -55,8 +57,9 @@ def make_app(url: str, schedule: dict[str, Any], ledger: str = "", **settings: A
         at = self.request.headers["scheduled_at"]
         note(ledger, "start", self.request.id, at, f"{time.monotonic():.3f}")
         stop = time.monotonic() + seconds
-        while time.monotonic() < stop:  # in small pieces, for it to be stopped between them
-            time.sleep(0.01)
+        while time.monotonic() < stop:
+            time.sleep(0.1)
+            note(ledger, "on", self.request.id, at, f"{time.monotonic():.3f}")
         note(ledger, "end", self.request.id, at, f"{time.monotonic():.3f}")
 
     return app
@@ -131,7 +134,7 @@ def beat(app: Celeriac, trap: dict[str, Any] | None) -> None:
 async def drain(app: Celeriac, ledger: str, queues: list[str]) -> None:
     """Take all that comes, and write it down before it is settled.
 
-    A line: id, how often it was handed out, the entry, the nominal instant.
+    A line: id, how often it was handed out, the entry, the nominal instant, when that was.
     """
     while True:
         incarnation = new_incarnation()
@@ -143,7 +146,7 @@ async def drain(app: Celeriac, ledger: str, queues: list[str]) -> None:
                 for each in taken:
                     head = msgspec.json.decode(each.headers, type=Headers)
                     facts = head.headers["periodic_task_name"], head.headers["scheduled_at"]
-                    note(ledger, each.id, each.deliveries, *facts)
+                    note(ledger, each.id, each.deliveries, *facts, f"{time.time():.6f}")
                 await consumer.settle([Done(delivery=each) for each in taken])
         except BrokerError as exc:
             print(f"{time.time():.3f} {exc}", flush=True)
@@ -154,6 +157,25 @@ async def drain(app: Celeriac, ledger: str, queues: list[str]) -> None:
                 break
             except BrokerError:
                 await asyncio.sleep(0.1)
+
+
+def change(app: Celeriac, gate: str, name: str, key: str, times: int) -> None:
+    """Set one key of an entry's spec to 1, 2, … again and again, as fast as it goes, once the gate is there.
+
+    Each change is made anew when another came first; how often that was is printed.
+    """
+    print("at the gate", flush=True)
+    while not Path(gate).exists():
+        time.sleep(0.002)
+    refused = 0
+    for number in range(1, times + 1):
+        while True:
+            try:
+                app.schedules.update(name, by=key, **{key: str(number) if key == "description" else number})
+                break
+            except ScheduleChangedError:
+                refused += 1
+    print(f"changed {times} refused {refused}", flush=True)
 
 
 def orders() -> dict[str, Any]:
@@ -167,6 +189,8 @@ if __name__ == "__main__":
     trap = told.pop("trap", None)
     if sys.argv[1] == "beat":
         beat(make_app(**told), trap)
+    elif sys.argv[1] == "change":
+        change(make_app(**told), *sys.argv[2:5], int(sys.argv[5]))
     else:
         asyncio.run(drain(make_app(**told), sys.argv[2], sys.argv[3:]))
 elif ORDERS in os.environ:

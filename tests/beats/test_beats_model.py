@@ -20,11 +20,11 @@ from celeriac.scheduler import plan as planning
 @pytest.fixture(autouse=True)
 def few_are_a_rush(monkeypatch):
     """So that messages that go out before they are due are among what is tried."""
-    monkeypatch.setattr(beating, "_RUSH", 2)
+    monkeypatch.setattr(beating, "_RUSHES", ((3_000_000, 4), (1_000_000, 2)))
 
 
 def test_beats_keep_to_the_rules() -> None:
-    check_beats()
+    check_beats(examples=80, steps=40)
 
 
 # -- bugs on purpose
