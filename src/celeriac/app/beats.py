@@ -38,9 +38,13 @@ class CodeSource:
     def read(self) -> Mapping[str, Entry] | None:
         if self._was_read:
             return None
-        found = code_entries(self._app)
+        found = self.entries()
         self._was_read = True
         return found
+
+    def entries(self) -> Mapping[str, Entry]:
+        """All of them, by name; asked for until it was answered once."""
+        return code_entries(self._app)
 
     def fired(self, entry: Entry, mark: Mark, /) -> None:
         """Nobody asks."""

@@ -196,7 +196,7 @@ def _flattened(tasks: Sequence[Signature]) -> tuple[list[Signature], Signature |
     for task in tasks:
         if isinstance(task, chunks):
             task = task.group()
-        if task.kind == "group":
+        if task.kind == "group" and task.id is None:  # one that is frozen has been looked at
             task = only_member(task)
         if task.kind == "chain":
             steps = task._steps()  # type: ignore[attr-defined] # a chain by its kind

@@ -202,22 +202,13 @@ def default_entries(app: Celery) -> dict[str, dict[str, Any]]:
     return {CLEANUP: nightly}
 
 
-class CelerySource:
-    """The entries of `beat_schedule`, `add_periodic_task` and `@app.periodic`."""
+class CelerySource(beats.CodeSource):
+    """The entries of `beat_schedule`, `add_periodic_task` and `@app.periodic`, as Celery takes them."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._was_read = False
+    _app: Celery
 
-    def read(self) -> Mapping[str, Entry] | None:
-        if self._was_read:
-            return None
-        found = code_entries(self._app)
-        self._was_read = True
-        return found
-
-    def fired(self, entry: Entry, mark: Mark, /) -> None:
-        """Nobody asks."""
+    def entries(self) -> Mapping[str, Entry]:
+        return code_entries(self._app)
 
 
 def code_specs(app: Celery) -> dict[str, Mapping[str, Any]]:
