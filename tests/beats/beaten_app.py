@@ -77,6 +77,7 @@ class Trap:
         self._when = when
         self._left = on
         self._number = getattr(signal, number)
+        self._has_fallen = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -98,7 +99,9 @@ class Trap:
         return answers
 
     def _fall(self) -> None:
-        os.kill(os.getpid(), self._number)
+        if not self._has_fallen:  # a transaction may be tried again, and who is stopped twice is let go on once
+            self._has_fallen = True
+            os.kill(os.getpid(), self._number)
 
     @contextlib.contextmanager
     def _within(self) -> Any:
