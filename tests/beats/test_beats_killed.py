@@ -66,17 +66,16 @@ def test_stopped_in_a_tick_for_longer_than_several_instants(store_url, make_crew
     """
     crew = make_crew(store_url, SCHEDULE)
     crew.begin()
-    running = [crew.start(trap={"when": when, "on": 2, "number": "SIGSTOP"}, ready=False) for when in WHENS]
-    while running:
-        crew.wait(lambda: any(state_of(beat.pid) == "T" for beat in running), "a beat to stop itself")
-        stopped = next(beat for beat in running if state_of(beat.pid) == "T")
+    for when in WHENS:
+        stopped = crew.start(trap={"when": when, "on": 2, "number": "SIGSTOP"})  # alone, or it would stand by
+        crew.wait(lambda stopped=stopped: state_of(stopped.pid) == "T", "a beat to stop itself")
+        other = crew.start(ready=False)
         pause(2.2)
         stopped.signal(signal.SIGCONT)
-        running.remove(stopped)
-    crew.wait_arrivals(8)
-    for beat in crew.beats[:-1]:
-        beat.kill()
-    crew.wait_arrival("second 1", crew.latest("second 1") + SECOND)  # who was stopped works as before
+        crew.wait_arrivals(8)
+        other.kill()
+        crew.wait_arrival("second 1", crew.latest("second 1") + SECOND)  # who was stopped works as before
+        stopped.kill()
     crew.check()
 
 
