@@ -18,7 +18,7 @@ def check_rate(moments: list[float], per_s: float) -> None:
     for count in (2, 5, len(moments)):
         for first, last in zip(moments, moments[count - 1 :], strict=False):
             # a start may be late by what a busy machine needs to wake a thread, which takes from the gap after it
-            assert last - first >= (count - 1) / per_s - 0.06
+            assert last - first >= (count - 1) / per_s - 0.1
     assert moments[-1] - moments[0] <= (len(moments) - 1) / per_s * 1.3 + 0.5
 
 
