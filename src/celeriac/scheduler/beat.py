@@ -563,7 +563,7 @@ class Beat:
         elif answer.verdict == "fired" and tick.message is not None:
             _log.info(
                 "beat: sent %s[%s] for entry %r, %.3f s late",
-                tick.message.task, tick.message.id, tick.name, (now - tick.at) / SECOND,
+                tick.message.task, tick.message.id, tick.name, max(0, now - tick.at) / SECOND,
             )  # fmt: skip
             if answer.mark is not None:
                 try:
