@@ -13,8 +13,8 @@ from celeriac import Celeriac, Late, crontab, every
 from celeriac.app.beats import make_beat
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, NotRegistered, ScheduleError
 from celeriac.model import Headers, ScheduleRow
-from celeriac.scheduler.entry import moment_of
 from celeriac.scheduler.schedule import SECOND, Schedule
+from celeriac.scheduler.walltime import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

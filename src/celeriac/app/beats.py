@@ -11,8 +11,9 @@ import msgspec
 
 from celeriac.errors import NotSupportedError, ScheduleError
 from celeriac.scheduler import Beat
-from celeriac.scheduler.entry import entry_of, iso_of, moment_of
+from celeriac.scheduler.entry import entry_of, iso_of
 from celeriac.scheduler.schedule import SECOND
+from celeriac.scheduler.walltime import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

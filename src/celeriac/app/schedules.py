@@ -15,9 +15,10 @@ from celeriac.app.options import entry_parts
 from celeriac.errors import NotSupportedError, ScheduleError
 from celeriac.model import ScheduleRow
 from celeriac.scheduler.asked import Asked
-from celeriac.scheduler.entry import POLICIES, Entry, instant_of, iso_of, moment_of, spec_of, zone_name
+from celeriac.scheduler.entry import POLICIES, Entry, instant_of, iso_of, spec_of, zone_name
 from celeriac.scheduler.plan import MOVED, upcoming
 from celeriac.scheduler.schedule import SECOND
+from celeriac.scheduler.walltime import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

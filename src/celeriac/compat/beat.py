@@ -22,8 +22,9 @@ from celeriac.compat.catching import catching
 from celeriac.errors import BrokerError, ConfigError, NotRegistered, NotSupportedError, ScheduleError
 from celeriac.model import Tick, Ticked
 from celeriac.scheduler import Beat, Entry
-from celeriac.scheduler.entry import as_schedule, entry_of, instant_of, moment_of
+from celeriac.scheduler.entry import as_schedule, entry_of, instant_of
 from celeriac.scheduler.schedule import SECOND
+from celeriac.scheduler.walltime import moment_of
 
 if TYPE_CHECKING:
     from celeriac.compat.celery.app.base import Celery

@@ -17,9 +17,10 @@ from celeriac.compat.conf import CeleryEntry
 from celeriac.errors import ConfigError, NotSupportedError, ScheduleError
 from celeriac.scheduler.at import at
 from celeriac.scheduler.crontab import crontab
-from celeriac.scheduler.entry import POLICIES, instant_of, moment_of
+from celeriac.scheduler.entry import POLICIES, instant_of
 from celeriac.scheduler.every import every
 from celeriac.scheduler.schedule import Due, Schedule
+from celeriac.scheduler.walltime import moment_of
 
 if TYPE_CHECKING:
     from datetime import tzinfo

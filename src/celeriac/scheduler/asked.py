@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celeriac.errors import ConfigError
 from celeriac.scheduler.schedule import SECOND, Schedule
+from celeriac.scheduler.walltime import moment_of
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
     from celeriac.model import Instant
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_S = 300.0
 """As Celery, it is asked at least so often whether it is due."""
 _NEVER_S = 10 * 365 * 86_400.0
@@ -57,9 +57,9 @@ class Asked(Schedule):
         schedule = self.schedule
         own = getattr(schedule, "nowfun", False)
         if own is None:
-            schedule.nowfun = lambda: _moment(now, zone)
+            schedule.nowfun = lambda: moment_of(now, zone)
         try:
-            is_due, seconds = schedule.is_due(_moment(last, zone))
+            is_due, seconds = schedule.is_due(moment_of(last, zone))
         finally:
             if own is None:
                 schedule.nowfun = None
@@ -81,9 +81,9 @@ class Asked(Schedule):
         schedule = self.schedule
         own = getattr(schedule, "nowfun", False)
         if own is None:
-            schedule.nowfun = lambda: _moment(moment, zone)
+            schedule.nowfun = lambda: moment_of(moment, zone)
         try:
-            left = estimate(_moment(moment, zone))
+            left = estimate(moment_of(moment, zone))
         except NotImplementedError:
             return None
         finally:
@@ -105,7 +105,3 @@ class Asked(Schedule):
 
     def __hash__(self) -> int:
         return hash(repr(self.schedule))
-
-
-def _moment(instant: Instant, zone: tzinfo) -> datetime:
-    return (_EPOCH + timedelta(microseconds=instant)).astimezone(zone)

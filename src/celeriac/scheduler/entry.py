@@ -17,6 +17,7 @@ from celeriac.scheduler.crontab import crontab
 from celeriac.scheduler.every import every
 from celeriac.scheduler.forms import schedule_of
 from celeriac.scheduler.schedule import SECOND, Schedule
+from celeriac.scheduler.walltime import instant, moment_of
 from celeriac.scheduler.walltime import zone as zone_of
 
 if TYPE_CHECKING:
@@ -299,24 +300,17 @@ def instant_of(value: datetime | str | float) -> Instant:
         raise ConfigError("no moment; give a datetime with a time zone")
     if value.tzinfo is None:
         raise ConfigError(f"it has no time zone, so nobody knows when that is; write {value.isoformat()}+00:00, say")
-    return (value - _EPOCH) // _MICROSECOND
+    return instant(value)
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _FAR_S: Final = 62e9
 """Two thousand years: what is added to the epoch or taken away leaves a date."""
 _LONGEST_S: Final = 100 * 366 * 86_400.0
 
 
-def moment_of(instant: Instant, zone: tzinfo = UTC) -> datetime:
-    """An instant for people."""
-    return (_EPOCH + timedelta(microseconds=instant)).astimezone(zone)
-
-
-def iso_of(instant: Instant, zone: tzinfo = UTC) -> str:
-    """The same as a text."""
-    return moment_of(instant, zone).isoformat()
+def iso_of(at: Instant, zone: tzinfo = UTC) -> str:
+    """An instant as a text."""
+    return moment_of(at, zone).isoformat()
 
 
 def seconds_of(value: float | timedelta) -> float:

@@ -59,6 +59,11 @@ def instant(moment: datetime) -> Instant:
     return (moment.astimezone(UTC).replace(tzinfo=None) - EPOCH) // _MICROSECOND
 
 
+def moment_of(moment: Instant, zone: tzinfo = UTC) -> datetime:
+    """The same back, in this zone."""
+    return (EPOCH + timedelta(microseconds=moment)).replace(tzinfo=UTC).astimezone(zone)
+
+
 def wall(moment: Instant, zone: tzinfo) -> datetime:
     """What the wall shows at that moment, to the second below; without a zone."""
     return datetime.fromtimestamp(moment // SECOND, zone).replace(tzinfo=None)

@@ -13,8 +13,9 @@ from celeriac.errors import ScheduleError
 from celeriac.scheduler.asked import Asked
 from celeriac.scheduler.at import at
 from celeriac.scheduler.crontab import crontab as _ours
-from celeriac.scheduler.entry import instant_of, moment_of
+from celeriac.scheduler.entry import instant_of
 from celeriac.scheduler.every import every
+from celeriac.scheduler.walltime import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
