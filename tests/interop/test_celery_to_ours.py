@@ -29,7 +29,7 @@ def _outcome(fleet: Fleet, code: str, **names: Any) -> Any:
 
 @pytest.mark.parametrize("value", [*PLAIN, *EXTENDED], ids=repr)
 def test_arguments_of_every_type(fleet: Fleet, value: Any) -> None:
-    code = "echo.apply_async((value, [value]), {'key': value, 'deep': {'er': value}}, queue=queue).get(timeout=10)"
+    code = "echo.apply_async((value, [value]), {'key': value, 'deep': {'er': value}}, queue=queue).get(timeout=30)"
     theirs, ours = both(fleet, code, value=value)
     assert ours == theirs
     if fleet.age == "newest" or any(value is one for one in PLAIN):
@@ -38,7 +38,7 @@ def test_arguments_of_every_type(fleet: Fleet, value: Any) -> None:
 
 
 def test_types_as_the_task_sees_them(fleet: Fleet) -> None:
-    code = "kinds.apply_async(values, queue=queue).get(timeout=10)"
+    code = "kinds.apply_async(values, queue=queue).get(timeout=30)"
     values = [*PLAIN, *EXTENDED]
     if fleet.age == "oldest":  # it has no form for bytes, and sends the others as text
         values = values[:-2]
@@ -52,7 +52,7 @@ def test_what_a_task_knows_of_its_message(fleet: Fleet) -> None:
     code = (
         "about.apply_async(queue=queue, task_id=str(uuid.uuid4()), headers={'tenant': 7, 'x-y': ['a']}, shadow='s', "
         "time_limit=50, soft_time_limit=40, retries=2, "
-        "expires=datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)).get(timeout=10)"
+        "expires=datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)).get(timeout=30)"
     )
     theirs, ours = both(fleet, code)
     for changing in ("id", "root_id", "correlation_id", "hostname", "delivery_info"):
@@ -64,7 +64,7 @@ def test_what_a_task_knows_of_its_message(fleet: Fleet) -> None:
 
 
 def test_a_countdown_and_an_eta(fleet: Fleet) -> None:
-    late = "{}.apply_async(('a', 'b'), queue='ours', {}).get(timeout=10)"
+    late = "{}.apply_async(('a', 'b'), queue='ours', {}).get(timeout=30)"
     _, took = elapsed(lambda: fleet.shell(late.format("add", "countdown=0.6")))
     assert 0.55 < took < 2
     utc = "eta=datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=0.6)"
@@ -80,11 +80,11 @@ def test_a_countdown_and_an_eta(fleet: Fleet) -> None:
 def test_what_has_expired_does_not_run(fleet: Fleet) -> None:
     text = f"expired-{uuid.uuid4()}"
     # due when it has expired already: whoever is to run it, and when, finds it too old
-    code = "mark.apply_async((text,), queue=queue, countdown=0.5, expires=0.2).get(timeout=10)"
+    code = "mark.apply_async((text,), queue=queue, countdown=0.5, expires=0.2).get(timeout=30)"
     theirs, ours = both(fleet, code, text=text)
     assert ours == theirs == ("TaskRevokedError", "expired")
     assert (
-        fleet.shell("mark.apply_async((text,), queue='ours', expires=30).get(timeout=10)", text="in time") == "in time"
+        fleet.shell("mark.apply_async((text,), queue='ours', expires=30).get(timeout=30)", text="in time") == "in time"
     )
     task_id = fleet.shell("add.apply_async((1, 2), queue='ours', expires=-1).id")
     fleet.wait_state(task_id, "REVOKED")
@@ -92,13 +92,13 @@ def test_what_has_expired_does_not_run(fleet: Fleet) -> None:
 
 
 def test_retries(fleet: Fleet) -> None:
-    assert both(fleet, "retrying.apply_async((3,), queue=queue).get(timeout=10)") == (3, 3)
-    assert both(fleet, "self_willed.apply_async((2,), queue=queue).get(timeout=10)") == (2, 2)
-    theirs, ours = both(fleet, "self_willed.apply_async((9,), queue=queue).get(timeout=10)")
+    assert both(fleet, "retrying.apply_async((3,), queue=queue).get(timeout=30)") == (3, 3)
+    assert both(fleet, "self_willed.apply_async((2,), queue=queue).get(timeout=30)") == (2, 2)
+    theirs, ours = both(fleet, "self_willed.apply_async((9,), queue=queue).get(timeout=30)")
     assert ours == theirs == ("ShopError", "again")
-    theirs, ours = both(fleet, "stubborn.apply_async(('ShopError',), queue=queue).get(timeout=10)")
+    theirs, ours = both(fleet, "stubborn.apply_async(('ShopError',), queue=queue).get(timeout=30)")
     assert ours == theirs
-    theirs, ours = both(fleet, "stubborn.apply_async(('none',), queue=queue).get(timeout=10)")
+    theirs, ours = both(fleet, "stubborn.apply_async(('none',), queue=queue).get(timeout=30)")
     assert ours[0] == theirs[0] == "MaxRetriesExceededError"
 
 
@@ -117,7 +117,7 @@ def test_a_retry_as_the_client_sees_it(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("kind", ["ValueError", "KeyError", "ShopError"])
 def test_errors(fleet: Fleet, kind: str) -> None:
-    code = "fail.apply_async((kind, 'no such thing'), queue=queue).get(timeout=10)"
+    code = "fail.apply_async((kind, 'no such thing'), queue=queue).get(timeout=30)"
     theirs, ours = both(fleet, code, kind=kind)
     assert ours == theirs
     assert ours[0] == kind
@@ -134,21 +134,21 @@ def test_errors(fleet: Fleet, kind: str) -> None:
 
 
 def test_a_wrong_call(fleet: Fleet) -> None:
-    theirs, ours = both(fleet, "app.send_task('interop.add', (1,), queue=queue).get(timeout=10)")
+    theirs, ours = both(fleet, "app.send_task('interop.add', (1,), queue=queue).get(timeout=30)")
     assert ours[0] == theirs[0] == "TypeError"
-    theirs, ours = both(fleet, "app.send_task('interop.unheard_of', queue=queue).get(timeout=10)")
+    theirs, ours = both(fleet, "app.send_task('interop.unheard_of', queue=queue).get(timeout=30)")
     assert ours[0] == theirs[0] == "NotRegistered"
 
 
 def test_time_limits_of_the_message(fleet: Fleet) -> None:
-    soft = "limited.apply_async((20,), queue=queue, soft_time_limit=1, time_limit=15).get(timeout=10)"
+    soft = "limited.apply_async((20,), queue=queue, soft_time_limit=1, time_limit=15).get(timeout=30)"
     theirs, ours = both(fleet, soft)
     assert ours[0] == theirs[0] == "SoftTimeLimitExceeded"
-    caught = "limited.apply_async((20, True), queue=queue, soft_time_limit=1).get(timeout=10)"
+    caught = "limited.apply_async((20, True), queue=queue, soft_time_limit=1).get(timeout=30)"
     assert both(fleet, caught) == ("SoftTimeLimitExceeded", "SoftTimeLimitExceeded")
-    theirs, ours = both(fleet, "limited.apply_async((20,), queue=queue, time_limit=1).get(timeout=10)")
+    theirs, ours = both(fleet, "limited.apply_async((20,), queue=queue, time_limit=1).get(timeout=30)")
     assert ours[0] == theirs[0] == "TimeLimitExceeded"
-    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=10)") == 3, "the worker goes on"
+    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=30)") == 3, "the worker goes on"
 
 
 def test_results_that_nobody_wants(fleet: Fleet) -> None:
@@ -157,7 +157,7 @@ def test_results_that_nobody_wants(fleet: Fleet) -> None:
         also = fleet.shell("loud.apply_async(queue='ours', ignore_result=True).id")
     else:
         also = quiet
-    assert fleet.shell("loud.apply_async(queue='ours').get(timeout=10)") == "heard", "run after them"
+    assert fleet.shell("loud.apply_async(queue='ours').get(timeout=30)") == "heard", "run after them"
     wait_until(lambda: fleet.shop.app.broker.depth(["ours"])["ours"].held == 0, "the end of all three")
     assert not fleet.is_stored(quiet)
     assert not fleet.is_stored(also)
@@ -167,7 +167,7 @@ def test_a_callback(fleet: Fleet) -> None:
     for queue in ("ours", "theirs"):  # where it is sent to: by our worker, as kombu's lists if need be
         word = f"{queue}-{uuid.uuid4()}"
         sent = fleet.shell(
-            "(lambda r: (r.get(timeout=10), [c.id for c in r.children]))"
+            "(lambda r: (r.get(timeout=30), [c.id for c in r.children]))"
             "(add.apply_async((1, 2), queue='ours', link=after.s(word).set(queue=queue)))",
             word=word, queue=queue,
         )  # fmt: skip
@@ -177,7 +177,7 @@ def test_a_callback(fleet: Fleet) -> None:
     word = str(uuid.uuid4())
     fleet.shell(
         "add.apply_async((1, 2), queue='ours', link=[mark.si('mark ' + word).set(queue='ours'), "
-        "after.s(word).set(queue='theirs')]).get(timeout=10)",
+        "after.s(word).set(queue='theirs')]).get(timeout=30)",
         word=word,
     )
     assert sorted(fleet.wait_lines(word, 2)) == [f"after {word} 3", f"mark {word}"]
@@ -204,13 +204,13 @@ def test_a_state_of_ones_own(fleet: Fleet) -> None:
     fleet.wait_state(task_id, "PROGRESS")
     assert fleet.shell("AsyncResult(task_id).info", task_id=task_id) == {"done": 1, "of": 2}
     gate.touch()
-    assert fleet.shell("AsyncResult(task_id).get(timeout=10)", task_id=task_id) == "done"
+    assert fleet.shell("AsyncResult(task_id).get(timeout=30)", task_id=task_id) == "done"
 
 
 def test_a_waiting_client_is_told_at_once(fleet: Fleet) -> None:
-    fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=10)")
+    fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=30)")
     for _ in range(3):
-        _, took = elapsed(lambda: fleet.shell("nap.apply_async((0.2,), queue='ours').get(timeout=10)"))
+        _, took = elapsed(lambda: fleet.shell("nap.apply_async((0.2,), queue='ours').get(timeout=30)"))
         assert 0.2 <= took < 0.45, "by the announcement of the result, not when the client looks again"
 
 
@@ -232,7 +232,7 @@ def test_what_we_revoke_their_client_sees(fleet: Fleet) -> None:
     task_id = str(uuid.uuid4())
     fleet.shop.app.control.revoke(task_id)
     with pytest.raises(CeleryCallError) as caught:
-        fleet.shell("mark.apply_async((i,), queue='ours', task_id=i).get(timeout=10)", i=task_id)
+        fleet.shell("mark.apply_async((i,), queue='ours', task_id=i).get(timeout=30)", i=task_id)
     assert (caught.value.kind, caught.value.text) == ("TaskRevokedError", "revoked")
     assert not fleet.lines(task_id)
 
@@ -254,7 +254,7 @@ def test_what_their_client_revokes(fleet: Fleet) -> None:
     wait_until(lambda: not fleet.shop.app.broker.peek("ours", ids=[task_id]), "the end of its process")
     fleet.wait_state(task_id, "REVOKED")
     gate.touch()
-    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=10)") == 3
+    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=30)") == 3
     assert not fleet.lines(f"end {gate}")
 
 
@@ -263,14 +263,14 @@ def test_what_we_revoke_their_worker_refuses(fleet: Fleet) -> None:
     wait_until(lambda: fleet.server.cli().hlen("unacked"), "Celery's worker to hold it")
     sent.revoke()
     with pytest.raises(TaskRevokedError, match="revoked"):
-        sent.get(timeout=10)
+        sent.get(timeout=30)
     wait_until(lambda: not fleet.server.cli().hlen("unacked"), "Celery's worker to be done with it")
     assert not fleet.lines("not wanted")
 
 
 def test_what_is_stored_of_a_task(fleet: Fleet) -> None:
     code = (
-        "(lambda r: r.get(timeout=10) and r._get_task_meta())"
+        "(lambda r: r.get(timeout=30) and r._get_task_meta())"
         "(add.apply_async((1,), {'y': 2}, queue=queue, headers={'a': 1}))"
     )
     theirs, ours = both(fleet, code)
@@ -283,7 +283,7 @@ def test_what_is_stored_of_a_task(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("how", ["zlib", "gzip", "bzip2"])
 def test_compressed_bodies(fleet: Fleet, how: str) -> None:
-    code = "echo.apply_async(('word ' * 500,), queue=queue, compression=how).get(timeout=10)"
+    code = "echo.apply_async(('word ' * 500,), queue=queue, compression=how).get(timeout=30)"
     theirs, ours = both(fleet, code, how=how)
     assert ours == theirs == [["word " * 500], {}]
 
@@ -291,7 +291,7 @@ def test_compressed_bodies(fleet: Fleet, how: str) -> None:
 @only_newest
 def test_msgpack(fleet: Fleet) -> None:
     sent = ["é", 1.5, {"a": [None, True]}]
-    code = "echo.apply_async((sent,), {'b': b'\\xff'}, queue='ours', serializer='msgpack').get(timeout=10)"
+    code = "echo.apply_async((sent,), {'b': b'\\xff'}, queue='ours', serializer='msgpack').get(timeout=30)"
     assert fleet.shell(code, sent=sent) == [[sent], {"b": b"\xff"}]
 
 
@@ -300,19 +300,19 @@ def test_what_could_run_code_is_refused_and_the_client_told(fleet: Fleet, serial
     if serializer == "yaml":
         fleet.shell.run("import kombu.serialization as ks; ks.register('yaml', str, str, 'application/x-yaml')")
     with pytest.raises(CeleryCallError, match="is not accepted") as caught:
-        fleet.shell("add.apply_async((1, 2), queue='ours', serializer=s).get(timeout=10)", s=serializer)
+        fleet.shell("add.apply_async((1, 2), queue='ours', serializer=s).get(timeout=30)", s=serializer)
     assert caught.value.kind == "ContentDisallowed"
-    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=10)") == 3
+    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=30)") == 3
 
 
 def test_protocol_1(fleet: Fleet) -> None:
     fleet.shell.run("app.conf.task_protocol = 1; app.__dict__.pop('amqp', None)")
     try:
         word = str(uuid.uuid4())
-        code = "add.apply_async((1,), {'y': 2}, queue='ours', link=after.s(word).set(queue='ours')).get(timeout=10)"
+        code = "add.apply_async((1,), {'y': 2}, queue='ours', link=after.s(word).set(queue='ours')).get(timeout=30)"
         assert fleet.shell(code, word=word) == 3
         assert fleet.wait_lines(word) == [f"after {word} 3"]
-        _, took = elapsed(lambda: fleet.shell("add.apply_async((1, 2), queue='ours', countdown=0.5).get(timeout=10)"))
+        _, took = elapsed(lambda: fleet.shell("add.apply_async((1, 2), queue='ours', countdown=0.5).get(timeout=30)"))
         assert took > 0.45
     finally:
         fleet.shell.run("app.conf.task_protocol = 2; app.__dict__.pop('amqp', None)")
@@ -320,13 +320,13 @@ def test_protocol_1(fleet: Fleet) -> None:
 
 def test_chains_and_groups_of_a_celery_client(fleet: Fleet) -> None:
     """Their steps run on both kinds of workers, whichever comes last."""
-    steps = "chain(*(add.s(*a).set(queue=q) for a, q in steps)).apply_async().get(timeout=10)"
+    steps = "chain(*(add.s(*a).set(queue=q) for a, q in steps)).apply_async().get(timeout=30)"
     for queues in (("ours", "ours", "theirs"), ("theirs", "ours", "ours")):
         assert fleet.shell(steps, steps=list(zip([(1, 2), (3,), (4,)], queues, strict=True))) == 10
-    grouped = "group(add.s(n, 2).set(queue=q) for n, q in enumerate(queues)).apply_async().get(timeout=10)"
+    grouped = "group(add.s(n, 2).set(queue=q) for n, q in enumerate(queues)).apply_async().get(timeout=30)"
     assert fleet.shell(grouped, queues=["ours", "theirs", "ours"]) == [2, 3, 4]
     joined = "chord([add.s(n, 2).set(queue=q) for n, q in enumerate(queues)], echo.s().set(queue='ours'))"
-    assert fleet.shell(f"{joined}.apply_async().get(timeout=10)", queues=["ours", "theirs"])[0][0] == [2, 3]
+    assert fleet.shell(f"{joined}.apply_async().get(timeout=30)", queues=["ours", "theirs"])[0][0] == [2, 3]
 
 
 def test_many_at_once(fleet: Fleet) -> None:
@@ -338,7 +338,7 @@ def test_a_task_sends_a_task(fleet: Fleet) -> None:
     """What runs on our worker sends to Celery's, which sends back."""
     word = str(uuid.uuid4())
     children = fleet.shell(
-        "(lambda r: [r.get(timeout=10), [c.get(timeout=10) for c in r.children]])"
+        "(lambda r: [r.get(timeout=30), [c.get(timeout=30) for c in r.children]])"
         "(pass_on.apply_async((word, ['theirs', 'ours', 'theirs']), queue='ours'))",
         word=word,
     )

@@ -150,7 +150,7 @@ def test_who_ends_last_calls_the_body(mixed: Mixed, client: str, last: str) -> N
     mixed.ours.wait(lambda: redis.zcard(f"celery-taskset-meta-{gid}.j") == 3, "three members to arrive")
     mixed.ours.wait(lambda: runs("gated"), "the last one to run")
     gate.touch()
-    value = mixed.shell("waiting.get(timeout=10)") if client == "celery" else result.get(timeout=10)
+    value = mixed.shell("waiting.get(timeout=30)") if client == "celery" else result.get(timeout=30)
     assert value == [[2, 2, 6, 8], str(gate)]
     mixed.ours.wait(lambda: not mixed.is_busy(), "the end")
     assert len(runs("echo")) == 1

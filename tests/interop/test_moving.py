@@ -25,13 +25,13 @@ def test_a_newcomer_changes_the_import_and_the_class(make_fleet: MakeFleet) -> N
     fleet = make_fleet()
     waiting = fleet.shell("[add.delay(n, 1).id for n in range(20)]")
     worker = fleet.celeriac.worker(name="first")
-    assert fleet.shell("[AsyncResult(i).get(timeout=10) for i in ids]", ids=waiting) == list(range(1, 21))
-    assert fleet.shell("fail.delay('KeyError', 'x').get(propagate=False, timeout=10).args") == ("x",)
+    assert fleet.shell("[AsyncResult(i).get(timeout=30) for i in ids]", ids=waiting) == list(range(1, 21))
+    assert fleet.shell("fail.delay('KeyError', 'x').get(propagate=False, timeout=30).args") == ("x",)
     with fleet.celeriac.module(result_allowed_exceptions=[]).app as app:
         sent = app.tasks["interop.add"].delay(1, 2)
-        assert sent.get(timeout=10) == 3
-        assert fleet.shell("AsyncResult(i).get(timeout=10)", i=sent.id) == 3
-        assert app.tasks["interop.retrying"].delay(2).get(timeout=10) == 2
+        assert sent.get(timeout=30) == 3
+        assert fleet.shell("AsyncResult(i).get(timeout=30)", i=sent.id) == 3
+        assert app.tasks["interop.retrying"].delay(2).get(timeout=30) == 2
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
 
@@ -49,7 +49,7 @@ def test_what_a_celery_worker_gives_back_when_it_stops_is_run_by_ours(make_fleet
     fleet.celeriac.worker("-Q", "q", name="ours")
     gate.touch()
     assert theirs.wait() == 0
-    assert fleet.shell("[AsyncResult(i).get(timeout=15) for i in ids]", ids=ids) == list("01234567")
+    assert fleet.shell("[AsyncResult(i).get(timeout=30) for i in ids]", ids=ids) == list("01234567")
     assert sorted(fleet.lines("end")) == [f"end {n}" for n in range(8)]
     assert redis.hlen("unacked") == 0
 
@@ -81,7 +81,7 @@ def test_a_worker_of_ours_that_is_killed_loses_nothing_of_celery_s(make_fleet: M
     fleet.celeriac.programs[0].kill()
     gate.touch()
     fleet.celeriac.worker("-Q", "q", name="second")
-    assert fleet.shell("[AsyncResult(i).get(timeout=15) for i in ids]", ids=ids) == list("01234")
+    assert fleet.shell("[AsyncResult(i).get(timeout=30) for i in ids]", ids=ids) == list("01234")
     assert sorted(fleet.lines("end")) == [f"end {n}" for n in range(5)]
 
 
@@ -92,14 +92,14 @@ def test_a_task_is_retried_by_both_in_turn(make_fleet: MakeFleet) -> None:
     fleet.celeriac.worker("-Q", "ours", name="ours")
     theirs.wait_for_log(" ready.")
     sent = fleet.shell("bounce.apply_async((['ours', 'theirs', 'ours', 'theirs'],), queue='theirs').id")
-    assert fleet.shell("AsyncResult(i).get(timeout=15)", i=sent) == 4
+    assert fleet.shell("AsyncResult(i).get(timeout=30)", i=sent) == 4
     assert [line.split()[1:] for line in fleet.lines(sent)] == [
         ["0", "theirs"], ["1", "ours"], ["2", "theirs"], ["3", "ours"], ["4", "theirs"]
     ]  # fmt: skip
     # one queue for both, retried by whoever has it
     later = [fleet.shop.relay.apply_async((3, 0.1), queue="theirs") for _ in range(3)]
     fleet.celeriac.worker("-Q", "theirs", name="also")
-    assert [each.get(timeout=15) for each in later] == [3] * 3
+    assert [each.get(timeout=30) for each in later] == [3] * 3
     for each in later:
         assert [line.split()[1] for line in fleet.lines(each.id)] == ["0", "1", "2", "3"]
 
@@ -119,7 +119,7 @@ def test_what_a_killed_celery_worker_held_is_restored_by_celery_and_run_by_ours(
     oldest = redis.zrange("unacked_index", 0, -1, withscores=True)[-1][1]
     wait_until(lambda: time.time() > oldest + 1.1, "the visibility timeout")
     fleet.celery.worker("-Q", "other", name="third")  # a worker restores when it starts
-    assert fleet.shell("[AsyncResult(i).get(timeout=15) for i in ids]", ids=ids) == list("012")
+    assert fleet.shell("[AsyncResult(i).get(timeout=30) for i in ids]", ids=ids) == list("012")
     assert sorted(fleet.lines("end")) == ["end 0", "end 1", "end 2"]
     assert redis.hlen("unacked") == 0
 
@@ -147,7 +147,7 @@ def test_back_to_celery(make_fleet: MakeFleet) -> None:
         fleet.wait_lines("n", ran + was_taken + 2)
         assert fleet.server.cli().llen("q") == in_lists
         fleet.celery.worker("-Q", "q", name="theirs")
-        assert [producer.AsyncResult(i).get(timeout=15) for i in ids] == [f"n{n}" for n in range(10)]
+        assert [producer.AsyncResult(i).get(timeout=30) for i in ids] == [f"n{n}" for n in range(10)]
     assert sorted(fleet.lines("n")) == sorted([*(f"n{n}" for n in range(10)), "start running", "end running"])
 
 
@@ -203,9 +203,9 @@ def test_every_key_and_channel_has_the_prefix(make_fleet: MakeFleet) -> None:
     theirs = fleet.celery.worker("-Q", "theirs", name="theirs", ready=False)
     fleet.celeriac.worker("-Q", "ours", name="ours")
     theirs.wait_for_log(" ready.")
-    assert fleet.shell("add.apply_async((1, 2), queue='ours', priority=5).get(timeout=10)") == 3
-    assert fleet.shop.add.apply_async((1, 2), queue="theirs").get(timeout=10) == 3
-    assert fleet.shop.add.apply_async((1, 2), queue="ours").get(timeout=10) == 3
+    assert fleet.shell("add.apply_async((1, 2), queue='ours', priority=5).get(timeout=30)") == 3
+    assert fleet.shop.add.apply_async((1, 2), queue="theirs").get(timeout=30) == 3
+    assert fleet.shop.add.apply_async((1, 2), queue="ours").get(timeout=30) == 3
     task_id = fleet.shell("add.apply_async((1, 2), queue='ours', countdown=60).id")
     wait_until(lambda: fleet.shop.app.broker.peek("ours", ids=[task_id]), "the task in the store")
     keys = [str(key) for key in fleet.server.cli().keys("*")]
@@ -262,7 +262,7 @@ def test_what_nobody_can_read_kills_no_worker(make_fleet: MakeFleet) -> None:
         redis.lpush("q", each)
     task_id = fleet.shell("mark.apply_async(('survived',), queue='q').id")
     worker = fleet.celeriac.worker("-Q", "q")
-    assert fleet.shell("AsyncResult(i).get(timeout=10)", i=task_id) == "survived"
+    assert fleet.shell("AsyncResult(i).get(timeout=30)", i=task_id) == "survived"
     worker.check()
     dead = fleet.shop.app.broker.dead_letters("q")
     assert len(dead) == len(bad), [letter.reason for letter in dead]
@@ -281,8 +281,8 @@ def test_a_result_store_elsewhere(make_fleet: MakeFleet) -> None:
         "app.conf.result_backend = url; app.__dict__.pop('backend', None); app._local.backend = None", url=elsewhere
     )
     fleet.celeriac.worker("-Q", "ours", "--result-backend", elsewhere)
-    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=10)") == 3
+    assert fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=30)") == 3
     task_id = str(uuid.uuid4())
-    fleet.shell("retrying.apply_async((2,), queue='ours', task_id=i).get(timeout=10)", i=task_id)
+    fleet.shell("retrying.apply_async((2,), queue='ours', task_id=i).get(timeout=30)", i=task_id)
     assert fleet.server.cli(1).exists(f"celery-task-meta-{task_id}")
     assert not fleet.is_stored(task_id)

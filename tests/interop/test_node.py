@@ -51,4 +51,4 @@ def test_our_client_calls_its_worker(ours: OurSide, celery_node: NodeEnvironment
         assert sent.get(timeout=20) == [["a", [None, 1]], {"b": "é"}]
         failed = app.tasks["interop.fail"].apply_async(("KeyError", "no"), queue="js")
         with pytest.raises(KeyError, match="no"):
-            failed.get(timeout=10)
+            failed.get(timeout=30)

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 @pytest.mark.parametrize("value", [*PLAIN, *EXTENDED], ids=repr)
 def test_arguments_of_every_type(fleet: Fleet, value: Any) -> None:
     sent = fleet.shop.echo.apply_async((value, [value]), {"key": value, "deep": {"er": value}}, queue="theirs")
-    found: Any = sent.get(timeout=10)
+    found: Any = sent.get(timeout=30)
     assert found == [[value, [value]], {"key": value, "deep": {"er": value}}]
     assert type(found[1]["key"]) is type(value)
 
@@ -37,7 +37,7 @@ def test_arguments_of_every_type(fleet: Fleet, value: Any) -> None:
 @only_newest
 def test_types_as_the_task_sees_them(fleet: Fleet) -> None:
     sent = fleet.shop.kinds.apply_async([*PLAIN, *EXTENDED], queue="theirs")
-    assert sent.get(timeout=10) == [[type(value).__name__, repr(value)] for value in (*PLAIN, *EXTENDED)]
+    assert sent.get(timeout=30) == [[type(value).__name__, repr(value)] for value in (*PLAIN, *EXTENDED)]
 
 
 def test_the_message_is_as_celery_writes_it(fleet: Fleet) -> None:
@@ -74,7 +74,7 @@ def test_a_countdown_and_an_eta(fleet: Fleet) -> None:
     for how in ("countdown", "eta"):
         due: Any = 0.6 if how == "countdown" else dt.datetime.now(dt.UTC) + dt.timedelta(seconds=0.6)
         sent = add.apply_async((1, 2), queue="theirs", **{how: due})
-        value, took = elapsed(lambda sent=sent: sent.get(timeout=10))
+        value, took = elapsed(lambda sent=sent: sent.get(timeout=30))
         assert value == 3
         assert 0.45 < took < 3
 
@@ -82,19 +82,19 @@ def test_a_countdown_and_an_eta(fleet: Fleet) -> None:
 def test_what_has_expired_does_not_run(fleet: Fleet) -> None:
     text = f"expired-{uuid.uuid4()}"
     with pytest.raises(TaskRevokedError, match="expired"):
-        fleet.shop.mark.apply_async((text,), queue="theirs", countdown=0.5, expires=0.2).get(timeout=10)
-    assert fleet.shop.mark.apply_async(("in time",), queue="theirs", expires=30).get(timeout=10) == "in time"
+        fleet.shop.mark.apply_async((text,), queue="theirs", countdown=0.5, expires=0.2).get(timeout=30)
+    assert fleet.shop.mark.apply_async(("in time",), queue="theirs", expires=30).get(timeout=30) == "in time"
     assert not fleet.lines(text)
 
 
 def test_retries(fleet: Fleet) -> None:
     shop = fleet.shop
-    assert shop.retrying.apply_async((3,), queue="theirs").get(timeout=10) == 3
-    assert shop.self_willed.apply_async((2,), queue="theirs").get(timeout=10) == 2
+    assert shop.retrying.apply_async((3,), queue="theirs").get(timeout=30) == 3
+    assert shop.self_willed.apply_async((2,), queue="theirs").get(timeout=30) == 2
     with pytest.raises(shop.ShopError, match="again"):
-        shop.self_willed.apply_async((9,), queue="theirs").get(timeout=10)
+        shop.self_willed.apply_async((9,), queue="theirs").get(timeout=30)
     with pytest.raises(MaxRetriesExceededError):
-        shop.stubborn.apply_async(("none",), queue="theirs").get(timeout=10)
+        shop.stubborn.apply_async(("none",), queue="theirs").get(timeout=30)
     sent = shop.relay.apply_async((1, 5), queue="theirs")
     wait_until(lambda: sent.state == "RETRY", "state RETRY")
     assert isinstance(sent.result, shop.ShopError)
@@ -105,7 +105,7 @@ def test_errors(fleet: Fleet) -> None:
     for kind in (ValueError, KeyError, shop.ShopError):
         sent = shop.fail.apply_async((kind.__name__, "no such thing"), queue="theirs")
         with pytest.raises(kind) as caught:
-            sent.get(timeout=10)
+            sent.get(timeout=30)
         assert type(caught.value) is kind
         assert caught.value.args == ("no such thing",)
         assert any("Traceback" in note for note in caught.value.__notes__)
@@ -113,17 +113,17 @@ def test_errors(fleet: Fleet) -> None:
         assert "in fail" in (sent.traceback or "")
         assert sent.get(timeout=1, propagate=False).args == ("no such thing",)
     with pytest.raises(TypeError):
-        shop.app.send_task("interop.add", (1,), queue="theirs").get(timeout=10)
+        shop.app.send_task("interop.add", (1,), queue="theirs").get(timeout=30)
     with pytest.raises(NotRegistered):
-        shop.app.send_task("interop.unheard_of", queue="theirs").get(timeout=10)
+        shop.app.send_task("interop.unheard_of", queue="theirs").get(timeout=30)
 
 
 def test_time_limits_of_the_message(fleet: Fleet) -> None:
     limited = fleet.shop.limited
     with pytest.raises(SoftTimeLimitExceeded):
-        limited.apply_async((20,), queue="theirs", soft_time_limit=1, time_limit=15).get(timeout=10)
+        limited.apply_async((20,), queue="theirs", soft_time_limit=1, time_limit=15).get(timeout=30)
     with pytest.raises(TimeLimitExceeded):
-        limited.apply_async((20,), queue="theirs", time_limit=1).get(timeout=10)
+        limited.apply_async((20,), queue="theirs", time_limit=1).get(timeout=30)
 
 
 def test_results_that_nobody_wants(fleet: Fleet) -> None:
@@ -131,7 +131,7 @@ def test_results_that_nobody_wants(fleet: Fleet) -> None:
     quiet = [shop.quiet.apply_async(queue="theirs")]
     if fleet.age == "newest":
         quiet.append(shop.loud.apply_async(queue="theirs", ignore_result=True))
-    assert [shop.nap.apply_async((0.1,), queue="theirs").get(timeout=10) for _ in range(2)] == [0.1, 0.1]
+    assert [shop.nap.apply_async((0.1,), queue="theirs").get(timeout=30) for _ in range(2)] == [0.1, 0.1]
     for sent in quiet:
         assert not fleet.is_stored(sent.id)
         assert sent.state == "PENDING"
@@ -144,7 +144,7 @@ def test_callbacks(fleet: Fleet, queue: str) -> None:
     word = str(uuid.uuid4())
     sent = shop.add.apply_async((1, 2), queue="theirs", link=shop.after.s(word).set(queue=queue))
     assert fleet.wait_lines(word) == [f"after {word} 3"]
-    assert sent.get(timeout=10) == 3
+    assert sent.get(timeout=30) == 3
     wait_until(lambda: sent.children and sent.children[0].state == "SUCCESS", "the callback's result")
 
     sent = shop.fail.apply_async(("ValueError", "x"), queue="theirs", link_error=shop.errback.s().set(queue=queue))
@@ -161,19 +161,19 @@ def test_a_state_of_ones_own(fleet: Fleet) -> None:
     with pytest.raises(ResultTimeout, match="PROGRESS"):
         sent.get(timeout=0.05)
     gate.touch()
-    assert sent.get(timeout=10) == "done"
+    assert sent.get(timeout=30) == "done"
 
 
 def test_a_waiting_client_is_told_at_once(fleet: Fleet) -> None:
     nap = fleet.shop.nap
-    nap.apply_async((0,), queue="theirs").get(timeout=10)
+    nap.apply_async((0,), queue="theirs").get(timeout=30)
     for _ in range(3):
-        _, took = elapsed(lambda: nap.apply_async((0.2,), queue="theirs").get(timeout=10))
+        _, took = elapsed(lambda: nap.apply_async((0.2,), queue="theirs").get(timeout=30))
         assert 0.2 <= took < 0.4
 
     async def together() -> list[Any]:
         sent = [nap.apply_async((0.1,), queue=queue) for queue in ("theirs", "ours", "theirs")]
-        return list(await asyncio.gather(*(each.aget(timeout=10) for each in sent)))
+        return list(await asyncio.gather(*(each.aget(timeout=30) for each in sent)))
 
     assert asyncio.run(together()) == [0.1, 0.1, 0.1]
 
@@ -181,7 +181,7 @@ def test_a_waiting_client_is_told_at_once(fleet: Fleet) -> None:
 def test_a_worker_of_ours_wakes_for_celery_s_message(fleet: Fleet) -> None:
     """It waits without looking; nobody but the server tells it that a list of kombu's is no longer empty."""
     times = [
-        elapsed(lambda: fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=10)"))[1] for _ in range(20)
+        elapsed(lambda: fleet.shell("add.apply_async((1, 2), queue='ours').get(timeout=30)"))[1] for _ in range(20)
     ]
     assert sorted(times)[len(times) // 2] < 0.1
 
@@ -189,18 +189,18 @@ def test_a_worker_of_ours_wakes_for_celery_s_message(fleet: Fleet) -> None:
 @pytest.mark.parametrize("how", ["zlib", "gzip", "bzip2"])
 def test_compressed_bodies(fleet: Fleet, how: str) -> None:
     sent = fleet.shop.echo.apply_async(("word " * 50,), queue="theirs", compression=how)
-    assert sent.get(timeout=10) == [["word " * 50], {}]
+    assert sent.get(timeout=30) == [["word " * 50], {}]
 
 
 @only_newest
 def test_msgpack(fleet: Fleet) -> None:
     sent = fleet.shop.echo.apply_async((["é", 1.5, {"a": None}],), {"b": b"\xff"}, queue="theirs", serializer="msgpack")
-    assert sent.get(timeout=10) == [[["é", 1.5, {"a": None}]], {"b": b"\xff"}]
+    assert sent.get(timeout=30) == [[["é", 1.5, {"a": None}]], {"b": b"\xff"}]
 
 
 def test_what_is_stored_of_a_task(fleet: Fleet) -> None:
     sent = fleet.shop.add.apply_async((1,), {"y": 2}, queue="theirs")
-    assert sent.get(timeout=10) == 3
+    assert sent.get(timeout=30) == 3
     assert (sent.name, sent.args, sent.kwargs, sent.retries) == ("interop.add", [1], {"y": 2}, 0)
     assert isinstance(sent.worker, str)
     assert sent.queue == "theirs"
@@ -217,7 +217,7 @@ def test_many_at_once(fleet: Fleet) -> None:
 def test_what_a_celery_client_sees_of_our_calls(fleet: Fleet) -> None:
     for queue in ("theirs", "ours"):
         sent = fleet.shop.add.apply_async((1, 2), queue=queue)
-        assert fleet.shell("AsyncResult(i).get(timeout=10)", i=sent.id) == 3
+        assert fleet.shell("AsyncResult(i).get(timeout=30)", i=sent.id) == 3
         assert fleet.state(sent.id) == "SUCCESS"
 
 
