@@ -1,15 +1,16 @@
 """The sockets that adapters plug into. An interface is documented once, here; an adapter says only how it differs."""
 
-from celeriac.interfaces.broker import Broker, BrokerTraits, Consumer, Keeper
+from celeriac.interfaces.broker import Broker, BrokerTraits, Committer, Consumer, Keeper, Notary
 from celeriac.interfaces.control import ControlChannel, ControlServer, LogicalClock
 from celeriac.interfaces.events import EventChannel, EventReceiver
-from celeriac.interfaces.foreign import ForeignForm
+from celeriac.interfaces.foreign import ForeignForm, PropertiesForm
 from celeriac.interfaces.results import ResultStore
 from celeriac.interfaces.schedules import ScheduleStore
 
 __all__ = [
     "Broker",
     "BrokerTraits",
+    "Committer",
     "Consumer",
     "ControlChannel",
     "ControlServer",
@@ -18,6 +19,8 @@ __all__ = [
     "ForeignForm",
     "Keeper",
     "LogicalClock",
+    "Notary",
+    "PropertiesForm",
     "ResultStore",
     "ScheduleStore",
 ]

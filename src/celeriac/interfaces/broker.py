@@ -84,6 +84,14 @@ class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
     """Drops a message while a live one holds its unique key."""
     schedules: bool = False
     """Keeps the marks of schedules with its messages (`Broker.schedules`)."""
+    drops_doubles: bool = True
+    """A publish of an id that is live, or whose result it stores, is dropped. False: it lies there twice, and whoever
+    runs tasks looks for a result first."""
+    adopts: bool = True
+    """What a dead process held can be taken over (`Consumer.adopt`). False: it is in its queue again at once, and what
+    the supervisor knows of its end goes with the message (`Notary.note_lost`)."""
+    exchanges: bool = False
+    """Messages can be published to exchanges (`Outgoing.exchange`)."""
 
 
 class Broker(Protocol):
@@ -279,6 +287,38 @@ class Consumer(Protocol):
 
     async def close(self) -> None:
         """Give back what is still held, without spending an attempt, and end the incarnation. Safe to call twice."""
+
+
+@runtime_checkable
+class Notary(Protocol):
+    """A broker from which nothing can be adopted, but with which word can be left."""
+
+    async def note_lost(self, notes: Mapping[TaskId, bytes], /) -> None:
+        """Leave word of how the process ended that was running these.
+
+        Whoever is handed out such a message after this finds the note in `Delivery.lost`, and its delivery counted. A
+        message handed out again waits a moment for notes on it. Kept for a day at least.
+
+        Raises:
+            BrokerUnavailableError: Nothing is known; noting the same again counts once more.
+        """
+
+
+@runtime_checkable
+class Committer(Protocol):
+    """A consumer that can take a message out of its queue before its task has ended.
+
+    For tasks that may not run twice, where a lost connection would bring them back.
+    """
+
+    async def commit(self, deliveries: Sequence[Delivery], /) -> Sequence[Settled]:
+        """Acknowledge them for good. They are settled later all the same, which stores and publishes as ever.
+
+        Their settlement is never refused, under another lease neither: nobody else can have them.
+
+        Returns:
+            One answer each; LEASE_LOST: it is others' by now, and must not start or go on.
+        """
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""The socket for another system's message form: what an adapter asks when it shares a queue with Celery's processes."""
+"""The sockets for other systems' message forms: what an adapter asks that shares queues with Celery's processes."""
 
 from __future__ import annotations
 
@@ -29,4 +29,30 @@ class ForeignForm(Protocol):
 
         Raises:
             EncodeError: `message.headers` is not a header block of ours.
+        """
+
+
+class PropertiesForm(Protocol):
+    """The form in which messages travel over AMQP: properties with a table of headers, and a body beside them.
+
+    Every message on such a broker has it, ours and Celery's alike. Made by `app` and handed to the adapter. Safe to
+    share between threads and after `fork()`.
+    """
+
+    def decode(self, properties: bytes, body: bytes, queue: str, /) -> Outgoing:
+        """Read a message that was taken from `queue`.
+
+        Never raises; as `ForeignForm.decode`.
+
+        Args:
+            properties: The payload of its content header from the property flags on.
+            body: As it came.
+            queue: Where it lay.
+        """
+
+    def encode(self, message: Outgoing, /) -> tuple[bytes, bytes]:
+        """Properties (from the flags on) and body of a message, as Celery's producers would write them.
+
+        Raises:
+            EncodeError: `message.headers` is not a header block of ours, or a header has no place in a table.
         """

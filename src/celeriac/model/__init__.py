@@ -21,6 +21,7 @@ from celeriac.model.outgoing import Outgoing
 from celeriac.model.retry import Retry
 from celeriac.model.schedule import BeatInfo, Instant, Mark, ScheduleNews, ScheduleRow, Tick, Ticked
 from celeriac.model.stored import Record, StoredResult
+from celeriac.model.topology import Binding, ExchangePlan, QueuePlan
 from celeriac.model.workflow import Arrival, Join, Workflow
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Admission",
     "Arrival",
     "BeatInfo",
+    "Binding",
     "Bury",
     "Cancellation",
     "Cancelled",
@@ -35,6 +37,7 @@ __all__ = [
     "Delivery",
     "Done",
     "Embed",
+    "ExchangePlan",
     "Headers",
     "Incarnation",
     "Instant",
@@ -47,6 +50,7 @@ __all__ = [
     "Outgoing",
     "Peeked",
     "QueueDepth",
+    "QueuePlan",
     "Record",
     "Release",
     "Retry",

@@ -22,7 +22,14 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     priority: int = 0
     deliveries: int = 1
-    """How often it has been handed out, this time included; a release takes its own back."""
+    """How often it has been handed out, this time included; a release takes its own back. Where the connection is the
+    lease, only those count after which a process was lost, as far as its supervisor could say."""
+    was_out: bool = False
+    """It may have been handed out before, though `deliveries` does not count it: its connection was lost."""
+    is_copy: bool = False
+    """One of several, for everybody who listens; what became of the others says nothing about this one."""
+    lost: tuple[bytes, ...] = ()
+    """What supervisors noted of the processes that ended while they ran it, oldest first (`Notary.note_lost`)."""
     enqueued_at: float | None = None
     """Wall-clock epoch seconds of the first publish, where the engine keeps it."""
     limit_key: str | None = None

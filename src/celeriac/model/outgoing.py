@@ -31,6 +31,11 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     native: bool = False
     """Only workers of this package know its task: where a queue is shared with others', it stays where they do not
     look."""
+    exchange: str | None = None
+    """Where it is published instead of to `queue` itself: the broker's bindings say which queues get a copy. Only on
+    engines with exchanges of their own, and not of a message that waits for its time, which goes to `queue`."""
+    routing_key: str = ""
+    """For `exchange`."""
     limit: Admission | None = None
     """What must hold before it is handed out; only where `traits.limits`. In a `Later`, None keeps what it had."""
     unique: Unique | None = None
