@@ -30,6 +30,7 @@ _HEADER = b"AMQP\x00\x00\x09\x01"
 
 _used: list[IO[bytes]] = []
 """Locks that say that this process uses a shared server."""
+_callers = count()
 _handed_over: list[Program] = []
 
 
@@ -277,7 +278,9 @@ class RabbitServer:
     def evaluate(self, expression: str) -> str:
         """Let the server compute an Erlang expression, in a few milliseconds; the value as Erlang writes it."""
         done = subprocess.run(
-            ["erl_call", "-sname", self.node, "-timeout", "30", "-fetch_stdout", "-no_result_term", "-e"],
+            # two callers of one name, which is the default, exclude each other
+            ["erl_call", "-sname", self.node, "-h", f"test{os.getpid()}x{next(_callers)}",
+             "-timeout", "30", "-fetch_stdout", "-no_result_term", "-e"],
             input=f'try begin {expression} end of V -> io:format("value ~0p", [V]) '
             'catch C:R -> io:format("~0p", [{C, R}]) end.\n',
             env=self._environment(), capture_output=True, text=True, timeout=60,
