@@ -1,25 +1,13 @@
-"""Methods that name queues and exchanges, which may be any text: pamqp allows ASCII letters, digits, a few signs."""
+"""Methods that name queues and exchanges. These may be any text; pamqp alone allows ASCII letters and a few signs."""
 
 from __future__ import annotations
 
 from pamqp import commands
 
+from celeriac.storage.amqp.frames import unchecked
 
-class QueueDeclare(commands.Queue.Declare):
-    def validate(self) -> None: ...
-
-
-class QueueBind(commands.Queue.Bind):
-    def validate(self) -> None: ...
-
-
-class QueuePurge(commands.Queue.Purge):
-    def validate(self) -> None: ...
-
-
-class ExchangeDeclare(commands.Exchange.Declare):
-    def validate(self) -> None: ...
-
-
-class ExchangeBind(commands.Exchange.Bind):
-    def validate(self) -> None: ...
+QueueDeclare = unchecked(commands.Queue.Declare)
+QueueBind = unchecked(commands.Queue.Bind)
+QueuePurge = unchecked(commands.Queue.Purge)
+ExchangeDeclare = unchecked(commands.Exchange.Declare)
+ExchangeBind = unchecked(commands.Exchange.Bind)
