@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
+from celeriac.brokers.amqp import topology
 from celeriac.brokers.amqp.ladder import EARLY_S
 from celeriac.brokers.amqp.lanes import Lane, Lanes
 from celeriac.brokers.amqp.layout import (
@@ -35,36 +36,39 @@ from celeriac.brokers.amqp.layout import (
     OURS,
     QUEUE,
     REASON,
-    RETURNS,
     SERVERS,
     SINCE,
     TO,
     dead_name,
 )
-from celeriac.brokers.amqp.notes import NotesReader
-from celeriac.brokers.amqp.parking import Parking
+from celeriac.brokers.amqp.notes import Notes, NotesReader
+from celeriac.brokers.amqp.outlet import Outlet, Parcel
+from celeriac.brokers.amqp.parking import MARK, Parking
 from celeriac.brokers.amqp.prefetch import FEW, fitting
-from celeriac.brokers.amqp.publisher import Parcel
 from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
 from celeriac.model import Bury, Delivery, Done, Later, Release, Settled
 from celeriac.model.tables import headers_of, with_headers
+from celeriac.storage.amqp import Line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 
-    from celeriac.brokers.amqp.notes import Notes
+    from celeriac.brokers.amqp.layout import Places
     from celeriac.brokers.amqp.parking import ConsumerTimeout
+    from celeriac.brokers.amqp.publisher import Publisher
     from celeriac.brokers.amqp.topology import Source
     from celeriac.clock import Clock
     from celeriac.interfaces import PropertiesForm
-    from celeriac.model import Cancellation, Incarnation, Outcome, Outgoing, TaskId
+    from celeriac.model import Cancellation, Incarnation, Outcome, Outgoing, QueuePlan, TaskId
     from celeriac.probe import Probe
-    from celeriac.storage.amqp import Arrived, Channel, Line, Publication
+    from celeriac.storage.amqp import AmqpUrl, Arrived, Channel
 
 _log = logging.getLogger("celeriac.worker")
 
 Entry = tuple[Lane, "Arrived"]
 
+RETURNS: Final = "celeriac-returns"
+"""Header: how often it came back by itself before it was published in this form."""
 _epochs: Final = count(1)
 """Numbers of channels of this process, so that no delivery of one is taken for another's."""
 _EPOCH: Final = 40
@@ -92,16 +96,14 @@ class AmqpConsumer:
         sources: Sequence[Source],
         *,
         incarnation: Incarnation,
-        notes: Notes,
+        outlet: Outlet,
         form: PropertiesForm,
         clock: Clock,
         probe: Probe,
-        send: Callable[[Sequence[Parcel]], Awaitable[None]],
-        elsewhere: Callable[[Sequence[Parcel]], Awaitable[None]],
-        parcel: Callable[[Outgoing], Parcel],
         committed: dict[int, Entry],
         consumer_timeout: ConsumerTimeout,
         restore: Callable[[str], Awaitable[object]],
+        elsewhere: Callable[[Sequence[Parcel]], Awaitable[None]],
     ) -> None:
         """Wire it; `open` does all of it.
 
@@ -110,26 +112,23 @@ class AmqpConsumer:
             channel: Of it, on which everything is consumed and acknowledged.
             sources: What to read.
             incarnation: Whose lease the connection is.
-            notes: What is known of cancellations and deaths, read on the same line.
+            outlet: Publishes over our line.
             form: Reads messages.
             clock: Wall time.
             probe: Signalled as by other consumers.
-            send: Publishes over our line, confirmed; declares what is missing.
-            elsewhere: The same over another connection, for when ours is lost.
-            parcel: Addresses a message.
             committed: What consumers of this broker have acknowledged and not settled, by tag.
             consumer_timeout: How long the server lets a message be held.
             restore: Declares a queue that was deleted.
+            elsewhere: Publishes over another connection, for when ours is lost.
         """
         self._line = line
         self._channel = channel
         self._incarnation = incarnation
-        self._notes = notes
+        self._notes = Notes()
         self._clock = clock
         self._probe = probe
-        self._send = send
+        self._send = outlet.send
         self._elsewhere = elsewhere
-        self._parcel = parcel
         self._committed = committed
         self._timeout = consumer_timeout
         self._restore = restore
@@ -148,6 +147,7 @@ class AmqpConsumer:
         self._suspect: int | None = None
         self._suspect_until = 0.0
         self._last_tag = 0
+        self._consumers = 0
         self._claiming = asyncio.Lock()
         self._tuning = asyncio.Event()
         self._tuning_turn = asyncio.Lock()
@@ -160,57 +160,108 @@ class AmqpConsumer:
         self._is_closed = False
         self._lost: Exception | None = None
         self._errands: set[asyncio.Task[Any]] = set()
-        self._reader: NotesReader | None = None
+        self._reader = NotesReader(
+            line, self._notes, name=incarnation, publish=outlet.publish, now=clock.time, pause=clock.sleep
+        )
         self._parking = Parking(
-            line,
             channel,
             incarnation,
             timeout=consumer_timeout,
-            send=send,
+            call=outlet.call,
+            send=outlet.send,
             now=self._loop.time,
             swap=self._swap,
         )
         channel.on_lost.append(self._on_lost)
-        line.on_lost.append(self._on_lost)
 
     @classmethod
     async def open(
         cls,
-        line: Line,
-        sources: Sequence[Source],
+        where: AmqpUrl,
+        queues: Sequence[str],
         *,
         incarnation: Incarnation,
-        notes: Notes,
-        publish: Callable[[Sequence[Publication]], Awaitable[object]],
+        name: str,
         timeout_s: float,
         clock: Clock,
+        places: Places,
+        plan_of: Callable[[str], QueuePlan],
+        publisher: Publisher,
+        delay_queue_type: str = "quorum",
         **parts: Any,
     ) -> AmqpConsumer:
-        """Read the notes and begin; nothing is sent to us before the first claim.
+        """Connect, declare what is missing, read the notes; nothing is sent to us before the first claim.
 
         Args:
-            line: Connected; ours from now on.
-            sources: Exist.
+            where: The server.
+            queues: To be served, in this order.
             incarnation: Whose.
-            notes: To be filled.
-            publish: Publishes over this line, confirmed.
-            timeout_s: For the notes.
+            name: The node's, for its copies of what is broadcast.
+            timeout_s: For each step.
             clock: Wall time.
+            places: What this process knows of the server.
+            plan_of: How a queue is made where it is missing.
+            publisher: Addresses and writes messages.
+            delay_queue_type: Of Celery's ladder of delays, where it is needed and missing.
             **parts: As `AmqpConsumer`.
+
+        Raises:
+            BrokerUnavailableError: The server was not reached, or went away.
+            StorageError: A queue cannot be made.
         """
-        channel = await line.open_channel()
-        consumer = cls(line, channel, sources, incarnation=incarnation, notes=notes, clock=clock, **parts)
+
+        def make_line() -> Line:
+            return Line(where, purpose="worker", timeout_s=timeout_s)
+
+        def make_outlet(line: Line) -> Outlet:
+            return Outlet(line, publisher=publisher, places=places, plan_of=plan_of)
+
+        async def elsewhere(parcels: Sequence[Parcel]) -> None:
+            other = make_line()
+            await other.connect()
+            try:
+                await make_outlet(other).send(parcels)
+            finally:
+                await other.close()
+
+        line = make_line()
+        await line.connect()
         try:
-            consumer._reader = NotesReader(
-                line, notes, name=incarnation, publish=publish, now=clock.time, pause=clock.sleep
+            outlet = make_outlet(line)
+            node = name or incarnation
+
+            async def serve(queue: str) -> list[Source]:
+                return await topology.arun(topology.serve(places, plan_of(queue), node=node), outlet.call)
+
+            async def restore(queue: str) -> None:
+                places.forget(queue)
+                await serve(queue)
+
+            sources = [source for queue in queues for source in await serve(queue)]
+            plans = [plan_of(queue) for queue in queues]
+            await topology.arun(topology.make_celery_ladder(plans, queue_type=delay_queue_type), outlet.call)
+            channel = await line.open_channel()
+            consumer = cls(
+                line,
+                channel,
+                sources,
+                incarnation=incarnation,
+                outlet=outlet,
+                clock=clock,
+                restore=restore,
+                elsewhere=elsewhere,
+                **parts,
             )
-            await consumer._reader.open(timeout_s)
-            consumer._errand(consumer._tune())
-            consumer._errand(consumer._watch())
+            await consumer._begin(timeout_s)
         except BaseException:
-            await consumer._hang_up()
+            await line.close()
             raise
         return consumer
+
+    async def _begin(self, timeout_s: float) -> None:
+        await self._reader.open(timeout_s)
+        self._errand(self._tune())
+        self._errand(self._watch())
 
     @property
     def incarnation(self) -> Incarnation:
@@ -349,7 +400,8 @@ class AmqpConsumer:
                 if message.not_before is not None and self._is_early(lane, arrived, message):
                     continue
                 tag = base + arrived.delivery_tag
-                deliveries, was_out, lost = 1, False, ()
+                deliveries, was_out = 1, False
+                lost: tuple[bytes, ...] = ()
                 if arrived.redelivered or _OURS in arrived.properties or task_id in notes.lost_ids:
                     deliveries, was_out, lost, returns = self._history(arrived, task_id)
                     if returns >= DELIVERY_LIMIT:
@@ -389,7 +441,8 @@ class AmqpConsumer:
 
     def _history(self, arrived: Arrived, task_id: TaskId) -> tuple[int, bool, tuple[bytes, ...], int]:
         """How often it has been handed out, whether it may have been out uncounted, notes on it, how often it came
-        back without having been given back."""
+        back without having been given back.
+        """
         headers = _headers(arrived)
         lost = self._notes.lost(task_id, _number(headers.get(SINCE)))
         spent = int(_number(headers.get(DELIVERIES)))
@@ -400,7 +453,10 @@ class AmqpConsumer:
         self._suspect = tag
         self._suspect_until = self._loop.time() + _ALONE_S
         _log.warning(
-            "task %s of queue %r came back %d times from hosts that said nothing: it runs alone now", task_id, queue, returns
+            "task %s of queue %r came back %d times from hosts that said nothing: it runs alone now",
+            task_id,
+            queue,
+            returns,
         )
         for lane in self._lanes.all:
             lane.wanted = 0
@@ -429,7 +485,7 @@ class AmqpConsumer:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
-            await self._send([self._parcel(message).with_headers(kept)])
+            await self._send([Parcel.of(message, kept)])
         except BrokerError as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
@@ -489,11 +545,14 @@ class AmqpConsumer:
     async def _change(self, lane: Lane) -> None:
         old, wanted = lane.tag, lane.wanted
         if wanted:
-            lane.tag = await self._channel.consume(
+            self._consumers += 1
+            tag = lane.tag = f"{self._consumers}:{lane.name}"[:100]
+            await self._channel.consume(
                 lane.name,
                 lambda arrived: self._receive(lane, arrived),
                 prefetch=wanted,
-                on_cancel=lambda tag: self._deleted(lane, tag),
+                on_cancel=lambda: self._deleted(lane, tag),
+                tag=tag,
             )
         else:
             lane.tag = None
@@ -604,7 +663,7 @@ class AmqpConsumer:
             if type(outcome) is not Done or outcome.successors:
                 break
             tag = outcome.delivery.tag
-            entry = held.pop(tag, None)  # type: ignore[call-overload]
+            entry = held.pop(tag, None)  # type: ignore[arg-type]
             if entry is None:
                 break
             entry[0].held -= 1
@@ -665,7 +724,7 @@ class AmqpConsumer:
         for tag in bygone:
             self._committed.pop(tag, None)
         if self._lost is not None:  # between the confirms and this line
-            for tag, (index, _) in mine.items():
+            for index, _ in mine.values():
                 answers[index] = Settled.LEASE_LOST
             return answers
         self._channel.ack(done)
@@ -677,12 +736,12 @@ class AmqpConsumer:
         """What is to be published for it."""
         lane, arrived = entry
         if isinstance(outcome, Done):
-            return [self._parcel(each) for each in outcome.successors]
+            return [Parcel.of(each) for each in outcome.successors]
         if isinstance(outcome, Later):
-            return [self._parcel(outcome.message).with_headers({SINCE: self._clock.time()})]
+            return [Parcel.of(outcome.message, {SINCE: self._clock.time()})]
         if isinstance(outcome, Bury):
             return [
-                *(self._parcel(each) for each in outcome.successors),
+                *(Parcel.of(each) for each in outcome.successors),
                 self._dead(lane, arrived, outcome.reason, outcome.detail, outcome.delivery.deliveries),
             ]
         if outcome.spent:
@@ -752,10 +811,8 @@ class AmqpConsumer:
                 _log.debug("whether the server has heard of %d acknowledgements is not known: %s", len(entries), exc)
                 for tag in entries:
                     self._committed.pop(tag, None)
-        return [
-            Settled.OK if each.tag in self._committed else Settled.LEASE_LOST  # type: ignore[comparison-overlap]
-            for each in deliveries
-        ]
+                entries.clear()
+        return [Settled.OK if each.tag in entries else Settled.LEASE_LOST for each in deliveries]
 
     async def adopt(self, incarnation: Incarnation, ids: Collection[TaskId], /) -> Sequence[Delivery]:
         """What a dead connection held is in its queue again: there is nothing to take over."""
@@ -767,16 +824,10 @@ class AmqpConsumer:
     async def _park(self, overdue: int) -> None:
         """Renew the hold on what has been out for long; what is only buffered goes back."""
         parked = self._parking.parked
-        held = {
-            tag: entry
-            for tag, entry in self._held.items()
-            if parked.get(tag, tag - self._base) <= overdue
-        }
+        held = {tag: entry for tag, entry in self._held.items() if parked.get(tag, tag - self._base) <= overdue}
         if held:
             try:
-                await self._parking.park(
-                    {tag: (lane.name, arrived) for tag, (lane, arrived) in held.items()}
-                )
+                await self._parking.park({tag: (lane.name, arrived) for tag, (lane, arrived) in held.items()})
             except BrokerError as exc:
                 _log.warning("cannot renew the hold on %d messages: %s", len(held), exc)
 
@@ -784,6 +835,7 @@ class AmqpConsumer:
         """The copy of a parked message is here: from now on it is what is acknowledged."""
         if self._lost is not None:
             return
+        self._last_tag = max(self._last_tag, delivery_tag)
         if tag in self._held or tag in self._settling:
             self._channel.ack([self._parking.parked.get(tag, tag - self._base)])
             self._parking.parked[tag] = delivery_tag
@@ -876,8 +928,7 @@ class AmqpConsumer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._reader is not None:
-            await self._reader.close()
+        await self._reader.close()
         await self._line.close()
 
 
@@ -885,7 +936,7 @@ _TO: Final = TO.encode()
 _OURS: Final = b"celeriac-"
 _COUNT: Final = "x-delivery-count"
 _COUNT_BYTES: Final = _COUNT.encode()
-_NOT_KEPT: Final = (*SERVERS, TO)
+_NOT_KEPT: Final = (*SERVERS, TO, MARK)
 
 
 def _headers(arrived: Arrived) -> dict[str, Any]:

@@ -96,6 +96,10 @@ def parts(queue_type: str = "quorum") -> Iterator[Frame]:
 
 def bind(target: str, *, is_exchange: bool = False) -> Frame:
     """Lead what is due for `target` to its queue, or to the exchange of that name."""
-    if is_exchange:
-        return ExchangeBind(destination=target, source=DUE, routing_key=binding_key(target))
-    return QueueBind(queue=target, exchange=DUE, routing_key=binding_key(target))
+    key = binding_key(target)
+    method: Frame = (
+        ExchangeBind(destination=target, source=DUE, routing_key=key)
+        if is_exchange
+        else QueueBind(queue=target, exchange=DUE, routing_key=key)
+    )
+    return method

@@ -1,4 +1,4 @@
-"""Methods that name queues and exchanges, which may be any text: pamqp alone allows ASCII letters, digits, a few signs."""
+"""Methods that name queues and exchanges. These may be any text; pamqp alone allows ASCII letters and a few signs."""
 
 from __future__ import annotations
 

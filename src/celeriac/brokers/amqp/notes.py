@@ -5,8 +5,8 @@
     celeriac.notes   stream   what was cancelled, and how processes ended that were running a task; 7 days, 64 MB
 
 A stream is read by everybody, from its beginning, and reading takes nothing away. A worker that starts has read all
-there is before it is handed out anything: it publishes a greeting, and what it reads up to that is older. From then on a
-note is here within milliseconds.
+there is before it is handed out anything: it publishes a greeting, and what it reads up to that is older. From then on
+a note is here within milliseconds.
 
 Why not a table: AMQP has none. Why not a fanout: who starts a minute later must know of it, too.
 """
@@ -116,8 +116,15 @@ class Notes:
         """Before the stream is read from its beginning again, where each note would count twice."""
         self._lost.clear()
 
-    def is_cancelled(self, task_id: TaskId) -> bool:
-        return task_id in self._cancelled
+    @property
+    def cancelled_ids(self) -> Collection[TaskId]:
+        """Of all orders."""
+        return self._cancelled.keys()
+
+    @property
+    def lost_ids(self) -> Collection[TaskId]:
+        """Of all that ran when their process ended."""
+        return self._lost.keys()
 
     def cancelled(self, ids: Collection[TaskId], now: float) -> list[Cancellation]:
         """The orders for these ids."""
@@ -195,7 +202,7 @@ class NotesReader:
             self._take,
             prefetch=_AHEAD,
             arguments={"x-stream-offset": "first"},
-            on_cancel=lambda *_: self._reopen(),
+            on_cancel=self._reopen,
         )
         await self._publish([publication(Note(at=self._now(), hello=self._name))])
         try:

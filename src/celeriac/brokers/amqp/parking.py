@@ -1,8 +1,8 @@
 """Tasks that take longer than the server lets a message be held: the hold is renewed, without the message ever being
 free.
 
-RabbitMQ closes a channel on which a delivery was not acknowledged for half an hour (`consumer_timeout`), and everything
-that was held over it goes back to its queue, to be run a second time. On servers before 3.12 nobody but the operator can
+RabbitMQ closes a channel on which a delivery was not acknowledged for half an hour (`consumer_timeout`), and all that
+was held over it goes back to its queue, to be run a second time. On servers before 3.12 nobody but the operator can
 change that. So a message is parked before its time is over::
 
     celeriac.to               headers exchange
@@ -11,7 +11,7 @@ change that. So a message is parked before its time is over::
 
 A copy is published there with the message's own queue as its routing key. When it has come back to us, it is held in
 place of the original, which is acknowledged: at no moment there is neither, and nobody else can have the copy while we
-live. When we die it returns to our queue, its 2 s are long over, and the server moves it to where it came from, at once.
+live. When we die it returns to our queue, its 2 s are long over, and the server moves it to where it came from at once.
 """
 
 from __future__ import annotations
@@ -180,8 +180,11 @@ class Parking:
             ),
         ):
             await self._call(method)
-        await self._channel.consume(queue, self._arrived)
+        await self._channel.consume(queue, self._arrived, on_cancel=self._deleted)
         self._is_open = True
+
+    def _deleted(self) -> None:
+        self._is_open = False  # what lay in there was held by us; the next message to be parked makes it anew
 
     def _arrived(self, arrived: Arrived) -> None:
         try:

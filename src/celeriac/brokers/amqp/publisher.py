@@ -108,7 +108,7 @@ class Publisher:
         self._clock = clock
         self._delay_queue_type = delay_queue_type
 
-    def parcel(self, message: Outgoing) -> Parcel:
+    def parcel(self, message: Outgoing, headers: Mapping[str, Any] | None = None) -> Parcel:
         """Write a message down.
 
         An expiry is in its headers only. With Celery's property `expiration` the server would drop it by itself, and
@@ -125,6 +125,8 @@ class Publisher:
                 f"bytes, the server takes {MAX_BODY}; nothing of this call was stored",
                 task_ids=(message.id,),
             )
+        if headers:
+            properties = with_headers(properties, headers)
         return Parcel(message.queue, properties, body, message)
 
     # -- where parcels go -----------------------------------------------------------------------------------------
@@ -161,14 +163,14 @@ class Publisher:
         place = self._places.get(parcel.queue)
         if place is None:
             place = yield from topology.find(self._places, self._plan_of(parcel.queue))
-        if not self._places.is_ready(parcel.target):
+        if place.kind != "broadcast" and not self._places.is_ready(parcel.target):
             yield from topology.reach(self._places, place, parcel.target)
 
     def _find(self, message: Outgoing) -> Steps[Place]:
         plan = self._plan_of(message.queue)
-        exchange = message.exchange
-        if exchange is not None and message.not_before is None and plan.form != "broadcast":
-            if all(binding.exchange.name != exchange for binding in plan.bindings):
+        if message.exchange is not None and message.not_before is None and plan.form != "broadcast":
+            known = {binding.exchange.name for binding in plan.bindings}
+            if message.exchange not in known:
                 return Place(message.queue, "foreign")  # it leads to others' queues, or nowhere
         return (yield from topology.find(self._places, plan))
 
