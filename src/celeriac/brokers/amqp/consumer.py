@@ -33,18 +33,18 @@ from celeriac.brokers.amqp.layout import (
     DELIVERIES,
     DELIVERY_LIMIT,
     DETAIL,
-    OURS,
     QUEUE,
     REASON,
+    RETURNS,
     SERVERS,
     SINCE,
     TO,
     dead_name,
 )
 from celeriac.brokers.amqp.notes import Notes, NotesReader
-from celeriac.brokers.amqp.outlet import Outlet, Parcel
 from celeriac.brokers.amqp.parking import MARK, Parking
 from celeriac.brokers.amqp.prefetch import FEW, fitting
+from celeriac.brokers.amqp.publisher import Parcel, Sender
 from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
 from celeriac.model import Bury, Delivery, Done, Later, Release, Settled
 from celeriac.model.tables import headers_of, with_headers
@@ -67,8 +67,6 @@ _log = logging.getLogger("celeriac.worker")
 
 Entry = tuple[Lane, "Arrived"]
 
-RETURNS: Final = "celeriac-returns"
-"""Header: how often it came back by itself before it was published in this form."""
 _epochs: Final = count(1)
 """Numbers of channels of this process, so that no delivery of one is taken for another's."""
 _EPOCH: Final = 40
@@ -96,7 +94,8 @@ class AmqpConsumer:
         sources: Sequence[Source],
         *,
         incarnation: Incarnation,
-        outlet: Outlet,
+        sender: Sender,
+        publisher: Publisher,
         form: PropertiesForm,
         clock: Clock,
         probe: Probe,
@@ -112,7 +111,8 @@ class AmqpConsumer:
             channel: Of it, on which everything is consumed and acknowledged.
             sources: What to read.
             incarnation: Whose lease the connection is.
-            outlet: Publishes over our line.
+            sender: Publishes over our line.
+            publisher: Addresses messages.
             form: Reads messages.
             clock: Wall time.
             probe: Signalled as by other consumers.
@@ -127,7 +127,8 @@ class AmqpConsumer:
         self._notes = Notes()
         self._clock = clock
         self._probe = probe
-        self._send = outlet.send
+        self._send = sender.send
+        self._parcel = publisher.parcel
         self._elsewhere = elsewhere
         self._committed = committed
         self._timeout = consumer_timeout
@@ -161,14 +162,14 @@ class AmqpConsumer:
         self._lost: Exception | None = None
         self._errands: set[asyncio.Task[Any]] = set()
         self._reader = NotesReader(
-            line, self._notes, name=incarnation, publish=outlet.publish, now=clock.time, pause=clock.sleep
+            line, self._notes, name=incarnation, publish=sender.publish, now=clock.time, pause=clock.sleep
         )
         self._parking = Parking(
             channel,
             incarnation,
             timeout=consumer_timeout,
-            call=outlet.call,
-            send=outlet.send,
+            call=sender.call,
+            send=sender.send,
             now=self._loop.time,
             swap=self._swap,
         )
@@ -213,25 +214,22 @@ class AmqpConsumer:
         def make_line() -> Line:
             return Line(where, purpose="worker", timeout_s=timeout_s)
 
-        def make_outlet(line: Line) -> Outlet:
-            return Outlet(line, publisher=publisher, places=places, plan_of=plan_of)
-
         async def elsewhere(parcels: Sequence[Parcel]) -> None:
             other = make_line()
             await other.connect()
             try:
-                await make_outlet(other).send(parcels)
+                await Sender(other, publisher).send(parcels)
             finally:
                 await other.close()
 
         line = make_line()
         await line.connect()
         try:
-            outlet = make_outlet(line)
+            sender = Sender(line, publisher)
             node = name or incarnation
 
             async def serve(queue: str) -> list[Source]:
-                return await topology.arun(topology.serve(places, plan_of(queue), node=node), outlet.call)
+                return await sender.run(topology.serve(places, plan_of(queue), node=node))
 
             async def restore(queue: str) -> None:
                 places.forget(queue)
@@ -239,14 +237,15 @@ class AmqpConsumer:
 
             sources = [source for queue in queues for source in await serve(queue)]
             plans = [plan_of(queue) for queue in queues]
-            await topology.arun(topology.make_celery_ladder(plans, queue_type=delay_queue_type), outlet.call)
+            await sender.run(topology.make_celery_ladder(plans, queue_type=delay_queue_type))
             channel = await line.open_channel()
             consumer = cls(
                 line,
                 channel,
                 sources,
                 incarnation=incarnation,
-                outlet=outlet,
+                sender=sender,
+                publisher=publisher,
                 clock=clock,
                 restore=restore,
                 elsewhere=elsewhere,
@@ -485,7 +484,7 @@ class AmqpConsumer:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
-            await self._send([Parcel.of(message, kept)])
+            await self._send([self._parcel(message, kept)])
         except BrokerError as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
@@ -689,23 +688,20 @@ class AmqpConsumer:
         mine: dict[int, tuple[int, bool]] = {}
         """By tag: which outcome, and whether the server returns the message."""
         bygone: list[int] = []
-        for index, outcome in enumerate(outcomes):
-            tag = outcome.delivery.tag
-            assert isinstance(tag, int)
-            entry = self._held.pop(tag, None)
-            if entry is None:
-                entry = self._committed.get(tag)
-                if entry is None or tag in bygone:
-                    continue
-                bygone.append(tag)
-                answers[index] = Settled.OK
-                parcels += self._parcels(outcome, entry, is_held=False)
-                continue
-            self._settling[tag] = entry
-            following = self._parcels(outcome, entry, is_held=True)
-            mine[tag] = (index, isinstance(outcome, Release) and not following)
-            parcels += following
         try:
+            for index, outcome in enumerate(outcomes):
+                tag = outcome.delivery.tag
+                assert isinstance(tag, int)
+                if (entry := self._held.pop(tag, None)) is not None:
+                    self._settling[tag] = entry
+                    mine[tag] = (index, False)
+                    following = self._parcels(outcome, entry, is_held=True)
+                    mine[tag] = (index, isinstance(outcome, Release) and not following)
+                    parcels += following
+                elif (entry := self._committed.get(tag)) is not None and tag not in bygone:
+                    bygone.append(tag)
+                    parcels += self._parcels(outcome, entry, is_held=False)
+                    answers[index] = Settled.OK
             if parcels:
                 await self._send(parcels)
         except BaseException:
@@ -736,12 +732,12 @@ class AmqpConsumer:
         """What is to be published for it."""
         lane, arrived = entry
         if isinstance(outcome, Done):
-            return [Parcel.of(each) for each in outcome.successors]
+            return [self._parcel(each) for each in outcome.successors]
         if isinstance(outcome, Later):
-            return [Parcel.of(outcome.message, {SINCE: self._clock.time()})]
+            return [self._parcel(outcome.message, {SINCE: self._clock.time()})]
         if isinstance(outcome, Bury):
             return [
-                *(Parcel.of(each) for each in outcome.successors),
+                *(self._parcel(each) for each in outcome.successors),
                 self._dead(lane, arrived, outcome.reason, outcome.detail, outcome.delivery.deliveries),
             ]
         if outcome.spent:

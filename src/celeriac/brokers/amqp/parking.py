@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pamqp import commands
 
 from celeriac.brokers.amqp.layout import SERVERS, TO
-from celeriac.brokers.amqp.outlet import Parcel
+from celeriac.brokers.amqp.publisher import Parcel
 from celeriac.model.tables import headers_of, with_headers
 from celeriac.storage.amqp import unchecked
 
