@@ -51,6 +51,12 @@ def word_of(target: str) -> str:
     return target
 
 
+def target_of(routing_key: str) -> str:
+    """The queue's name at the end of a routing key; empty where it is not one of the ladder's."""
+    word = routing_key[len(_ANY) :]
+    return word.replace("%2A", "*").replace("%23", "#").replace("%25", "%")
+
+
 def routing_key(delay_ticks: int, target: str) -> str:
     """For the top exchange."""
     return f"{'.'.join(f'{delay_ticks:032b}')}.{word_of(target)}"

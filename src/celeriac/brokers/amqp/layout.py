@@ -175,6 +175,10 @@ class Places:
         """What is known of a queue; None: nothing yet, or not any more."""
         return self._places.get(queue)
 
+    def queues(self) -> list[str]:
+        """All queues of which something is known."""
+        return list(self._places)
+
     def learn(self, place: Place) -> None:
         self._places[place.queue] = place
 
