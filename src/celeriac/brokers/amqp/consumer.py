@@ -714,10 +714,17 @@ class AmqpConsumer:
             raise
         done: list[int] = []
         back: list[int] = []
+        parked_back: list[int] = []
         for tag, (index, is_returned) in mine.items():
             lane, _ = self._settling.pop(tag)
             lane.held -= 1
-            (back if is_returned else done).append(self._parking.parked.pop(tag, tag - self._base))
+            copy = self._parking.parked.pop(tag, None)
+            if not is_returned:
+                done.append(tag - self._base if copy is None else copy)
+            elif copy is None:
+                back.append(tag - self._base)
+            else:
+                parked_back.append(copy)
             answers[index] = Settled.OK
         for tag in bygone:
             self._committed.pop(tag, None)
@@ -726,8 +733,8 @@ class AmqpConsumer:
                 answers[index] = Settled.LEASE_LOST
             return answers
         self._channel.ack(done)
-        if back:
-            self._channel.reject(sorted(back), requeue=True)
+        self._channel.reject(sorted(back), requeue=True)
+        self._channel.reject(parked_back, requeue=False)  # dead-lettered to where it came from
         return answers
 
     def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:
