@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from rabbit_desk import Desk, ids_of, message, take, take_all, wait_for
 
-from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.consumer import HOLD_BACK_S
+from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.prefetch import FEW, MOST, fitting
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import CodecError, LeaseLostError
