@@ -85,6 +85,7 @@ TRAITS: Final = BrokerTraits(
     drops_doubles=False,
     adopts=False,
     exchanges=True,
+    shows_all=False,
 )
 
 
