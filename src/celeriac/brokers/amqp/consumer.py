@@ -437,7 +437,8 @@ class AmqpConsumer:
             lane.held += len(found) - before
             if len(found) >= limit:
                 break
-        self._lanes.turn()
+        if found:  # a look that finds nothing costs no queue its turn
+            self._lanes.turn()
         return found
 
     def _history(self, arrived: Arrived, task_id: TaskId) -> tuple[int, bool, tuple[bytes, ...], int]:
