@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
-from celeriac.brokers.amqp import topology
-from celeriac.brokers.amqp.ladder import EARLY_S
+from celeriac.brokers.amqp import ladder, topology
 from celeriac.brokers.amqp.lanes import Lane, Lanes
 from celeriac.brokers.amqp.layout import (
     BURIED_AT,
@@ -39,10 +38,12 @@ from celeriac.brokers.amqp.layout import (
     SERVERS,
     SINCE,
     TO,
+    TOP,
+    Place,
     dead_name,
 )
 from celeriac.brokers.amqp.notes import Notes, NotesReader
-from celeriac.brokers.amqp.parking import MARK, Parking
+from celeriac.brokers.amqp.parking import MARK, STEPS, Parking
 from celeriac.brokers.amqp.prefetch import FEW, fitting
 from celeriac.brokers.amqp.publisher import Parcel, Sender
 from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
@@ -97,6 +98,7 @@ class AmqpConsumer:
         incarnation: Incarnation,
         sender: Sender,
         publisher: Publisher,
+        places: Places,
         form: PropertiesForm,
         clock: Clock,
         probe: Probe,
@@ -114,6 +116,7 @@ class AmqpConsumer:
             incarnation: Whose lease the connection is.
             sender: Publishes over our line.
             publisher: Addresses messages.
+            places: What this process knows of the server.
             form: Reads messages.
             clock: Wall time.
             probe: Signalled as by other consumers.
@@ -128,7 +131,9 @@ class AmqpConsumer:
         self._notes = Notes()
         self._clock = clock
         self._probe = probe
+        self._sender = sender
         self._send = sender.send
+        self._places = places
         self._parcel = publisher.parcel
         self._elsewhere = elsewhere
         self._committed = committed
@@ -247,6 +252,7 @@ class AmqpConsumer:
                 incarnation=incarnation,
                 sender=sender,
                 publisher=publisher,
+                places=places,
                 clock=clock,
                 restore=restore,
                 elsewhere=elsewhere,
@@ -280,22 +286,25 @@ class AmqpConsumer:
             self._asked_at = self._loop.time()
             if limit > FEW:
                 self._is_slow = False
+            self._fit(limit, awake_only=True)
             found = self._take(limit)
-            if found:
-                self._fit(limit, awake_only=True)
-            else:
+            if not found:
                 try:
                     found = await (self._wait(limit, wait_s) if wait_s > 0 else self._look(limit))
                 except asyncio.CancelledError:  # the caller went away: what was sent for him goes back first
                     self._is_interrupted = True
-                    await asyncio.shield(self._rest())
+                    await asyncio.shield(self._errand(self._rest()))
+                    raise
+                except BrokerError:
+                    self._check_open()  # with the channel the lease is lost
                     raise
         self._probe.signal("claimed", len(found))
         return found
 
     async def _look(self, limit: int) -> list[Delivery]:
         """Find out what is there now."""
-        await asyncio.shield(self._errand(self._fetch(limit)))
+        if not self._is_isolated():
+            await asyncio.shield(self._errand(self._fetch(limit)))
         while self._early and not self._is_interrupted:
             await self._arrival(HOLD_BACK_S)
             self._check_open()
@@ -303,7 +312,7 @@ class AmqpConsumer:
 
     async def _wait(self, limit: int, wait_s: float) -> list[Delivery]:
         deadline = self._loop.time() + wait_s
-        if self._is_slow:
+        if self._is_slow and not self._is_isolated():
             await asyncio.shield(self._errand(self._fetch(limit)))
             if found := self._take(limit):
                 return found
@@ -316,8 +325,9 @@ class AmqpConsumer:
             await self._arrival(left_s)
             self._check_open()
             if found := self._take(limit):
-                self._fit(limit, awake_only=True)
                 return found
+            if not self._is_isolated():
+                self._fit(limit)  # a suspect may have ended
         for lane in self._lanes.all:
             if lane.broken is not None:
                 raise BrokerUnavailableError(f"cannot consume queue {lane.name!r}: {lane.broken}") from lane.broken
@@ -382,12 +392,11 @@ class AmqpConsumer:
 
     def _take(self, limit: int) -> list[Delivery]:
         """Hand out what is here."""
-        if self._suspect is not None:
-            if self._suspect in self._held and self._loop.time() < self._suspect_until:
-                return []
-            self._suspect = None
+        if self._is_isolated():
+            return []
         found: list[Delivery] = []
-        held, base, decode, notes = self._held, self._base, self._decode, self._notes
+        held, base, decode = self._held, self._base, self._decode
+        cancelled_ids, lost_ids = self._notes.cancelled_ids, self._notes.lost_ids
         for lane in self._lanes:
             buffer = lane.buffer
             if not buffer:
@@ -403,7 +412,7 @@ class AmqpConsumer:
                 tag = base + arrived.delivery_tag
                 deliveries, was_out = 1, False
                 lost: tuple[bytes, ...] = ()
-                if arrived.redelivered or _OURS in arrived.properties or task_id in notes.lost_ids:
+                if arrived.redelivered or _OURS in arrived.properties or task_id in lost_ids:
                     deliveries, was_out, lost, returns = self._history(arrived, task_id)
                     if returns >= DELIVERY_LIMIT:
                         self._aside[arrived.delivery_tag] = (lane, arrived)
@@ -417,7 +426,7 @@ class AmqpConsumer:
                             return found
                         limit = 1
                         self._isolate(tag, message.id, queue, returns)
-                if task_id in notes.cancelled_ids:
+                if task_id in cancelled_ids:
                     self._stamp += 1
                 held[tag] = (lane, arrived)
                 found.append(
@@ -451,6 +460,16 @@ class AmqpConsumer:
         returns = int(_number(headers.get(_COUNT)) + _number(headers.get(RETURNS)))
         return 1 + spent + len(lost), arrived.redelivered or TO in headers or RETURNS in headers, lost, returns
 
+    def _is_isolated(self) -> bool:
+        """Whether a suspect runs, beside which nothing is handed out."""
+        if self._suspect is None:
+            return False
+        is_here = self._suspect in self._held or self._suspect in self._settling
+        if is_here and self._loop.time() < self._suspect_until:
+            return True
+        self._suspect = None
+        return False
+
     def _isolate(self, tag: int, task_id: TaskId, queue: str, returns: int) -> None:
         self._suspect = tag
         self._suspect_until = self._loop.time() + _ALONE_S
@@ -461,7 +480,7 @@ class AmqpConsumer:
             returns,
         )
         for lane in self._lanes.all:
-            lane.wanted = 0
+            lane.rest()
         self._tuning.set()
 
     # -- what is not due ----------------------------------------------------------------------------------------------
@@ -472,10 +491,10 @@ class AmqpConsumer:
         if left_s <= 0:
             return False
         self._aside[arrived.delivery_tag] = (lane, arrived)
-        if left_s <= EARLY_S:
+        if left_s <= ladder.EARLY_S:
             self._loop.call_later(left_s, self._due, lane, arrived)
         else:
-            self._errand(self._postpone(arrived, message))
+            self._errand(self._postpone(lane, arrived, message))
         return True
 
     def _due(self, lane: Lane, arrived: Arrived) -> None:
@@ -483,44 +502,52 @@ class AmqpConsumer:
             lane.put_back([arrived])
             self._ring()
 
-    async def _postpone(self, arrived: Arrived, message: Outgoing) -> None:
+    async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
-            await self._send([self._parcel(message, kept)])
-        except BrokerError as exc:
+            await self._send([await self._placed(lane, self._parcel(message, kept))])
+        except Exception as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
-                entry = self._aside.pop(arrived.delivery_tag, None)
-                if entry is not None:
-                    await self._clock.sleep(PATIENCE_S)
+                await self._clock.sleep(PATIENCE_S)
+                if self._aside.pop(arrived.delivery_tag, None) is not None:
                     self._channel.reject([arrived.delivery_tag], requeue=True)
             return
-        if self._aside.pop(arrived.delivery_tag, None) is not None and self._lost is None:
+        if self._aside.pop(arrived.delivery_tag, None) is not None:
             self._channel.ack([arrived.delivery_tag])
+
+    async def _placed(self, lane: Lane, parcel: Parcel) -> Parcel:
+        """For a copy of what is broadcast: to this node again, and to no other."""
+        message = parcel.message
+        if not lane.is_copy or message is None or message.queue != lane.queue:
+            return parcel
+        wait = 0 if message.not_before is None else ladder.ticks(message.not_before - self._clock.time())
+        if not wait:
+            return Parcel.bare(lane.name, lane.queue, parcel.properties, parcel.body)
+        await self._sender.run(topology.reach_later(self._places, Place(lane.queue, "foreign"), lane.name))
+        key = ladder.routing_key(wait, lane.name)
+        return Parcel.bare(key, lane.queue, parcel.properties, parcel.body, exchange=TOP)
 
     # -- how much is sent to us ---------------------------------------------------------------------------------------
 
     def _fit(self, limit: int, *, awake_only: bool = False) -> None:
+        """Have as much sent here as this claim has room for."""
         if self._suspect is not None:
             return
-        changed = False
+        is_changed = False
         for lane in self._lanes.all:
-            if awake_only and not lane.wanted:
-                continue
-            wanted = fitting(lane.prefetch, held=lane.held, limit=limit)
-            if wanted != lane.wanted:
-                lane.wanted = wanted
-            changed = changed or lane.wanted != lane.prefetch
-        if changed:
+            if not awake_only or lane.wanted:
+                is_changed |= lane.wake(fitting(lane.prefetch, held=lane.held, limit=limit))
+        if is_changed:
             self._tuning.set()
 
     async def _rest(self) -> None:
         """Have nothing sent to us, and give back what was."""
         for lane in self._lanes.all:
-            lane.wanted = 0
-        await self._apply()
+            lane.rest()
         self._aside_back()
+        await self._apply()
 
     def _aside_back(self) -> None:
         """Have what is held back go back as well: nobody waits for it."""
@@ -543,9 +570,15 @@ class AmqpConsumer:
             for lane in self._lanes.all:
                 if lane.wanted != lane.prefetch and lane.broken is None and self._lost is None:
                     await self._change(lane)
+                if lane.unwanted and not lane.wanted:
+                    lane.unwanted = False
+                    entries = [(lane, each) for each in lane.buffer]
+                    lane.buffer.clear()
+                    await self._give_back(entries)
 
     async def _change(self, lane: Lane) -> None:
         old, wanted = lane.tag, lane.wanted
+        lane.tag = None
         if wanted:
             self._consumers += 1
             tag = lane.tag = f"{self._consumers}:{lane.name}"[:100]
@@ -556,15 +589,9 @@ class AmqpConsumer:
                 on_cancel=lambda: self._deleted(lane, tag),
                 tag=tag,
             )
-        else:
-            lane.tag = None
         lane.prefetch = wanted
         if old is not None:
             await self._channel.cancel(old)
-        if not wanted and lane.buffer:
-            entries = [(lane, each) for each in lane.buffer]
-            lane.buffer.clear()
-            await self._give_back(entries)
 
     def _deleted(self, lane: Lane, tag: str) -> None:
         """The server has cancelled a consumer of ours: its queue is gone."""
@@ -591,18 +618,18 @@ class AmqpConsumer:
     async def _watch(self) -> None:
         """Give back what nobody claims, park what is held for long."""
         while self._lost is None:
-            await self._clock.sleep(_WATCH_S)
+            await self._clock.sleep(min(_WATCH_S, self._timeout.seconds / STEPS))
             now = self._loop.time()
             if self._waiter is None and now - self._asked_at > PATIENCE_S:
-                if any(lane.prefetch for lane in self._lanes.all):
+                if any(lane.prefetch or lane.buffer for lane in self._lanes.all):
                     self._is_slow = True
                     for lane in self._lanes.all:
-                        lane.wanted = 0
+                        lane.rest()
                     self._tuning.set()
             else:
                 for lane in self._lanes.all:
                     if lane.is_stale(now, PATIENCE_S):
-                        lane.wanted = 0  # others of higher priority go first; woken again when these have ended
+                        lane.rest()  # others of higher priority go first; woken again when these have ended
                         self._tuning.set()
             overdue = self._parking.overdue(self._last_tag)
             if overdue:
@@ -699,6 +726,8 @@ class AmqpConsumer:
                     self._settling[tag] = entry
                     mine[tag] = (index, False)
                     following = self._parcels(outcome, entry, is_held=True)
+                    if entry[0].is_copy and isinstance(outcome, Later):
+                        following = [await self._placed(entry[0], each) for each in following]
                     mine[tag] = (index, isinstance(outcome, Release) and not following)
                     parcels += following
                 elif (entry := self._committed.get(tag)) is not None and tag not in bygone:

@@ -28,6 +28,7 @@ class Lane:
         "prefetch",
         "queue",
         "tag",
+        "unwanted",
         "wanted",
     )
 
@@ -45,6 +46,8 @@ class Lane:
         """Of the consumer that there is now; 0: none, the lane sleeps."""
         self.wanted = 0
         """Of the consumer that there should be."""
+        self.unwanted = False
+        """Whether what lies here goes back."""
         self.tag: str | None = None
         """Of the consumer."""
         self.head: Arrived | None = None
@@ -60,6 +63,17 @@ class Lane:
             self.buffer = deque(sorted([*arrived, *buffer], key=attrgetter("delivery_tag")))
         else:
             buffer.extendleft(reversed(arrived))
+
+    def rest(self) -> None:
+        """To sleep, and to be emptied."""
+        self.wanted = 0
+        self.unwanted = True
+
+    def wake(self, wanted: int) -> bool:
+        """To be awake; whether that changes anything."""
+        self.wanted = wanted
+        self.unwanted = False
+        return wanted != self.prefetch
 
     def is_stale(self, now: float, patience_s: float) -> bool:
         """Whether nobody has claimed the first one for so long. To be asked now and then."""

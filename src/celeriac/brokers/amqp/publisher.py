@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.brokers.amqp import ladder, topology
-from celeriac.brokers.amqp.layout import TOP, Place
+from celeriac.brokers.amqp.layout import TOP, Place, dead_name
 from celeriac.errors import (
     BrokerError,
     EnqueueError,
@@ -163,7 +163,9 @@ class Publisher:
         place = self._places.get(parcel.queue)
         if place is None:
             place = yield from topology.find(self._places, self._plan_of(parcel.queue))
-        if place.kind != "broadcast" and not self._places.is_ready(parcel.target):
+        # a node's own queue is its consumer's business
+        is_ours = place.kind != "broadcast" or parcel.target == dead_name(parcel.queue)
+        if is_ours and not self._places.is_ready(parcel.target):
             yield from topology.reach(self._places, place, parcel.target)
 
     def _find(self, message: Outgoing) -> Steps[Place]:
