@@ -184,7 +184,7 @@ def _open_amqp(
             delivery_mode=settings.task_default_delivery_mode,
         ),
         plan_of=_plan_of,
-        known_queues=lambda: [],
+        known_queues=list,
         options=_amqp_options(settings),
     )
 
@@ -223,10 +223,11 @@ def _open_rpc(url: str, settings: Settings, clock: Clock, codec: Codec) -> Resul
 def _amqp_options(settings: Settings) -> dict[str, Any]:
     """Transport options, with those among them that have settings of their own."""
     use_ssl = settings.broker_use_ssl
-    tls = {} if use_ssl is None or isinstance(use_ssl, bool) else dict(use_ssl)
-    named = {"heartbeat": settings.broker_heartbeat, "login_method": settings.broker_login_method}
+    tls = {} if isinstance(use_ssl, bool) else dict(use_ssl)
+    login = settings.broker_login_method
     return {
-        **{name: value for name, value in named.items() if value is not None},
+        "heartbeat": settings.broker_heartbeat,
+        **({} if login is None else {"login_method": login}),
         **settings.broker_transport_options,
         **tls,
         **({"tls": True} if use_ssl else {}),
