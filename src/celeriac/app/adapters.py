@@ -122,7 +122,7 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
     if location.adapter == "amqp":
-        from celeriac.brokers.amqp import AmqpControl
+        from celeriac.brokers.amqp.control import AmqpControl
 
         return AmqpControl(
             url,
@@ -153,7 +153,7 @@ def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | No
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
     if location.adapter == "amqp":
-        from celeriac.brokers.amqp import AmqpEvents
+        from celeriac.brokers.amqp.events import AmqpEvents
 
         return AmqpEvents(
             url,

@@ -241,7 +241,7 @@ class Inbox:
         pause_s = _PAUSE_S[0]
         with self._lock:
             mine = self._thread is threading.current_thread()
-        while mine and not stop.is_set():
+        while mine and not stop.is_set() and self._thread is threading.current_thread():
             line = Line(self._where, purpose="results", timeout_s=self._timeout_s, clock=self._clock)
             lost = asyncio.Event()
             try:
@@ -255,7 +255,7 @@ class Inbox:
                 pause_s = _PAUSE_S[0]
                 await _first(stop, lost)
                 down_since = self._clock.monotonic()
-                if not stop.is_set():
+                if not stop.is_set() and self._thread is threading.current_thread():
                     why = line.lost or "its queue was deleted"
                     _log.warning("the connection for results to %s was lost: %s", self._where.shown, why)
             finally:
