@@ -22,6 +22,9 @@ from servers import CelerySide, Program, RedisServer, wait_until
 from servers.celery_env import INTEROP, CeleryEnvironment, CeleryShell
 
 only_newest = pytest.mark.parametrize("celery_env", ["newest"], indirect=True)
+only_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
+"""For what is about kombu's lists and keys, or about the store that ours has there."""
+only_rabbit = pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
 
 PLAIN = (None, True, 0, -(2**53), 1.5, "", "Grüße \u2028 \U0001f98a", [], {}, [1, [2, {"a": None}]], {"k": [1.0]})
 EXTENDED = (
@@ -158,6 +161,7 @@ class Fleet:
         self.age = environment.age
         self.server = server
         self.url = url or server.url
+        self.is_on_redis = self.url == server.url
         self.folder = folder
         self.celery = CelerySide(environment, self.url, folder, settings=theirs, backend=server.url)
         self.celeriac = OurSide(
