@@ -2,7 +2,7 @@
 
 What is declared: that exchange, durable, and for each monitor a queue `celeryev.<id>`, exclusive, whose messages live
 for seconds. The routing key is the event's type with a dot for its dash; several task events in a row go as one array
-under `task.multi`. Publishing does not wait for confirmations: events may be lost, tasks must not be slowed.
+under `task.multi`. They are transient: nothing of them is ever written to disk.
 """
 
 from __future__ import annotations

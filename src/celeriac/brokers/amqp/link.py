@@ -14,6 +14,7 @@ import msgspec
 from pamqp import commands
 
 from celeriac.errors import BrokerUnavailableError
+from celeriac.storage.amqp.frames import unchecked
 from celeriac.storage.amqp.line import Line
 from celeriac.storage.pidbox import MOST_BYTES
 
@@ -60,7 +61,7 @@ class Links:
             return line
 
     async def channel(self, prepare: Callable[[Channel], Awaitable[None]]) -> Channel:
-        """The running loop's channel for publishing, on which `prepare` was done once. Confirms are not asked for.
+        """The running loop's channel for publishing, on which `prepare` was done once.
 
         Raises:
             BrokerUnavailableError: It cannot be opened, or the server takes nothing at present.
@@ -71,7 +72,7 @@ class Links:
         link = self._links[asyncio.get_running_loop()]
         async with link.opening:
             if link.channel is None or not link.channel.is_open:
-                channel = await line.open_channel()
+                channel = await line.open_channel(confirms=True)
                 await prepare(channel)
                 link.channel = channel
             return link.channel
@@ -108,7 +109,7 @@ class TemporaryQueue(msgspec.Struct, frozen=True, kw_only=True):
         await declare_exchange(channel, self.exchange, self.exchange_type, durable=self.exchange_durable)
         arguments = {"x-expires": int(self.expires_s * 1000), "x-message-ttl": int(self.ttl_s * 1000)}
         await channel.call(
-            commands.Queue.Declare(
+            unchecked(commands.Queue.Declare)(
                 queue=self.name,
                 durable=self.durable,
                 exclusive=self.exclusive,
@@ -116,19 +117,21 @@ class TemporaryQueue(msgspec.Struct, frozen=True, kw_only=True):
                 arguments=arguments,
             )
         )
-        await channel.call(commands.Queue.Bind(queue=self.name, exchange=self.exchange, routing_key=self.binding))
+        await channel.call(
+            unchecked(commands.Queue.Bind)(queue=self.name, exchange=self.exchange, routing_key=self.binding)
+        )
 
     async def consume(
         self, channel: Channel, take: Callable[[Arrived], None], on_gone: Callable[[], None], *, prefetch: int = 0
     ) -> None:
         """Have what comes taken. Without a prefetch nothing is acknowledged; with one, by the caller."""
-        await channel.consume(self.name, take, prefetch=prefetch, no_ack=not prefetch, on_cancel=lambda *_: on_gone())
+        await channel.consume(self.name, take, prefetch=prefetch, no_ack=not prefetch, on_cancel=on_gone)
         channel.on_lost.append(lambda _: on_gone())
 
 
 async def declare_exchange(channel: Channel, name: str, kind: str, *, durable: bool) -> None:
     """Make an exchange, if it is not there."""
-    await channel.call(commands.Exchange.Declare(exchange=name, exchange_type=kind, durable=durable))
+    await channel.call(unchecked(commands.Exchange.Declare)(exchange=name, exchange_type=kind, durable=durable))
 
 
 def pack(body: Any, headers: Mapping[str, Any]) -> tuple[bytes, bytes]:
