@@ -52,6 +52,7 @@ def test_the_message_is_as_celery_writes_it(fleet: Fleet) -> None:
         assert type(ours[1].pop(changing)) is type(celerys[1].pop(changing))
     assert ours[1] == celerys[1]
     assert uuid.UUID(ours[0].pop("message_id")), "a property more: the id of the task"
+    assert ours[0].pop("timestamp")
     for changing in ("correlation_id", "reply_to"):
         assert type(ours[0].pop(changing)) is type(celerys[0].pop(changing))
     seconds = [float(each[0].pop("expiration")) / 1000 for each in (ours, celerys)]

@@ -18,6 +18,7 @@ from celeriac.brokers.amqp.control import AmqpControl, AmqpControlServer
 from celeriac.brokers.amqp.events import AmqpEvents
 from celeriac.brokers.amqp.link import pack, unpack
 from celeriac.errors import BrokerUnavailableError
+from celeriac.model.tables import read_properties
 from celeriac.storage.amqp.frames import Arrived, Publication
 from celeriac.storage.amqp.line import Line
 from celeriac.storage.amqp.url import AmqpUrl
@@ -135,8 +136,7 @@ async def test_a_reply_has_celerys_form(rabbit_url: str, raw: Raw) -> None:
         )
         [reply] = await asyncio.to_thread(raw.wait)
         assert json.loads(reply.body) == {"w1@test": {"method": "ask", "a": 1}}
-        properties = commands.Basic.Properties()
-        properties.unmarshal(int.from_bytes(reply.properties[:2]), bytes(reply.properties[2:]))
+        properties = read_properties(reply.properties)
         assert properties.headers == {"ticket": "ticket-me", "clock": clock.value}
         assert clock.value > 41, "the sender's clock was passed"
         assert (properties.content_type, properties.content_encoding) == ("application/json", "utf-8")
@@ -388,8 +388,7 @@ def test_what_is_published(raw: Raw, events: AmqpEvents) -> None:
     assert headers == {"hostname": "w1@test"}
     assert [each["type"] for each in body] == ["task-received", "task-started"]
     assert unpack(one)[1]["uuid"] == "a"
-    properties = commands.Basic.Properties()
-    properties.unmarshal(int.from_bytes(one.properties[:2]), bytes(one.properties[2:]))
+    properties = read_properties(one.properties)
     assert (properties.delivery_mode, properties.content_type) == (1, "application/json")
 
 

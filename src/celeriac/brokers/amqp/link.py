@@ -6,7 +6,6 @@ Queues here are temporary, with the flags of Celery's processes: theirs and ours
 from __future__ import annotations
 
 import asyncio
-import struct
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +13,7 @@ import msgspec
 from pamqp import commands
 
 from celeriac.errors import BrokerUnavailableError
+from celeriac.model.tables import Properties, read_properties, write_properties
 from celeriac.storage.amqp.frames import unchecked
 from celeriac.storage.amqp.line import Line
 from celeriac.storage.pidbox import MOST_BYTES
@@ -136,37 +136,14 @@ async def declare_exchange(channel: Channel, name: str, kind: str, *, durable: b
 
 def pack(body: Any, headers: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """Properties and body of a message as kombu writes it. What has no JSON form is shown by its repr."""
-    properties = commands.Basic.Properties(
-        content_type="application/json", content_encoding="utf-8", delivery_mode=TRANSIENT, priority=0
-    ).marshal()
-    # content-type, content-encoding, then the headers: pamqp writes numbers as types that older Celery misreads
-    fixed = 2 + (1 + len("application/json")) + (1 + len("utf-8"))
-    flags = int.from_bytes(properties[:2]) | commands.Basic.Properties.flags["headers"]
-    return flags.to_bytes(2) + properties[2:fixed] + _table(headers) + properties[fixed:], _encode(body)
-
-
-def _table(values: Mapping[str, Any]) -> bytes:
-    """A table with the types of value that py-amqp writes: `I` and `l` for integers, `d` for floats."""
-    parts = []
-    for name, value in values.items():
-        key = name.encode()
-        parts.append(bytes((len(key),)) + key + _field(value))
-    joined = b"".join(parts)
-    return struct.pack(">I", len(joined)) + joined
-
-
-def _field(value: Any) -> bytes:
-    if value is None:
-        return b"V"
-    if isinstance(value, bool):
-        return b"t\x01" if value else b"t\x00"
-    if isinstance(value, int):
-        return b"I" + struct.pack(">i", value) if -(1 << 31) <= value < 1 << 31 else b"l" + struct.pack(">q", value)
-    if isinstance(value, float):
-        return b"d" + struct.pack(">d", value)
-    text = value if isinstance(value, str) else _encode(value).decode()
-    raw = text.encode("utf-8", "replace")
-    return b"S" + struct.pack(">I", len(raw)) + raw
+    properties = Properties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers=dict(headers),
+        delivery_mode=TRANSIENT,
+        priority=0,
+    )
+    return write_properties(properties), _encode(body)
 
 
 def unpack(arrived: Arrived) -> tuple[dict[str, Any], Any]:
@@ -175,16 +152,12 @@ def unpack(arrived: Arrived) -> tuple[dict[str, Any], Any]:
     Raises:
         ValueError: It is none that we read: not JSON, compressed, too long.
     """
-    body = arrived.body
-    if len(body) > MOST_BYTES:
-        raise ValueError(f"a message of {len(body)} bytes, more than {MOST_BYTES}")
+    if len(arrived.body) > MOST_BYTES:
+        raise ValueError(f"a message of {len(arrived.body)} bytes, more than {MOST_BYTES}")
     try:
-        properties = commands.Basic.Properties()
-        flags = int.from_bytes(arrived.properties[:2])
-        properties.unmarshal(flags, bytes(arrived.properties[2:]))
-        headers: dict[str, Any] = dict(properties.headers or {})
-        if properties.content_type != "application/json" or headers.get("compression"):
+        properties = read_properties(arrived.properties)
+        if properties.content_type != "application/json" or properties.headers.get("compression"):
             raise ValueError(f"a message of content type {properties.content_type!r}")
-        return headers, _decode(body)
-    except Exception as exc:  # pamqp's decoder raises all sorts for bytes that are no table
+        return properties.headers, _decode(arrived.body)
+    except (ValueError, RecursionError) as exc:
         raise ValueError(f"not a message of kombu's: {exc!r}") from exc
