@@ -39,11 +39,12 @@ class AmqpForm:
         origin: Who sends, for messages that do not say; Celery's form is `gen<pid>@<host>`.
         timezone: Of an eta or expiry without offset, as Celery reads them: the application's.
         clock: For the time of publication.
-        reply_to: Where the results of what this process sends are expected; None: nowhere, so any name will do.
+        reply_to: Where the results of what this process sends are expected; None, or saying None: nowhere, so any name
+            will do.
         delivery_mode: 2: the server writes the message to disk; 1: it does not.
     """
 
-    __slots__ = ("_clock", "_codec", "_delivery_mode", "_reply_to", "_wire")
+    __slots__ = ("_clock", "_codec", "_delivery_mode", "_nowhere", "_reply_to", "_wire")
 
     def __init__(
         self,
@@ -52,15 +53,15 @@ class AmqpForm:
         origin: str = "celeriac",
         timezone: tzinfo = UTC,
         clock: Clock = SYSTEM_CLOCK,
-        reply_to: Callable[[], str] | None = None,
+        reply_to: Callable[[], str | None] | None = None,
         delivery_mode: int = 2,
     ) -> None:
         self._codec = codec
         self._clock = clock
         self._wire = CeleryWire(codec, origin=origin, timezone=timezone, clock=clock)
         self._delivery_mode = delivery_mode
-        nowhere = some_uuid()
-        self._reply_to = reply_to or (lambda: nowhere)
+        self._nowhere = some_uuid()
+        self._reply_to = reply_to or (lambda: None)
 
     def decode(self, properties: bytes, body: bytes, queue: str, /) -> Outgoing:
         found = None
@@ -101,7 +102,7 @@ class AmqpForm:
                     delivery_mode=self._delivery_mode,
                     priority=message.priority,
                     correlation_id=head.correlation_id or head.id,
-                    reply_to=head.reply_to or self._reply_to(),
+                    reply_to=head.reply_to or self._reply_to() or self._nowhere,
                     message_id=head.id,
                     timestamp=int(self._clock.time()),
                 )

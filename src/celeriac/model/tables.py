@@ -9,7 +9,7 @@ Source: RabbitMQ, "AMQP 0-9-1 errata", section 3, for the letters of the types.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -22,7 +22,7 @@ _DEEPEST: Final = 32
 _KNOWN_NAMES: Final = 1000
 """Names of headers that are kept in both forms; they can come from data."""
 
-_long = struct.Struct(">I").pack
+_long: Callable[[int], bytes] = struct.Struct(">I").pack
 _typed_text = struct.Struct(">cI").pack
 _typed_int = struct.Struct(">ci").pack
 _typed_big = struct.Struct(">cq").pack
