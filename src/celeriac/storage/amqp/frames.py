@@ -493,10 +493,8 @@ class Parser:
             else:
                 take(arrived)
         elif isinstance(content, commands.Basic.GetOk):
-            arrived = Arrived(
-                "", content.delivery_tag or 0, bool(content.redelivered), content.exchange or "", content.routing_key or "",
-                intake.properties, body,
-            )  # fmt: skip
+            tag, where = content.delivery_tag or 0, (content.exchange or "", content.routing_key or "")
+            arrived = Arrived("", tag, bool(content.redelivered), *where, intake.properties, body)
             self._on_method(number, content, arrived)
         elif intake.confirms is not None:
             intake.confirms.give_back(

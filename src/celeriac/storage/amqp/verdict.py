@@ -86,19 +86,21 @@ def _error(
             sizes = {position: len(publications[position].body) for position in unknown}
             worst = int(match[1]) if match[1] else max(sizes.values(), default=0)
             large = {position for position, size in sizes.items() if size == worst}
-            return OversizedError(
-                f"{url} takes no message of {worst} bytes: {fault.text}; make the arguments smaller, or raise "
-                "max_message_size on the server",
-                refused=_in_order(refused | large),
-                unknown=tuple(position for position in unknown if position not in large),
-            )
+            if large:  # else it was another's, on the same channel
+                return OversizedError(
+                    f"{url} takes no message of {worst} bytes: {fault.text}; make the arguments smaller, or raise "
+                    "max_message_size on the server",
+                    refused=_in_order(refused | large),
+                    unknown=tuple(position for position in unknown if position not in large),
+                )
         if fault.code == 404 and (match := _NO_EXCHANGE.search(fault.text)):
             lost = {position for position in unknown if publications[position].exchange == match[1]}
-            return UnroutableError(
-                f"could not publish to {url}: {fault.text}",
-                refused=_in_order(refused | lost),
-                unknown=tuple(position for position in unknown if position not in lost),
-            )
+            if lost:
+                return UnroutableError(
+                    f"could not publish to {url}: {fault.text}",
+                    refused=_in_order(refused | lost),
+                    unknown=tuple(position for position in unknown if position not in lost),
+                )
         if fault.code == 403:
             return StorageError(f"could not publish to {url}: {fault.text}; the user needs permission to write there")
     if not unknown and not missing:

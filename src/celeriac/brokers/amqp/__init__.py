@@ -1,0 +1,1 @@
+"""A broker in RabbitMQ; it shares queues with Celery's workers."""
