@@ -13,7 +13,7 @@ from celeriac.errors import ConfigError
 _TYPES = ("direct", "topic", "fanout", "headers")
 _DIRECT_NAME = ".dq2"
 _DIRECT_EXCHANGE = "C.dq2"
-_GENERATED = re.compile(r"(^bcast)?\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_GENERATED = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 """Ends the names that kombu makes up for the queues of its `Broadcast`."""
 
 
@@ -316,6 +316,8 @@ def queue_from_options(name: str, options: Mapping[str, Any] | None) -> Queue:
     check_queue_name(name)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     given.pop("name", None)
+    if given.get("exchange_type", "direct") != "direct":
+        given.setdefault("exchange", name)
     if "binding_key" in given:  # Celery's older word
         given.setdefault("routing_key", given.pop("binding_key"))
     of_exchange = {field: given.pop(key) for field, key in _EXCHANGE_OPTIONS.items() if key in given}

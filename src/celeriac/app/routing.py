@@ -102,6 +102,7 @@ class Router:
         self._default_priority = settings.task_default_priority
         self._max_priority = settings.task_queue_max_priority
         self.has_exchanges = exchanges
+        self._known: dict[str, dict[str, Any]] = {}
         default = settings.task_default_queue
         shared, key = default_exchange(settings), default_key(settings)
         self._queues: dict[str, Queue] = {}
@@ -121,7 +122,6 @@ class Router:
             _RouteMap(entry) if isinstance(entry, (Mapping, list, tuple)) else entry for entry in routes
         ]
         self._by_name_only = all(isinstance(router, _RouteMap) for router in self._routers)
-        self._known: dict[str, dict[str, Any]] = {}
 
     @property
     def queues(self) -> Mapping[str, Queue]:
@@ -129,7 +129,8 @@ class Router:
         return self._queues
 
     def add(self, queue: Queue) -> None:
-        """Know one more queue."""
+        """Know one more queue, or one otherwise."""
+        self._known.clear()
         self._queues[queue.name] = queue
         if queue.alias:
             self._aliases[queue.alias] = queue.name

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from celeriac.app.queues import Exchange, Queue, as_queue, is_direct
+from celeriac.app.queues import Exchange, Queue, as_queue, is_direct, queue_from_options
 from celeriac.app.routing import default_exchange, default_key, in_celerys_words
 from celeriac.errors import ConfigError
 from celeriac.model import Binding, ExchangePlan, QueuePlan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celeriac.app.routing import Router
     from celeriac.app.settings import Settings
 
@@ -82,6 +84,11 @@ class Topology:
         plan = self._make(queue)
         self._router.add(queue)
         self._plans[queue.name] = plan
+
+    def define(self, name: str, options: Mapping[str, Any]) -> None:
+        """Know a queue by Celery's options of it, unless it is one of the application's; as `add`."""
+        if name not in self._declared and options:
+            self.add(queue_from_options(name, options))
 
     def _make(self, queue: Queue) -> QueuePlan:
         _check(queue)

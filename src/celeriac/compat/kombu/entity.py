@@ -154,10 +154,11 @@ class Queue(_Entity):
 
         made = queue_from_options(queue, options)
         given = {name: getattr(made, name) for name, _ in cls.attrs if name not in ("name", "exchange", "bindings")}
-        exchange = made.exchange
-        if exchange is not None and not isinstance(exchange, str):
+        way: Any = made.exchange
+        exchange = None
+        if way is not None:
             fields = ("durable", "auto_delete", "arguments", "no_declare")
-            exchange = Exchange(exchange.name, exchange.type, **{name: getattr(exchange, name) for name in fields})
+            exchange = Exchange(way.name, way.type, **{name: getattr(way, name) for name in fields})
         return cls(made.name, exchange, **{**given, "routing_key": made.routing_key or ""})
 
     def as_dict(self, recurse: bool = False) -> dict[str, Any]:
@@ -167,7 +168,7 @@ class Queue(_Entity):
         return found
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Queue) and self.as_dict() == other.as_dict()
+        return isinstance(other, Queue) and all(getattr(self, name) == getattr(other, name) for name in _SAME)
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -176,3 +177,9 @@ class Queue(_Entity):
         if self.bindings:
             return f"<Queue {self.name} -> [{', '.join(map(str, self.bindings))}]>"
         return f"<Queue {self.name} -> {self.exchange!r} -> {self.routing_key}>"
+
+
+_SAME = (
+    "name", "exchange", "routing_key", "queue_arguments", "binding_arguments", "consumer_arguments", "durable",
+    "exclusive", "auto_delete",
+)  # fmt: skip
