@@ -302,16 +302,23 @@ class Settings:
     task_default_exchange_type = _is(_EXCHANGE_TYPES, "direct", "Its type.")
     task_default_routing_key = _is(Text(), None, "Routing key of the default queue; None: its name.")
     task_default_priority = _is(Whole(0, 9), None, "Priority of messages that ask for none; None: 0.")
-    task_queue_max_priority = _is(Whole(0, 255), None, "Messages that ask for more get this; None: 9.")
+    task_queue_max_priority = _is(
+        Whole(0, 255), None, "Messages that ask for more get this, None: 9; RabbitMQ: also the queues' x-max-priority."
+    )
     task_inherit_parent_priority = _is(Flag(), False, "Tasks that a task sends get its priority.")
     task_default_delivery_mode = _is(
         DeliveryMode(), 2, "Whether RabbitMQ writes messages to disk; quorum queues write all."
     )
-    task_default_queue_type = _is(_QUEUE_TYPES, "classic", "Type of the default queue.", later=_AMQP)
-    task_create_missing_queue_type = _is(
-        _QUEUE_TYPES, "classic", "Type of queues that are made on demand.", later=_AMQP
+    task_default_queue_type = _is(
+        _QUEUE_TYPES,
+        None,
+        "RabbitMQ: the default queue is declared as Celery would, of this type; None: as celeriac has its queues.",
+        celery="classic",
     )
-    task_create_missing_queue_exchange_type = _is(_EXCHANGE_TYPES, None, "Type of their exchanges.", later=_AMQP)
+    task_create_missing_queue_type = _is(
+        _QUEUE_TYPES, None, "RabbitMQ: the same for queues that `task_queues` does not name.", celery="classic"
+    )
+    task_create_missing_queue_exchange_type = _is(_EXCHANGE_TYPES, None, "RabbitMQ: the type of their exchanges.")
 
     # results
     result_backend = _is(
@@ -367,7 +374,6 @@ class Settings:
         Flag(),
         False,
         "Each worker also serves a queue of its own, `<node>.dq2`.",
-        later="not built yet in this version",
     )
     worker_disable_rate_limits = _is(Flag(), False, "Ignore rate limits.")
 
