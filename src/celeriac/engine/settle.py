@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from celeriac.errors import ConfigError
 from celeriac.model import Bury, Done, Later, Release
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ class Settler:
                 outcome = msgspec.structs.replace(outcome, workflow=None)
             bare.append(msgspec.structs.replace(outcome, result=None))
         store = self._results
+        if store is None and any(each.joins or each.arrivals or each.records for each in workflows.values()):
+            raise ConfigError(
+                "a chord, a flow or a saved group needs a result store, and results are disabled here: set "
+                "result_backend to redis://… or sqlite:///…"
+            )
         if results and store is not None:
             await store.aput(results)
         if workflows and store is not None:

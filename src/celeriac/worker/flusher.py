@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
+from celeriac.errors import BrokerError, BrokerUnavailableError, ConfigError, LeaseLostError
 from celeriac.model import Bury, Done, Later, Release, Settled
 from celeriac.model.states import FAILURE, REVOKED
 from celeriac.worker.backoff import Backoff
@@ -214,7 +214,7 @@ class Flusher:
         if type(fallback) is type(outcome) and isinstance(fallback, Release):
             # Even giving it back fails: leave it to the lease, which ends with this process.
             return Settled.OK
-        if not isinstance(exc, BrokerError):
+        if not isinstance(exc, (BrokerError, ConfigError)):
             await self._clock.sleep(self._backoff.next())  # a fault in an adapter must not become a busy loop
         return (await self._settle(lease, [fallback]))[0]
 

@@ -16,7 +16,7 @@ from celeriac.engine.attempt import Attempt
 from celeriac.engine.settle import Settler
 from celeriac.errors import LeaseLostError
 from celeriac.interfaces import Keeper
-from celeriac.model import Release, Settled, new_incarnation
+from celeriac.model import Bury, Done, Release, Settled, new_incarnation
 from celeriac.probe import Probe
 from celeriac.worker.backoff import Backoff
 from celeriac.worker.desk import Desk, Job
@@ -160,8 +160,11 @@ class Station:
         """Called on the loop with the ids of such that are settled."""
         self._is_connection = self._broker.traits.lease_kind == "connection"
         self._estates: list[Lease] = []
-        """Lost leases under which messages were committed that are not settled yet."""
+        """Lost leases under which something still runs whose end is wanted: what was committed is ours to settle, and
+        of the rest the result is kept, where it is not the broker that keeps it.
+        """
         self._storing: set[asyncio.Task[None]] = set()
+        self._keeps_ends = self._is_connection and runtime.links.results is not None and not runtime.links.fused
         self._vetting: set[asyncio.Task[None]] = set()
         self._throttle = Throttle(board, clock, admit=self._admit, postpone=self._postpone)
         self._dispatcher: Dispatcher | None = None
@@ -319,6 +322,8 @@ class Station:
             return False
         if any(runner.epoch for runner in self.runners) or self._async.running:
             return False
+        if self._storing:
+            await asyncio.wait(self._storing, timeout=SETTLE_S)
         if any(one.committed for one in (self.lease, *self._estates)):
             _log.error("what tasks returned that may not run twice could not be settled before the end")
             return False
@@ -481,34 +486,32 @@ class Station:
             for runner in self.runners
             if runner.lease is lease and runner.epoch and (attempt := runner.attempt) and attempt.id not in kept
         ]
-        ended = [lease.done.popleft() for _ in range(len(lease.done))]
-        if kept:
+        if kept or self._keeps_ends:
             self._estates.append(lease)
-            lease.done.extendleft(one for one in reversed(ended) if one.delivery.id in kept)
-            ended = [one for one in ended if one.delivery.id not in kept]
+        else:
+            lease.done.clear()
         self._capacity.gave_back(len(jobs))
         _log.warning(
             "the lease was lost: %d tasks that had not started are forgotten, %d async tasks cancelled; "
-            "what %d others return will be thrown away%s",
+            "what %d others return will be %s%s",
             len(jobs),
             cancelled,
             len(running),
+            "stored, and they are run again elsewhere meanwhile" if self._keeps_ends else "thrown away",
             f"; {len(kept)} go on that are no part of it any more" if kept else "",
         )
         for attempt in running:
             if not attempt.plan.rerun_when_lost:
                 _log.error("%s[%s] may run twice: the lease was lost as it had just started", attempt.name, attempt.id)
-        if self._is_connection and ended and not self._runtime.links.fused:
-            storing = asyncio.get_running_loop().create_task(self._store_ended(lease, ended))
-            self._storing.add(storing)
-            storing.add_done_callback(self._storing.discard)
         await self._open()
         self._probe.signal("lease_lost", lease.consumer.incarnation)
         self._fetcher.wake()
         self._flusher.wake()
 
     async def _store_ended(self, lease: Lease, ended: Sequence[Outcome]) -> None:
-        """Store how these ended, though their messages are in their queues again: who gets one finds that it has."""
+        """Store how these ended, though their messages are in their queues again: who is about to run one finds that it
+        has ended.
+        """
         try:
             await self._settler.settle(lease.consumer, ended)
         except LeaseLostError:
@@ -521,12 +524,20 @@ class Station:
         heir = self.lease
         if self._estates and not heir.lost:
             for lost in [*self._estates]:
+                may_end = any(runner.lease is lost and runner.epoch for runner in self.runners)
+                ended: list[Outcome] = []
                 for outcome in [lost.done.popleft() for _ in range(len(lost.done))]:
                     delivery = lost.committed.pop(outcome.delivery.id, None)
                     if delivery is not None:
                         heir.committed[delivery.id] = delivery
                         heir.done.append(outcome)
-                if not lost.committed:
+                    elif isinstance(outcome, (Done, Bury)):
+                        ended.append(outcome)
+                if ended and self._keeps_ends:
+                    storing = asyncio.get_running_loop().create_task(self._store_ended(lost, ended))
+                    self._storing.add(storing)
+                    storing.add_done_callback(self._storing.discard)
+                if not lost.committed and not may_end:
                     self._estates.remove(lost)
         return heir
 
