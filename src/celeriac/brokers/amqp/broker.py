@@ -33,9 +33,11 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.amqp import notes, topology
+from celeriac.brokers.amqp.consumer import AmqpConsumer
 from celeriac.brokers.amqp.layout import Places
 from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.operators import Operators
+from celeriac.brokers.amqp.parking import ConsumerTimeout
 from celeriac.brokers.amqp.publisher import MAX_BODY, Publisher
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerUnavailableError, EnqueueError, NotSupportedError
@@ -50,6 +52,7 @@ from celeriac.storage.amqp.url import AmqpUrl
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from celeriac.brokers.amqp.consumer import Entry
     from celeriac.brokers.amqp.publisher import Parcel
     from celeriac.brokers.amqp.topology import Steps
     from celeriac.clock import Clock
@@ -130,6 +133,9 @@ class AmqpBroker:
         self._confirm = bool(where.options.get("confirm_publish", True))
         self._delay_queue_type = delay_queue_type
         self._places = Places()
+        self._committed: dict[int, Entry] = {}
+        """What was acknowledged when its task started, and is not settled; by tag, of all consumers there were."""
+        self._consumer_timeout = ConsumerTimeout(where.options.get("consumer_timeout"))
         self._publisher = Publisher(
             places=self._places,
             plan_of=plan_of,
@@ -198,6 +204,32 @@ class AmqpBroker:
         return topology.run(steps, perform)
 
     # -- leases -----------------------------------------------------------------------------------------------------
+
+    async def open_consumer(
+        self, queues: Sequence[str], /, *, incarnation: Incarnation, lease_s: float, name: str = ""
+    ) -> AmqpConsumer:
+        """As `Broker.open_consumer`. The lease is the connection, whatever `lease_s` says.
+
+        Raises:
+            BrokerUnavailableError: The server was not reached.
+            StorageError: A queue cannot be made, or the user may not.
+        """
+        return await AmqpConsumer.open(
+            self._where,
+            tuple(dict.fromkeys(queues)),
+            incarnation=incarnation,
+            name=name,
+            timeout_s=self._timeout_s,
+            clock=self._clock,
+            places=self._places,
+            plan_of=self._plan_of,
+            publisher=self._publisher,
+            delay_queue_type=self._delay_queue_type,
+            form=self._form,
+            probe=self._probe,
+            committed=self._committed,
+            consumer_timeout=self._consumer_timeout,
+        )
 
     async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:
         """None is lost as far as is known here: who holds messages finds out by his connection."""
