@@ -24,6 +24,7 @@ from celeriac.app.result import EagerResult, no_results
 from celeriac.app.routing import Router
 from celeriac.app.settings import Conf
 from celeriac.app.task import AsyncTask, Task, make_task
+from celeriac.app.topology import Topology
 from celeriac.canvas import (
     Chords,
     Draft,
@@ -238,7 +239,18 @@ class Celeriac:
     @once
     def router(self) -> Router:
         """Finds the queue of a message."""
-        return Router(self.settings)
+        return Router(self.settings, exchanges=self._has_exchanges)
+
+    def _has_exchanges(self) -> bool:
+        try:
+            return self.broker.traits.exchanges
+        except ConfigError:  # whoever sends is told so; until then, nothing is refused for it
+            return True
+
+    @once
+    def topology(self) -> Topology:
+        """How the queues of this application are declared, where they are."""
+        return Topology(self.router, self.settings)
 
     @once
     def broker(self) -> Broker:
@@ -1141,6 +1153,7 @@ class Celeriac:
             args,
             kwargs,
             queue=where["queue"],
+            address=get("address"),
             parent=parent,
             task_id=get("task_id"),
             priority=get("priority"),

@@ -304,6 +304,7 @@ class Lowering:
                 args,
                 kwargs,
                 queue=where["queue"],
+                address=where.get("address"),
                 task_id=task_id,
                 priority=where.get("priority"),
                 countdown=options.get("countdown"),

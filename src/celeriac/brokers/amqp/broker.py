@@ -88,6 +88,7 @@ TRAITS: Final = BrokerTraits(
     drops_doubles=False,
     adopts=False,
     exchanges=True,
+    shows_all=False,
 )
 
 
