@@ -113,6 +113,7 @@ def _is(
 _EVENTS = "it is for monitors that have a queue, which they have on RabbitMQ only"
 _SERVERS = "workers connect again for ever; producers within task_publish_timeout"
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
+_RPC = "rpc:// sends them to the queue of who asked, through no exchange, as Celery's does"
 _REDIS_CLIENT = "connections are bounded by task_publish_timeout, kept alive, and made as they are needed"
 _SQL = "it is for SQL result stores, which are not built yet in this version"
 
@@ -207,8 +208,13 @@ class Settings:
     broker_failover_strategy = _is(
         Choice("round-robin", "shuffle"), None, "Order in which several broker URLs are tried.", later=_SERVERS
     )
-    broker_heartbeat = _is(Seconds(), 120.0, "Heartbeat of AMQP connections; 0: none.", later=_AMQP)
-    broker_login_method = _is(Text(), None, "SASL mechanism of AMQP.", later=_AMQP)
+    broker_heartbeat = _is(
+        Seconds(),
+        10.0,
+        "Heartbeat of AMQP connections: a server or network that is silent for twice as long is lost; 0: none.",
+        celery="120",
+    )
+    broker_login_method = _is(Text(), None, "SASL mechanism of AMQP; None: the server's own choice.")
     broker_pool_limit = _is(
         Whole(), 10, "Most connections that producers of one process keep; 0: no pool.", later=_SERVERS
     )
@@ -301,7 +307,9 @@ class Settings:
         Whole(0, 255), None, "Messages that ask for more get this, None: 9; RabbitMQ: also the queues' x-max-priority."
     )
     task_inherit_parent_priority = _is(Flag(), False, "Tasks that a task sends get its priority.")
-    task_default_delivery_mode = _is(DeliveryMode(), 2, "Whether RabbitMQ writes messages to disk.", later=_AMQP)
+    task_default_delivery_mode = _is(
+        DeliveryMode(), 2, "Whether RabbitMQ writes messages to disk; quorum queues write all."
+    )
     task_default_queue_type = _is(
         _QUEUE_TYPES,
         None,
@@ -317,7 +325,8 @@ class Settings:
     result_backend = _is(
         Address(),
         None,
-        "Where results are kept; None: with the broker; `disabled://`: nowhere.",
+        "Where results are kept; None: with the broker, and nowhere with RabbitMQ, which keeps none; `rpc://`: sent to "
+        "the process that sent the task, over RabbitMQ; `disabled://`: nowhere.",
         celery="None (nowhere)",
     )
     result_backend_transport_options = _is(
@@ -334,9 +343,11 @@ class Settings:
     )
     result_compression = _is(_COMPRESSIONS, None, "How results are compressed.", later="results are stored plain")
     result_chord_join_timeout = _is(Seconds(), 3.0, "To read a chord's member results.", later="they are read at once")
-    result_exchange = _is(Text(), "celeryresults", "Exchange of results sent over AMQP.", later=_AMQP)
-    result_exchange_type = _is(_EXCHANGE_TYPES, "direct", "Its type.", later=_AMQP)
-    result_persistent = _is(Flag(), None, "Whether those results are written to disk.", later=_AMQP)
+    result_exchange = _is(Text(), "celeryresults", "Exchange of results sent over AMQP.", later=_RPC)
+    result_exchange_type = _is(_EXCHANGE_TYPES, "direct", "Its type.", later=_RPC)
+    result_persistent = _is(
+        Flag(), None, "Whether results of `rpc://` are written to disk, to outlive a restart of the server; None: no."
+    )
     result_allowed_exceptions = _is(
         Names(read=_exception_name),
         (),
