@@ -134,6 +134,10 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
         return AmqpControl(
             url,
             namespace=settings.control_exchange,
+            queue_ttl_s=settings.control_queue_ttl,
+            queue_expires_s=settings.control_queue_expires,
+            queue_exclusive=settings.control_queue_exclusive,
+            queue_durable=settings.control_queue_durable,
             clock=clock,
             timeout_s=settings.task_publish_timeout,
             options=_amqp_options(settings),
@@ -165,6 +169,12 @@ def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | No
         return AmqpEvents(
             url,
             exchange=settings.event_exchange,
+            queue_prefix=settings.event_queue_prefix,
+            queue_ttl_s=settings.event_queue_ttl,
+            queue_expires_s=settings.event_queue_expires,
+            queue_exclusive=settings.event_queue_exclusive,
+            queue_durable=settings.event_queue_durable,
+            clock=clock,
             timeout_s=settings.task_publish_timeout,
             options=_amqp_options(settings),
         )

@@ -13,7 +13,7 @@ import resource
 import signal as signals
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -222,7 +222,7 @@ class Control:
             "broker": {
                 "hostname": url.hostname,
                 "userid": url.username,
-                "virtual_host": url.path.lstrip("/") or "/",
+                "virtual_host": unquote(url.path[1:]) or "/",
                 "port": url.port,
                 "insist": False,
                 "ssl": url.scheme.endswith("s") and url.scheme != "sqs",

@@ -90,6 +90,8 @@ class Process:
         runtime.on_process_start()
         station.on_ready = lambda: self._tell({"what": "ready"})
         station.on_recycle = lambda: self._tell({"what": "draining"})
+        station.on_unheld = lambda deliveries: self._tell({"what": "unheld", "deliveries": deliveries})
+        station.on_closed = lambda ids: self._tell({"what": "settled", "ids": ids})
         station.guard(self._check_descriptors)
         io = threading.Thread(target=self._io, name="celeriac-io", daemon=True)
         main = station.runners[0]

@@ -110,7 +110,6 @@ def _is(
     return Option(Maybe(kind) if default is None else kind, default, doc, celery=celery, ours=ours, later=later)
 
 
-_EVENTS = "it is for monitors that have a queue, which they have on RabbitMQ only"
 _SERVERS = "workers connect again for ever; producers within task_publish_timeout"
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
 _RPC = "rpc:// sends them to the queue of who asked, through no exchange, as Celery's does"
@@ -470,18 +469,18 @@ class Settings:
         "beat_max_loop_interval.",
     )
 
-    # events, remote control
-    event_queue_expires = _is(Seconds(), 60.0, "Life of a monitor's queue without a reader.", later=_EVENTS)
-    event_queue_ttl = _is(Seconds(), 5.0, "Life of an event in it.", later=_EVENTS)
-    event_queue_prefix = _is(Text(), "celeryev", "Start of its name.", later=_EVENTS)
-    event_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.", later=_EVENTS)
-    event_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.", later=_EVENTS)
+    # events, remote control; the queues are RabbitMQ's
+    event_queue_expires = _is(Seconds(), 60.0, "Life of a monitor's queue without a reader.")
+    event_queue_ttl = _is(Seconds(), 5.0, "Life of an event in it.")
+    event_queue_prefix = _is(Text(), "celeryev", "Start of its name.")
+    event_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.")
+    event_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.")
     event_serializer = _is(Choice("json"), "json", "How events are written.")
     event_exchange = _is(Text(), "celeryev", "Exchange of events.")
-    control_queue_ttl = _is(Seconds(), 300.0, "Life of a command that nobody reads.", later=_SERVERS)
-    control_queue_expires = _is(Seconds(), 10.0, "Life of a command queue without a reader.", later=_SERVERS)
-    control_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.", later=_SERVERS)
-    control_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.", later=_SERVERS)
+    control_queue_ttl = _is(Seconds(), 300.0, "Life of a command that nobody reads.")
+    control_queue_expires = _is(Seconds(), 10.0, "Life of a command queue without a reader.")
+    control_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.")
+    control_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.")
     control_exchange = _is(Text(), "celery", "Start of the names of command exchanges.")
 
     # servers to come
