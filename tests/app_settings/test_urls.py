@@ -112,12 +112,11 @@ def test_no_password_is_ever_shown(user: str, before: str, after: str, scheme: s
     url = f"{scheme}://{user}:{before}c4n4ry{after}@host:1/path"
     assert "c4n4ry" not in masked(url)
     assert "c4n4ry" not in masked(f"tried {url} twice")
-    try:
+    if scheme == "amqp":
+        url = url.replace("host:1", "host:x")  # else it is right
+    with pytest.raises(ConfigError) as caught:
         parse(url)
-    except ConfigError as exc:
-        assert "c4n4ry" not in str(exc)
-    else:
-        assert scheme == "amqp"  # whose virtual host may be called anything
+    assert "c4n4ry" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
