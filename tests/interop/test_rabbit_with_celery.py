@@ -38,7 +38,7 @@ def take(queue):
 def test_the_message_is_as_celery_writes_it(fleet: Fleet) -> None:
     """On a queue that nobody serves: every property, every header and the body."""
     options = {"queue": "theirs-unserved", "priority": 3, "shadow": "s", "headers": {"tenant": 7}, "time_limit": 50,
-               "soft_time_limit": 40, "expires": dt.datetime(2100, 1, 1, 1, 1, 1, 7, tzinfo=dt.UTC),
+               "soft_time_limit": 40, "expires": dt.datetime.now(dt.UTC) + dt.timedelta(days=40),
                "ignore_result": True}  # fmt: skip
     fleet.shell.run(TAKE)
     fleet.shell("echo.apply_async((1, 'a'), {'k': [None]}, **options).id", options=options)
@@ -58,6 +58,14 @@ def test_the_message_is_as_celery_writes_it(fleet: Fleet) -> None:
     seconds = [float(each[0].pop("expiration")) / 1000 for each in (ours, celerys)]
     assert abs(seconds[0] - seconds[1]) < 30
     assert ours[0] == celerys[0]
+
+
+def test_an_expiry_beyond_what_rabbitmq_takes(fleet: Fleet) -> None:
+    """From Celery's producers the server refuses it, and closes their channel."""
+    far = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+    for queue in ("theirs", "ours"):
+        sent = [fleet.shop.add.apply_async((n, 1), queue=queue, expires=far) for n in range(3)]
+        assert [each.get(timeout=30) for each in sent] == [1, 2, 3]
 
 
 def test_what_our_headers_look_like_to_celery(fleet: Fleet) -> None:
