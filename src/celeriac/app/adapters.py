@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac.app.urls import NO_RESULTS, RPC, masked, parse
 from celeriac.errors import ConfigError
-from celeriac.model.topology import QueuePlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from celeriac.app.settings import Settings
+    from celeriac.app.topology import Topology
     from celeriac.clock import Clock
     from celeriac.codec import Codec
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
 
 
 def open_broker(
-    url: str, settings: Settings, clock: Clock, codec: Codec, *, reply_to: Callable[[], str | None] | None = None
+    url: str,
+    settings: Settings,
+    clock: Clock,
+    codec: Codec,
+    *,
+    topology: Topology | None = None,
+    reply_to: Callable[[], str | None] | None = None,
 ) -> Broker:
     """Make the adapter for `url`; nothing is connected or created yet.
 
@@ -28,6 +34,7 @@ def open_broker(
         settings: The application's.
         clock: For due times.
         codec: The application's.
+        topology: How its queues are declared; an engine with exchanges needs it.
         reply_to: The address that messages name for their results, where these travel over the broker, too.
 
     Raises:
@@ -58,7 +65,8 @@ def open_broker(
             consume_foreign=settings.worker_consume_celery,
         )
     if location.adapter == "amqp":
-        return _open_amqp(url, settings, clock, codec, reply_to)
+        assert topology is not None
+        return _open_amqp(url, settings, clock, codec, topology, reply_to)
     from celeriac.brokers.sqlite import SqliteBroker
 
     return SqliteBroker(url, clock=clock, **_sqlite_options(settings))
@@ -175,7 +183,12 @@ def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | No
 
 
 def _open_amqp(
-    url: str, settings: Settings, clock: Clock, codec: Codec, reply_to: Callable[[], str | None] | None
+    url: str,
+    settings: Settings,
+    clock: Clock,
+    codec: Codec,
+    topology: Topology,
+    reply_to: Callable[[], str | None] | None,
 ) -> Broker:
     from zoneinfo import ZoneInfo
 
@@ -193,14 +206,10 @@ def _open_amqp(
             reply_to=reply_to,
             delivery_mode=settings.task_default_delivery_mode,
         ),
-        plan_of=_plan_of,
-        known_queues=list,
+        plan_of=topology.plan_of,
+        known_queues=topology.known,
         options=_amqp_options(settings),
     )
-
-
-def _plan_of(queue: str) -> QueuePlan:
-    return QueuePlan(name=queue)
 
 
 def _open_rpc(url: str, settings: Settings, clock: Clock, codec: Codec) -> ResultStore:

@@ -256,7 +256,9 @@ class Celeriac:
     def broker(self) -> Broker:
         """The broker adapter."""
         conf = self.conf.freeze("the application has opened its broker")
-        return open_broker(self.broker_url, conf, self.clock, self.codec, reply_to=self._reply_to)
+        return open_broker(
+            self.broker_url, conf, self.clock, self.codec, topology=self.topology, reply_to=self._reply_to
+        )
 
     @once
     def results(self) -> ResultStore | None:
