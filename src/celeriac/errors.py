@@ -14,7 +14,11 @@
     ├── BrokerError                                                                         (OperationalError)
     │   ├── BrokerUnavailableError    nothing is known about the call; it may be repeated
     │   ├── EnqueueRejectedError      the broker refused; the message will never run
+    │   │   ├── UnroutableError       no queue took it
+    │   │   ├── OversizedError        it is larger than the broker takes
+    │   │   └── NackedError           a queue refused it, for example because it is full
     │   ├── EnqueueUnknownError       the reply was lost; repeat with the same id
+    │   │   └── BackPressureError     the broker takes nothing from anybody at present
     │   ├── QueueNotFoundError
     │   ├── LeaseLostError            the incarnation was reaped or abandoned
     │   ├── ScheduleChangedError      somebody else has changed the entry in between
@@ -106,19 +110,49 @@ class BrokerUnavailableError(BrokerError):
 
 
 class EnqueueError(BrokerError):
-    """Base of a failed publish; `.task_ids` names the messages concerned."""
+    """Base of a failed publish; `.task_ids` names the messages concerned.
 
-    def __init__(self, message: str, *, task_ids: tuple[str, ...] = ()) -> None:
+    Attributes:
+        refused: Positions, in what was published, of those that are surely not stored.
+        unknown: Positions of those of which nothing is known. Where an engine tells both, all others are stored.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task_ids: tuple[str, ...] = (),
+        refused: tuple[int, ...] = (),
+        unknown: tuple[int, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.task_ids = task_ids
+        self.refused = refused
+        self.unknown = unknown
 
 
 class EnqueueRejectedError(EnqueueError):
     """The broker refused the messages: they are not stored and will never run."""
 
 
+class UnroutableError(EnqueueRejectedError):
+    """No queue took the messages: the exchange does not exist, or nothing is bound to it under their routing key."""
+
+
+class OversizedError(EnqueueRejectedError):
+    """A message is larger than the broker takes."""
+
+
+class NackedError(EnqueueRejectedError):
+    """A queue refused the messages: it is full, or has no leader."""
+
+
 class EnqueueUnknownError(EnqueueError):
     """The broker's answer was lost. Publish again with the same ids: a double is dropped."""
+
+
+class BackPressureError(EnqueueUnknownError, BrokerUnavailableError):
+    """The broker takes messages from nobody until its memory or disk is free again, and has not confirmed in time."""
 
 
 class QueueNotFoundError(BrokerError):

@@ -6,20 +6,43 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from control_fleet import Fleet, wait_until
 
 from servers import CelerySide
+from servers.celery_env import CeleryEnvironment
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.parametrize("celery_env", ["newest"], indirect=True)]
 
 
+@pytest.fixture(params=["redis", "rabbit"])
+def broker(request: pytest.FixtureRequest, redis_url: str) -> str:
+    """The URL of what both sides talk over."""
+    return redis_url if request.param == "redis" else str(request.getfixturevalue("rabbit_url"))
+
+
 @pytest.fixture
-def worker(redis_fleet: Fleet) -> Fleet:
-    redis_fleet.start("-E", processes=2)
-    return redis_fleet
+def celery(celery_env: CeleryEnvironment, broker: str, tmp_path: Path) -> Iterator[CelerySide]:
+    """Real Celery on it."""
+    with CelerySide(celery_env, broker, tmp_path, backend="" if broker.startswith("redis") else "rpc://") as side:
+        yield side
+
+
+@pytest.fixture
+def fleet(broker: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Workers of ours on it."""
+    with Fleet(tmp_path, broker) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def worker(fleet: Fleet) -> Fleet:
+    fleet.start("-E", processes=2)
+    return fleet
 
 
 def say(celery: CelerySide, *words: str, code: int = 0) -> Any:
@@ -57,7 +80,7 @@ def test_celery_inspect(celery: CelerySide, worker: Fleet) -> None:
     assert "controlled.limited [rate_limit=20/s]" in registered
     stats = say(celery, "inspect", "stats")
     assert set(stats) >= {"total", "pid", "clock", "uptime", "pool", "broker", "prefetch_count", "rusage"}
-    assert stats["broker"]["transport"] == "redis"
+    assert stats["broker"]["transport"] == worker.url.partition(":")[0]
     [queue] = say(celery, "inspect", "active_queues")
     assert (queue["name"], queue["exchange"]["type"]) == ("celery", "direct")
     found = say(celery, "inspect", "query_task", running.id, later.id, "unknown")
@@ -137,8 +160,7 @@ def celeriac(worker: Fleet, *words: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_flower(celery: CelerySide, redis_fleet: Fleet) -> None:
-    fleet = redis_fleet
+def test_flower(celery: CelerySide, fleet: Fleet) -> None:
     fleet.start(processes=2)  # without -E: Flower switches events on
     flower = celery.flower(timeout_s=60.0)
 

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from interop_fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest
+from interop_fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest, only_redis
 
 from celeriac.errors import TaskRevokedError
 from servers import CeleryCallError, wait_until
@@ -258,6 +258,7 @@ def test_what_their_client_revokes(fleet: Fleet) -> None:
     assert not fleet.lines(f"end {gate}")
 
 
+@only_redis
 def test_what_we_revoke_their_worker_refuses(fleet: Fleet) -> None:
     sent = fleet.shop.mark.apply_async(("not wanted",), queue="theirs", countdown=2)
     wait_until(lambda: fleet.server.cli().hlen("unacked"), "Celery's worker to hold it")

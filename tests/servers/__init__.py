@@ -8,6 +8,7 @@ from __future__ import annotations
 from servers.celery_env import CeleryCallError, CeleryEnvironment, CeleryShell, CelerySide, Flower
 from servers.node_env import NodeEnvironment
 from servers.program import Program, ProgramError, wait_until
+from servers.rabbit_server import RabbitServer
 from servers.redis_cluster import RedisCluster
 from servers.redis_sentinel import SentinelSetup
 from servers.redis_server import RedisServer
@@ -21,6 +22,7 @@ __all__ = [
     "NodeEnvironment",
     "Program",
     "ProgramError",
+    "RabbitServer",
     "RedisCluster",
     "RedisServer",
     "SentinelSetup",

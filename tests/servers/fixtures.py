@@ -6,6 +6,7 @@ collected, before the first of them has its time limit.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -16,16 +17,18 @@ import pytest
 from benchmarks.environments import UnavailableError
 
 from celeriac.testing import TcpProxy
-from servers.binaries import program, redis_kinds
+from servers.binaries import program, rabbit_scripts, redis_kinds
 from servers.celery_env import Age, CeleryEnvironment, CelerySide
 from servers.node_env import NodeEnvironment
 from servers.ports import claim_port
+from servers.rabbit_server import RabbitServer
 from servers.redis_cluster import RedisCluster
 from servers.redis_sentinel import SentinelSetup
 from servers.redis_server import RedisServer
 
 AGES: tuple[Age, ...] = ("newest", "oldest")
 _REDIS = frozenset({"redis_kind", "redis_server", "start_redis", "start_sentinels", "redis_cluster"})
+_RABBIT = frozenset({"rabbit_server", "start_rabbit"})
 
 _ready: dict[str, Any] = {}
 
@@ -53,6 +56,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if names & _REDIS:
             _prepare("redis-server", lambda: program("redis-server"))
+        if names & _RABBIT or parameters.get("broker") == "rabbit":
+            _prepare("rabbitmq-server", rabbit_scripts)
         if age := parameters.get("celery_env"):
             _prepare(f"celery-{age}", partial(CeleryEnvironment.build, age))
         if "celery_node" in names:
@@ -113,6 +118,36 @@ def redis_cluster(shared_cluster: RedisCluster) -> RedisCluster:
     """The shared cluster, emptied."""
     shared_cluster.empty()
     return shared_cluster
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> RabbitServer:
+    """One server for all test processes. Tests neither end nor reconfigure it, and have vhosts of their own."""
+    _get("rabbitmq-server", rabbit_scripts)
+    place = tmp_path_factory.getbasetemp()
+    return RabbitServer.shared((place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "rabbit")
+
+
+@pytest.fixture
+def rabbit_vhost(rabbit_server: RabbitServer) -> Iterator[str]:
+    """A new vhost of the shared server, removed after the test."""
+    name = rabbit_server.vhost()
+    yield name
+    rabbit_server.delete_vhost(name, wait=False)
+
+
+@pytest.fixture
+def rabbit_url(rabbit_server: RabbitServer, rabbit_vhost: str) -> str:
+    """Of that vhost."""
+    return rabbit_server.url_of(rabbit_vhost)
+
+
+@pytest.fixture
+def start_rabbit() -> Iterator[Callable[..., RabbitServer]]:
+    """Starts servers of the test's own: `start_rabbit(settings={…})`, with the arguments of RabbitServer."""
+    _get("rabbitmq-server", rabbit_scripts)
+    with ExitStack() as running:
+        yield lambda **options: running.enter_context(RabbitServer(**options))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ the *thread* that started the process ends.)
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import shutil
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 
 
 class Keeper:
@@ -36,6 +38,10 @@ class Keeper:
         """Remove it after this process, if it is still there."""
         self._tell(f"d{path}")
 
+    def forget_directory(self, path: str) -> None:
+        """It is another's now."""
+        self._tell(f"f{path}")
+
     def _tell(self, line: str) -> None:
         with self._lock:
             if self._process is None or self._pid != os.getpid():
@@ -51,6 +57,24 @@ class Keeper:
 
 
 KEEPER = Keeper()
+_watchers: list[subprocess.Popen[bytes]] = []
+
+
+def keep_while_used(users: str, groups: Iterable[int], directories: Iterable[str]) -> None:
+    """End these when no process holds a shared `flock` on the file `users` any more, whoever started them."""
+    words = [*(f"+{group}" for group in groups), *(f"d{directory}" for directory in directories)]
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, users, *words],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    _watchers.append(process)  # a Popen that goes while its process runs is a ResourceWarning
+
+
+def _watch(users: str, words: list[str]) -> None:
+    with open(users, "rb") as file:  # noqa: PTH123
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits for the last one, and keeps newcomers out while it clears up
+        _end((int(word[1:]) for word in words if word[0] == "+"), (word[1:] for word in words if word[0] == "d"))
 
 
 def _main(parent: int) -> None:
@@ -74,8 +98,14 @@ def _main(parent: int) -> None:
                 groups.add(int(word))
             elif kind == b"-":
                 groups.discard(int(word))
-            else:
+            elif kind == b"d":
                 directories.add(word)
+            else:
+                directories.discard(word)
+    _end(groups, directories)
+
+
+def _end(groups: Iterable[int], directories: Iterable[str]) -> None:
     for group in groups:
         try:
             os.killpg(group, signal.SIGKILL)
@@ -86,4 +116,7 @@ def _main(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]))
+    if len(sys.argv) == 2:
+        _main(int(sys.argv[1]))
+    else:
+        _watch(sys.argv[1], sys.argv[2:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import ssl
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from servers.binaries import program
+from servers.certificate import write_certificate
 from servers.keeper import KEEPER
 from servers.ports import claim_port, release_port
 from servers.program import PATIENCE_S, Program, ProgramError, wait_until
@@ -242,12 +242,7 @@ class RedisServer:
 
     def _tls_settings(self) -> dict[str, str]:
         key = self.directory / "key.pem"
-        subprocess.run(
-            [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-keyout", key, "-out", self.certificate, "-days", "2", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-            check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+        write_certificate(self.certificate, key)
         return {
             "port": "0",
             "tls-cert-file": str(self.certificate),

@@ -90,6 +90,9 @@ class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
     adopts: bool = True
     """What a dead process held can be taken over (`Consumer.adopt`). False: it is in its queue again at once, and what
     the supervisor knows of its end goes with the message (`Notary.note_lost`)."""
+    shows_all: bool = True
+    """`depth` and `peek` know what is delayed or held, and `purge` deletes what is delayed. False: they know only what
+    is ready or dead; what a server has brought to a consumer is held, claimed or not."""
     exchanges: bool = False
     """Messages can be published to exchanges (`Outgoing.exchange`)."""
 

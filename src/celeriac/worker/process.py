@@ -82,6 +82,8 @@ class Process:
         gc.set_threshold(50_000, 20, 50)
         self._slot.pid = os.getpid()
         runtime = self._runtime = self._loaded.runtime()
+        for name, options in self._orders.queues.items():
+            runtime.define(name, options)
         station = self._station = Station(
             runtime, self._slot, main=True, board=self._board, orders=self._orders, queues=self._queues
         )

@@ -195,6 +195,7 @@ class Supervisor:
         self.links: Links = oversight.links
         self.broker: Broker = oversight.links.broker
         self.casualties: Casualties = oversight.casualties
+        self.define_queue, self.describe_queue = oversight.define, oversight.describe
         self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
         self._notary = self.broker if isinstance(self.broker, Notary) and not self.broker.traits.adopts else None
         threads = self.options.threads
@@ -410,9 +411,20 @@ class Supervisor:
             child.is_unwanted = True
             self._retire(child, self.options.grace_s, LEAVE_S)
 
-    def serve_queue(self, queue: str) -> None:
-        """Consume from one more queue: every process is replaced, the old ones finish what they run."""
+    def serve_queue(self, queue: str, options: Mapping[str, Any]) -> None:
+        """Consume from one more queue: every process is replaced, the old ones finish what they run.
+
+        Args:
+            queue: Its name.
+            options: What it is, unless the application knows it: Celery's of `add_consumer`.
+
+        Raises:
+            CeleriacError: It cannot be declared like that.
+        """
         if queue not in self.queues:
+            if options:
+                self.define_queue(queue, options)
+                self.told = msgspec.structs.replace(self.told, queues={**self.told.queues, queue: dict(options)})
             self.queues.append(queue)
             self._replace_all()
 

@@ -1,0 +1,98 @@
+"""What lies ready in this process, by the server's queue it came from."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from celeriac.brokers.amqp.topology import Source
+    from celeriac.storage.amqp import Arrived
+
+
+class Lane:
+    """One of the server's queues, as it is consumed: awake while the server sends us its messages, else asleep."""
+
+    __slots__ = (
+        "broken",
+        "buffer",
+        "head",
+        "head_since",
+        "held",
+        "is_copy",
+        "level",
+        "name",
+        "prefetch",
+        "queue",
+        "tag",
+        "wanted",
+    )
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        """The server's."""
+        self.queue = source.queue
+        self.level = source.level
+        self.is_copy = source.kind == "broadcast"
+        self.buffer: deque[Arrived] = deque()
+        """Sent to us and not claimed yet, oldest first."""
+        self.held = 0
+        """Claimed and not settled."""
+        self.prefetch = 0
+        """Of the consumer that there is now; 0: none, the lane sleeps."""
+        self.wanted = 0
+        """Of the consumer that there should be."""
+        self.tag: str | None = None
+        """Of the consumer."""
+        self.head: Arrived | None = None
+        self.head_since = 0.0
+        """How long the first one of the buffer has been the first."""
+        self.broken: Exception | None = None
+        """Why it cannot be consumed at the moment."""
+
+    def put_first(self, arrived: Sequence[Arrived]) -> None:
+        """They arrived before everything that is there now."""
+        self.buffer.extendleft(reversed(arrived))
+
+    def is_stale(self, now: float, patience_s: float) -> bool:
+        """Whether nobody has claimed the first one for so long. To be asked now and then."""
+        head = self.buffer[0] if self.buffer else None
+        if head is not self.head:
+            self.head, self.head_since = head, now
+        return head is not None and now - self.head_since > patience_s
+
+
+class Lanes:
+    """All of a consumer's, in the order in which they are served."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.all = [Lane(source) for source in sources]
+        levels: dict[int, list[Lane]] = {}
+        for lane in self.all:
+            levels.setdefault(lane.level, []).append(lane)
+        self._levels = [levels[level] for level in sorted(levels, reverse=True)]
+        self._turn = 0
+
+    def turn(self) -> None:
+        """Begin with the next queue: none starves."""
+        self._turn += 1
+
+    def __iter__(self) -> Iterator[Lane]:
+        turn = self._turn
+        for lanes in self._levels:
+            start = turn % len(lanes)
+            if start:
+                yield from lanes[start:]
+                yield from lanes[:start]
+            else:
+                yield from lanes
+
+    def buffered(self) -> list[tuple[Lane, Arrived]]:
+        """Take everything that nobody has claimed."""
+        found: list[tuple[Lane, Any]] = []
+        for lane in self.all:
+            found += [(lane, each) for each in lane.buffer]
+            lane.buffer.clear()
+        return found
