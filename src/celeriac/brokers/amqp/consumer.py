@@ -461,7 +461,7 @@ class AmqpConsumer:
             returns,
         )
         for lane in self._lanes.all:
-            lane.wanted = 0
+            lane.rest()
         self._tuning.set()
 
     # -- what is not due ----------------------------------------------------------------------------------------------
@@ -475,7 +475,7 @@ class AmqpConsumer:
         if left_s <= EARLY_S:
             self._loop.call_later(left_s, self._due, lane, arrived)
         else:
-            self._errand(self._postpone(arrived, message))
+            self._errand(self._postpone(lane, arrived, message))
         return True
 
     def _due(self, lane: Lane, arrived: Arrived) -> None:
@@ -483,11 +483,11 @@ class AmqpConsumer:
             lane.put_back([arrived])
             self._ring()
 
-    async def _postpone(self, arrived: Arrived, message: Outgoing) -> None:
+    async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
-            await self._send([self._parcel(message, kept)])
+            await self._send([self._parcel(message, kept, to=lane.copies)])
         except BrokerError as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
@@ -518,7 +518,7 @@ class AmqpConsumer:
     async def _rest(self) -> None:
         """Have nothing sent to us, and give back what was."""
         for lane in self._lanes.all:
-            lane.wanted = 0
+            lane.rest()
         await self._apply()
         self._aside_back()
 
@@ -553,6 +553,7 @@ class AmqpConsumer:
                 lane.name,
                 lambda arrived: self._receive(lane, arrived),
                 prefetch=wanted,
+                arguments=dict(lane.arguments) or None,
                 on_cancel=lambda: self._deleted(lane, tag),
                 tag=tag,
             )
@@ -597,12 +598,12 @@ class AmqpConsumer:
                 if any(lane.prefetch for lane in self._lanes.all):
                     self._is_slow = True
                     for lane in self._lanes.all:
-                        lane.wanted = 0
+                        lane.rest()
                     self._tuning.set()
             else:
                 for lane in self._lanes.all:
                     if lane.is_stale(now, PATIENCE_S):
-                        lane.wanted = 0  # others of higher priority go first; woken again when these have ended
+                        lane.rest()  # others of higher priority go first; woken again when these have ended
                         self._tuning.set()
             overdue = self._parking.overdue(self._last_tag)
             if overdue:
@@ -744,7 +745,8 @@ class AmqpConsumer:
         if isinstance(outcome, Done):
             return [self._parcel(each) for each in outcome.successors]
         if isinstance(outcome, Later):
-            return [self._parcel(outcome.message, {SINCE: self._clock.time()})]
+            to = lane.copies if outcome.message.queue == lane.queue else ""
+            return [self._parcel(outcome.message, {SINCE: self._clock.time()}, to=to)]
         if isinstance(outcome, Bury):
             return [
                 *(self._parcel(each) for each in outcome.successors),
