@@ -686,8 +686,8 @@ class AmqpConsumer:
         """What follows is published, and confirmed, before anything is acknowledged."""
         answers = [Settled.LEASE_LOST] * len(outcomes)
         parcels: list[Parcel] = []
-        mine: dict[int, tuple[int, bool]] = {}
-        """By tag: which outcome, and whether the server returns the message."""
+        mine: dict[int, tuple[int, bool | None]] = {}
+        """By tag: which outcome, and whether the server puts the message back or away; None: neither."""
         bygone: list[int] = []
         try:
             for index, outcome in enumerate(outcomes):
@@ -695,9 +695,13 @@ class AmqpConsumer:
                 assert isinstance(tag, int)
                 if (entry := self._held.pop(tag, None)) is not None:
                     self._settling[tag] = entry
-                    mine[tag] = (index, False)
-                    following = self._parcels(outcome, entry, is_held=True)
-                    mine[tag] = (index, isinstance(outcome, Release) and not following)
+                    mine[tag] = (index, None)
+                    if entry[0].has_exit and isinstance(outcome, Bury) and tag not in self._parking.parked:
+                        following = [self._parcel(each) for each in outcome.successors]
+                        mine[tag] = (index, False)
+                    else:
+                        following = self._parcels(outcome, entry, is_held=True)
+                        mine[tag] = (index, True if isinstance(outcome, Release) and not following else None)
                     parcels += following
                 elif (entry := self._committed.get(tag)) is not None and tag not in bygone:
                     bygone.append(tag)
@@ -713,10 +717,12 @@ class AmqpConsumer:
             raise
         done: list[int] = []
         back: list[int] = []
+        away: list[int] = []
         for tag, (index, is_returned) in mine.items():
             lane, _ = self._settling.pop(tag)
             lane.held -= 1
-            (back if is_returned else done).append(self._parking.parked.pop(tag, tag - self._base))
+            kind = done if is_returned is None else back if is_returned else away
+            kind.append(self._parking.parked.pop(tag, tag - self._base))
             answers[index] = Settled.OK
         for tag in bygone:
             self._committed.pop(tag, None)
@@ -727,6 +733,8 @@ class AmqpConsumer:
         self._channel.ack(done)
         if back:
             self._channel.reject(sorted(back), requeue=True)
+        if away:
+            self._channel.reject(sorted(away), requeue=False)
         return answers
 
     def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:
