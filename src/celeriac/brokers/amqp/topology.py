@@ -62,6 +62,8 @@ class Source(NamedTuple):
     """Of its consumers."""
     is_fleeting: bool = False
     """It is deleted when nobody consumes from it any more."""
+    has_exit: bool = False
+    """The application has said where the server takes its dead letters."""
 
 
 def run(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
@@ -212,7 +214,15 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
         ]
     yield from reach(places, place, companion_name(queue))
     return [
-        Source(queue, queue, 0, place.kind, plan.consumer_arguments, plan.auto_delete),
+        Source(
+            queue,
+            queue,
+            0,
+            place.kind,
+            plan.consumer_arguments,
+            plan.auto_delete,
+            "x-dead-letter-exchange" in plan.arguments,
+        ),
         Source(companion_name(queue), queue, 0, place.kind, plan.consumer_arguments),
     ]
 
