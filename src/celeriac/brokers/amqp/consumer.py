@@ -38,8 +38,6 @@ from celeriac.brokers.amqp.layout import (
     SERVERS,
     SINCE,
     TO,
-    TOP,
-    Place,
     dead_name,
 )
 from celeriac.brokers.amqp.notes import Notes, NotesReader
@@ -98,7 +96,6 @@ class AmqpConsumer:
         incarnation: Incarnation,
         sender: Sender,
         publisher: Publisher,
-        places: Places,
         form: PropertiesForm,
         clock: Clock,
         probe: Probe,
@@ -116,7 +113,6 @@ class AmqpConsumer:
             incarnation: Whose lease the connection is.
             sender: Publishes over our line.
             publisher: Addresses messages.
-            places: What this process knows of the server.
             form: Reads messages.
             clock: Wall time.
             probe: Signalled as by other consumers.
@@ -131,9 +127,7 @@ class AmqpConsumer:
         self._notes = Notes()
         self._clock = clock
         self._probe = probe
-        self._sender = sender
         self._send = sender.send
-        self._places = places
         self._parcel = publisher.parcel
         self._elsewhere = elsewhere
         self._committed = committed
@@ -252,7 +246,6 @@ class AmqpConsumer:
                 incarnation=incarnation,
                 sender=sender,
                 publisher=publisher,
-                places=places,
                 clock=clock,
                 restore=restore,
                 elsewhere=elsewhere,
@@ -506,7 +499,7 @@ class AmqpConsumer:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
-            await self._send([await self._placed(lane, self._parcel(message, kept))])
+            await self._send([self._parcel(message, kept, to=lane.copies)])
         except Exception as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
@@ -516,18 +509,6 @@ class AmqpConsumer:
             return
         if self._aside.pop(arrived.delivery_tag, None) is not None:
             self._channel.ack([arrived.delivery_tag])
-
-    async def _placed(self, lane: Lane, parcel: Parcel) -> Parcel:
-        """For a copy of what is broadcast: to this node again, and to no other."""
-        message = parcel.message
-        if not lane.is_copy or message is None or message.queue != lane.queue:
-            return parcel
-        wait = 0 if message.not_before is None else ladder.ticks(message.not_before - self._clock.time())
-        if not wait:
-            return Parcel.bare(lane.name, lane.queue, parcel.properties, parcel.body)
-        await self._sender.run(topology.reach_later(self._places, Place(lane.queue, "foreign"), lane.name))
-        key = ladder.routing_key(wait, lane.name)
-        return Parcel.bare(key, lane.queue, parcel.properties, parcel.body, exchange=TOP)
 
     # -- how much is sent to us ---------------------------------------------------------------------------------------
 
@@ -546,8 +527,8 @@ class AmqpConsumer:
         """Have nothing sent to us, and give back what was."""
         for lane in self._lanes.all:
             lane.rest()
-        self._aside_back()
         await self._apply()
+        self._aside_back()
 
     def _aside_back(self) -> None:
         """Have what is held back go back as well: nobody waits for it."""
@@ -586,6 +567,7 @@ class AmqpConsumer:
                 lane.name,
                 lambda arrived: self._receive(lane, arrived),
                 prefetch=wanted,
+                arguments=dict(lane.arguments) or None,
                 on_cancel=lambda: self._deleted(lane, tag),
                 tag=tag,
             )
@@ -621,7 +603,7 @@ class AmqpConsumer:
             await self._clock.sleep(min(_WATCH_S, self._timeout.seconds / STEPS))
             now = self._loop.time()
             if self._waiter is None and now - self._asked_at > PATIENCE_S:
-                if any(lane.prefetch or lane.buffer for lane in self._lanes.all):
+                if any(lane.buffer or lane.prefetch > lane.is_fleeting for lane in self._lanes.all):
                     self._is_slow = True
                     for lane in self._lanes.all:
                         lane.rest()
@@ -715,8 +697,8 @@ class AmqpConsumer:
         """What follows is published, and confirmed, before anything is acknowledged."""
         answers = [Settled.LEASE_LOST] * len(outcomes)
         parcels: list[Parcel] = []
-        mine: dict[int, tuple[int, bool]] = {}
-        """By tag: which outcome, and whether the server returns the message."""
+        mine: dict[int, tuple[int, bool | None]] = {}
+        """By tag: which outcome, and whether the server puts the message back or away; None: neither."""
         bygone: list[int] = []
         try:
             for index, outcome in enumerate(outcomes):
@@ -724,11 +706,13 @@ class AmqpConsumer:
                 assert isinstance(tag, int)
                 if (entry := self._held.pop(tag, None)) is not None:
                     self._settling[tag] = entry
-                    mine[tag] = (index, False)
-                    following = self._parcels(outcome, entry, is_held=True)
-                    if entry[0].is_copy and isinstance(outcome, Later):
-                        following = [await self._placed(entry[0], each) for each in following]
-                    mine[tag] = (index, isinstance(outcome, Release) and not following)
+                    mine[tag] = (index, None)
+                    if entry[0].has_exit and isinstance(outcome, Bury) and tag not in self._parking.parked:
+                        following = [self._parcel(each) for each in outcome.successors]
+                        mine[tag] = (index, False)
+                    else:
+                        following = self._parcels(outcome, entry, is_held=True)
+                        mine[tag] = (index, True if isinstance(outcome, Release) and not following else None)
                     parcels += following
                 elif (entry := self._committed.get(tag)) is not None and tag not in bygone:
                     bygone.append(tag)
@@ -744,17 +728,17 @@ class AmqpConsumer:
             raise
         done: list[int] = []
         back: list[int] = []
-        parked_back: list[int] = []
+        away: list[int] = []
         for tag, (index, is_returned) in mine.items():
             lane, _ = self._settling.pop(tag)
             lane.held -= 1
             copy = self._parking.parked.pop(tag, None)
-            if not is_returned:
+            if is_returned is None:
                 done.append(tag - self._base if copy is None else copy)
-            elif copy is None:
-                back.append(tag - self._base)
+            elif copy is not None:
+                away.append(copy)  # dead-lettered to where it came from
             else:
-                parked_back.append(copy)
+                (back if is_returned else away).append(tag - self._base)
             answers[index] = Settled.OK
         for tag in bygone:
             self._committed.pop(tag, None)
@@ -763,8 +747,10 @@ class AmqpConsumer:
                 answers[index] = Settled.LEASE_LOST
             return answers
         self._channel.ack(done)
-        self._channel.reject(sorted(back), requeue=True)
-        self._channel.reject(parked_back, requeue=False)  # dead-lettered to where it came from
+        if back:
+            self._channel.reject(sorted(back), requeue=True)
+        if away:
+            self._channel.reject(sorted(away), requeue=False)
         return answers
 
     def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:
@@ -773,7 +759,8 @@ class AmqpConsumer:
         if isinstance(outcome, Done):
             return [self._parcel(each) for each in outcome.successors]
         if isinstance(outcome, Later):
-            return [self._parcel(outcome.message, {SINCE: self._clock.time()})]
+            to = lane.copies if outcome.message.queue == lane.queue else ""
+            return [self._parcel(outcome.message, {SINCE: self._clock.time()}, to=to)]
         if isinstance(outcome, Bury):
             return [
                 *(self._parcel(each) for each in outcome.successors),
