@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from rabbit_desk import Desk, ids_of, message, take, take_all, wait_for
 
-from celeriac.brokers.amqp import topology
 from celeriac.brokers.amqp.consumer import HOLD_BACK_S
+from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.prefetch import FEW, MOST, fitting
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import CodecError, LeaseLostError
@@ -37,7 +37,7 @@ def _broadcast(name: str) -> QueuePlan:
     return QueuePlan(name=name, form="broadcast", bindings=(Binding(exchange=ExchangePlan(name=name, type="fanout")),))
 
 
-# -- prefetch -----------------------------------------------------------------------------------------------------------
+# -- prefetch --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("held", [0, 1, 7, 100, 1500])
@@ -60,7 +60,7 @@ def test_it_shrinks_only_when_it_is_far_too_large() -> None:
     assert fitting(2048, held=0, limit=100) == 256
 
 
-# -- claiming -----------------------------------------------------------------------------------------------------------
+# -- claiming --------------------------------------------------------------------------------------------------------
 
 
 async def test_levels_go_before_queues_and_queues_take_turns(desk: Desk) -> None:
@@ -165,7 +165,7 @@ async def test_each_node_gets_a_copy_of_a_broadcast(rabbit_url: str) -> None:
         assert (copy.id, copy.is_copy, copy.queue) == (one.id, True, "news")
 
 
-# -- what is not due ----------------------------------------------------------------------------------------------------
+# -- what is not due -------------------------------------------------------------------------------------------------
 
 
 async def test_a_message_that_is_not_due_goes_to_the_ladder(desk: Desk) -> None:
@@ -191,7 +191,7 @@ def _with_eta(outgoing: Outgoing, due: float) -> bytes:
     return msgspec.json.encode({**head, "eta": datetime.fromtimestamp(due, UTC).isoformat()})
 
 
-# -- settling -----------------------------------------------------------------------------------------------------------
+# -- settling --------------------------------------------------------------------------------------------------------
 
 
 async def test_every_kind_in_one_batch(desk: Desk) -> None:
@@ -269,7 +269,7 @@ async def test_closing_gives_back_in_order(desk: Desk) -> None:
     assert {each.deliveries for each in got} == {1}
 
 
-# -- the lease ----------------------------------------------------------------------------------------------------------
+# -- the lease -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -371,7 +371,7 @@ async def test_a_queue_deleted_under_the_consumer_is_made_again(
     assert ids_of(await waiting) == [one.id]
 
 
-# -- suspects -----------------------------------------------------------------------------------------------------------
+# -- suspects --------------------------------------------------------------------------------------------------------
 
 
 async def test_what_ended_hosts_runs_alone(desk: Desk) -> None:
@@ -409,7 +409,7 @@ async def test_whose_deaths_are_known_is_no_suspect(desk: Desk) -> None:
 
 
 async def test_a_queue_that_exists_otherwise_is_used_as_it_is(desk: Desk) -> None:
-    await desk.sender.call(topology.QueueDeclare(queue="q", durable=True, arguments={"x-max-length": 50}))
+    await desk.sender.call(QueueDeclare(queue="q", durable=True, arguments={"x-max-length": 50}))
     await desk.publish(one := message(), two := message(native=True))
     got = await take(await desk.open())
     assert sorted(ids_of(got)) == sorted([one.id, two.id])

@@ -437,7 +437,8 @@ class AmqpConsumer:
             lane.held += len(found) - before
             if len(found) >= limit:
                 break
-        self._lanes.turn()
+        if found:  # a look that finds nothing costs no queue its turn
+            self._lanes.turn()
         return found
 
     def _history(self, arrived: Arrived, task_id: TaskId) -> tuple[int, bool, tuple[bytes, ...], int]:
@@ -688,8 +689,8 @@ class AmqpConsumer:
         """What follows is published, and confirmed, before anything is acknowledged."""
         answers = [Settled.LEASE_LOST] * len(outcomes)
         parcels: list[Parcel] = []
-        mine: dict[int, tuple[int, bool]] = {}
-        """By tag: which outcome, and whether the server returns the message."""
+        mine: dict[int, tuple[int, bool | None]] = {}
+        """By tag: which outcome, and whether the server puts the message back or away; None: neither."""
         bygone: list[int] = []
         try:
             for index, outcome in enumerate(outcomes):
@@ -697,9 +698,13 @@ class AmqpConsumer:
                 assert isinstance(tag, int)
                 if (entry := self._held.pop(tag, None)) is not None:
                     self._settling[tag] = entry
-                    mine[tag] = (index, False)
-                    following = self._parcels(outcome, entry, is_held=True)
-                    mine[tag] = (index, isinstance(outcome, Release) and not following)
+                    mine[tag] = (index, None)
+                    if entry[0].has_exit and isinstance(outcome, Bury) and tag not in self._parking.parked:
+                        following = [self._parcel(each) for each in outcome.successors]
+                        mine[tag] = (index, False)
+                    else:
+                        following = self._parcels(outcome, entry, is_held=True)
+                        mine[tag] = (index, True if isinstance(outcome, Release) and not following else None)
                     parcels += following
                 elif (entry := self._committed.get(tag)) is not None and tag not in bygone:
                     bygone.append(tag)
@@ -715,10 +720,17 @@ class AmqpConsumer:
             raise
         done: list[int] = []
         back: list[int] = []
+        away: list[int] = []
         for tag, (index, is_returned) in mine.items():
             lane, _ = self._settling.pop(tag)
             lane.held -= 1
-            (back if is_returned else done).append(self._parking.parked.pop(tag, tag - self._base))
+            copy = self._parking.parked.pop(tag, None)
+            if is_returned is None:
+                done.append(tag - self._base if copy is None else copy)
+            elif copy is not None:
+                away.append(copy)  # dead-lettered to where it came from
+            else:
+                (back if is_returned else away).append(tag - self._base)
             answers[index] = Settled.OK
         for tag in bygone:
             self._committed.pop(tag, None)
@@ -729,6 +741,8 @@ class AmqpConsumer:
         self._channel.ack(done)
         if back:
             self._channel.reject(sorted(back), requeue=True)
+        if away:
+            self._channel.reject(sorted(away), requeue=False)
         return answers
 
     def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:

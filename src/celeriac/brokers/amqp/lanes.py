@@ -20,6 +20,7 @@ class Lane:
         "arguments",
         "broken",
         "buffer",
+        "has_exit",
         "head",
         "head_since",
         "held",
@@ -43,6 +44,8 @@ class Lane:
         """Of the consumer."""
         self.is_fleeting = source.is_fleeting
         """Deleted by the server when it sleeps, with what is in it; so it never does."""
+        self.has_exit = source.has_exit
+        """Its declaration says where its dead letters go (`x-dead-letter-exchange`): the server takes them there."""
         self.buffer: deque[Arrived] = deque()
         """Sent to us and not claimed yet, oldest first."""
         self.held = 0

@@ -15,6 +15,7 @@ from celeriac.brokers.amqp import ladder
 from celeriac.brokers.amqp.layout import (
     BROADCAST_ARGUMENTS,
     DEAD_ARGUMENTS,
+    DUE,
     LEVELS,
     MAX_NAME,
     TOP,
@@ -62,6 +63,8 @@ class Source(NamedTuple):
     """Of its consumers."""
     is_fleeting: bool = False
     """It is deleted when nobody consumes from it any more."""
+    has_exit: bool = False
+    """The application has said where the server takes its dead letters."""
 
 
 def run(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
@@ -159,16 +162,23 @@ def reach(places: Places, place: Place, target: str) -> Steps[None]:
 def reach_later(places: Places, place: Place, target: str, *, queue_type: str = "quorum") -> Steps[None]:
     """Make sure that the ladder leads to `target`, which exists."""
     if not places.has_ladder:
-        try:
-            yield ExchangeDeclare(exchange=TOP, passive=True)  # it is made last
-        except ChannelClosed as exc:
-            if exc.code != _NOT_FOUND:
-                raise
+        if places.is_ladder_broken or not (yield from _has_ladder()):
             yield from make_ladder(queue_type)
-        places.has_ladder = True
+        places.has_ladder, places.is_ladder_broken = True, False
     if not places.is_bound(target):
         yield ladder.bind(target, is_exchange=place.kind == "broadcast" and target == place.exchange)
         places.bound(target)
+
+
+def _has_ladder() -> Steps[bool]:
+    try:
+        yield ExchangeDeclare(exchange=DUE, passive=True)
+        yield ExchangeDeclare(exchange=TOP, passive=True)  # it is made last
+    except ChannelClosed as exc:
+        if exc.code != _NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def make_ladder(queue_type: str = "quorum") -> Steps[None]:
@@ -212,7 +222,15 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
         ]
     yield from reach(places, place, companion_name(queue))
     return [
-        Source(queue, queue, 0, place.kind, plan.consumer_arguments, plan.auto_delete),
+        Source(
+            queue,
+            queue,
+            0,
+            place.kind,
+            plan.consumer_arguments,
+            plan.auto_delete,
+            "x-dead-letter-exchange" in plan.arguments,
+        ),
         Source(companion_name(queue), queue, 0, place.kind, plan.consumer_arguments),
     ]
 
