@@ -184,7 +184,7 @@ def _open_amqp(
             delivery_mode=settings.task_default_delivery_mode,
         ),
         plan_of=_plan_of,
-        known_queues=lambda: [],
+        known_queues=list,
         options=_amqp_options(settings),
     )
 

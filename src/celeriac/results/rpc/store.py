@@ -259,9 +259,7 @@ class _Post:
             if self._channel is not None and self._channel.is_open:
                 return self._channel
             if self._line is None or not self._line.is_open:
-                self._line = Line(
-                    self._where, purpose="results of tasks", timeout_s=self._timeout_s, clock=self._clock
-                )
+                self._line = Line(self._where, purpose="results of tasks", timeout_s=self._timeout_s, clock=self._clock)
                 await self._line.connect()
             self._channel = await self._line.open_channel(confirms=True)
             return self._channel

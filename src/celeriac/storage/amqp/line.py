@@ -499,7 +499,10 @@ class Channel:
         elif isinstance(method, commands.Channel.Flow):
             self._wire.send(encode_method(self.number, commands.Channel.FlowOk(method.active)))
         elif self._waiting:
-            future, _asked = self._waiting.popleft()
+            # Queues answer basic.consume and basic.cancel themselves, and may be overtaken by the channel.
+            at = next((at for at, (_, asked) in enumerate(self._waiting) if method.name in asked.valid_responses), 0)
+            future, _asked = self._waiting[at]
+            del self._waiting[at]
             if isinstance(method, commands.Basic.GetEmpty):
                 answer: Any = None
             elif isinstance(method, commands.Basic.GetOk):
