@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from celeriac.app.urls import NO_RESULTS, RPC, masked, parse
 from celeriac.errors import ConfigError
-from celeriac.model.topology import QueuePlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from celeriac.app.settings import Settings
+    from celeriac.app.topology import Topology
     from celeriac.clock import Clock
     from celeriac.codec import Codec
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
 
 
 def open_broker(
-    url: str, settings: Settings, clock: Clock, codec: Codec, *, reply_to: Callable[[], str | None] | None = None
+    url: str,
+    settings: Settings,
+    clock: Clock,
+    codec: Codec,
+    *,
+    reply_to: Callable[[], str | None] | None = None,
+    topology: Callable[[], Topology] | None = None,
 ) -> Broker:
     """Make the adapter for `url`; nothing is connected or created yet.
 
@@ -28,6 +34,7 @@ def open_broker(
         settings: The application's.
         clock: For due times.
         codec: The application's.
+        topology: How queues are declared, where they are; asked for each of them. By the settings unless given.
         reply_to: The address that messages name for their results, where these travel over the broker, too.
 
     Raises:
@@ -58,7 +65,7 @@ def open_broker(
             consume_foreign=settings.worker_consume_celery,
         )
     if location.adapter == "amqp":
-        return _open_amqp(url, settings, clock, codec, reply_to)
+        return _open_amqp(url, settings, clock, codec, reply_to, topology)
     from celeriac.brokers.sqlite import SqliteBroker
 
     return SqliteBroker(url, clock=clock, **_sqlite_options(settings))
@@ -122,11 +129,15 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
     if location.adapter == "amqp":
-        from celeriac.brokers.amqp import AmqpControl
+        from celeriac.brokers.amqp.control import AmqpControl
 
         return AmqpControl(
             url,
             namespace=settings.control_exchange,
+            queue_ttl_s=settings.control_queue_ttl,
+            queue_expires_s=settings.control_queue_expires,
+            queue_exclusive=settings.control_queue_exclusive,
+            queue_durable=settings.control_queue_durable,
             clock=clock,
             timeout_s=settings.task_publish_timeout,
             options=_amqp_options(settings),
@@ -153,11 +164,17 @@ def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | No
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
     if location.adapter == "amqp":
-        from celeriac.brokers.amqp import AmqpEvents
+        from celeriac.brokers.amqp.events import AmqpEvents
 
         return AmqpEvents(
             url,
             exchange=settings.event_exchange,
+            queue_prefix=settings.event_queue_prefix,
+            queue_ttl_s=settings.event_queue_ttl,
+            queue_expires_s=settings.event_queue_expires,
+            queue_exclusive=settings.event_queue_exclusive,
+            queue_durable=settings.event_queue_durable,
+            clock=clock,
             timeout_s=settings.task_publish_timeout,
             options=_amqp_options(settings),
         )
@@ -165,10 +182,25 @@ def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | No
 
 
 def _open_amqp(
-    url: str, settings: Settings, clock: Clock, codec: Codec, reply_to: Callable[[], str | None] | None
+    url: str,
+    settings: Settings,
+    clock: Clock,
+    codec: Codec,
+    reply_to: Callable[[], str | None] | None,
+    topology: Callable[[], Topology] | None,
 ) -> Broker:
     from zoneinfo import ZoneInfo
 
+    from celeriac.app.routing import Router
+    from celeriac.app.topology import Topology
+
+    if topology is None:
+        plans = Topology(Router(settings, exchanges=lambda: True), settings)
+
+        def topology() -> Topology:
+            return plans
+
+    topology()  # contradictions are told before anything is sent
     from celeriac.brokers.amqp import AmqpBroker
     from celeriac.codec.amqp import AmqpForm
 
@@ -183,14 +215,10 @@ def _open_amqp(
             reply_to=reply_to,
             delivery_mode=settings.task_default_delivery_mode,
         ),
-        plan_of=_plan_of,
-        known_queues=list,
+        plan_of=lambda queue: topology().plan_of(queue),
+        known_queues=lambda: topology().known(),
         options=_amqp_options(settings),
     )
-
-
-def _plan_of(queue: str) -> QueuePlan:
-    return QueuePlan(name=queue)
 
 
 def _open_rpc(url: str, settings: Settings, clock: Clock, codec: Codec) -> ResultStore:
@@ -223,10 +251,11 @@ def _open_rpc(url: str, settings: Settings, clock: Clock, codec: Codec) -> Resul
 def _amqp_options(settings: Settings) -> dict[str, Any]:
     """Transport options, with those among them that have settings of their own."""
     use_ssl = settings.broker_use_ssl
-    tls = {} if use_ssl is None or isinstance(use_ssl, bool) else dict(use_ssl)
-    named = {"heartbeat": settings.broker_heartbeat, "login_method": settings.broker_login_method}
+    tls = {} if isinstance(use_ssl, bool) else dict(use_ssl)
+    login = settings.broker_login_method
     return {
-        **{name: value for name, value in named.items() if value is not None},
+        "heartbeat": settings.broker_heartbeat,
+        **({} if login is None else {"login_method": login}),
         **settings.broker_transport_options,
         **tls,
         **({"tls": True} if use_ssl else {}),

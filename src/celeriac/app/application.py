@@ -24,6 +24,7 @@ from celeriac.app.result import EagerResult, no_results
 from celeriac.app.routing import Router
 from celeriac.app.settings import Conf
 from celeriac.app.task import AsyncTask, Task, make_task
+from celeriac.app.topology import Topology
 from celeriac.canvas import (
     Chords,
     Draft,
@@ -238,13 +239,26 @@ class Celeriac:
     @once
     def router(self) -> Router:
         """Finds the queue of a message."""
-        return Router(self.settings)
+        return Router(self.settings, exchanges=self._has_exchanges)
+
+    def _has_exchanges(self) -> bool:
+        try:
+            return self.broker.traits.exchanges
+        except ConfigError:  # whoever sends is told so; until then, nothing is refused for it
+            return True
+
+    @once
+    def topology(self) -> Topology:
+        """How the queues of this application are declared, where they are."""
+        return Topology(self.router, self.settings)
 
     @once
     def broker(self) -> Broker:
         """The broker adapter."""
         conf = self.conf.freeze("the application has opened its broker")
-        return open_broker(self.broker_url, conf, self.clock, self.codec, reply_to=self._reply_to)
+        return open_broker(
+            self.broker_url, conf, self.clock, self.codec, reply_to=self._reply_to, topology=lambda: self.topology
+        )
 
     @once
     def results(self) -> ResultStore | None:
@@ -255,7 +269,8 @@ class Celeriac:
     @once
     def _mailbox(self) -> Mailbox | None:
         """The result store, where results are sent to this process."""
-        return self.results if isinstance(self.results, Mailbox) else None
+        results: object = self.results
+        return results if isinstance(results, Mailbox) else None
 
     def _reply_to(self) -> str | None:
         mailbox = self._mailbox
@@ -1140,6 +1155,7 @@ class Celeriac:
             args,
             kwargs,
             queue=where["queue"],
+            address=get("address"),
             parent=parent,
             task_id=get("task_id"),
             priority=get("priority"),

@@ -194,8 +194,8 @@ class Publisher:
         signals.before_task_publish.send(
             message.task,
             body=body,
-            exchange="",
-            routing_key=message.queue,
+            exchange=message.exchange or "",
+            routing_key=message.queue if message.exchange is None else message.routing_key,
             headers=headers,
             properties={"correlation_id": message.id, "priority": message.priority},
             declare=[],
@@ -235,8 +235,8 @@ class Publisher:
             signals.after_task_publish.send(
                 message.task,
                 body=self._shown(head, message),
-                exchange="",
-                routing_key=message.queue,
+                exchange=message.exchange or "",
+                routing_key=message.queue if message.exchange is None else message.routing_key,
                 headers=_flat(head),
             )
 

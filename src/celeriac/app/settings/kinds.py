@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta, tzinfo
 from typing import Any, Generic, NoReturn, TypeVar
 
-from celeriac.app.routing import Queue, as_queues, check_queue_name, check_routes
+import msgspec
+
+from celeriac.app.queues import Exchange, Queue, as_queues, check_queue_name
+from celeriac.app.routing import check_routes
 from celeriac.app.urls import is_secret, masked
 from celeriac.errors import ScheduleError
 
@@ -356,16 +359,23 @@ class Queues(Kind[tuple[Queue, ...]]):
         return as_queues(_read_json(text) if start in ("[", "{") else Names().parse(text))
 
     def render(self, value: tuple[Queue, ...]) -> str:
-        fields = ("routing_key", "priority", "max_priority", "queue_arguments")
-        table: dict[str, dict[str, Any]] = {}
+        table = {queue.name: _said(queue) for queue in value}
         for queue in value:
-            table[queue.name] = {key: found for key in fields if (found := getattr(queue, key)) is not None}
-            if isinstance(queue.exchange, str):
-                table[queue.name]["exchange"] = queue.exchange
-            elif queue.exchange is not None:
-                table[queue.name] |= {"exchange": queue.exchange.name, "exchange_type": queue.exchange.type}
+            said = table[queue.name]
+            if isinstance(queue.exchange, Exchange):
+                said |= {f"exchange_{key}": found for key, found in _said(queue.exchange).items()}
+                said |= {"exchange": queue.exchange.name, "exchange_type": queue.exchange.type}
+            if queue.bindings:
+                said["bindings"] = [msgspec.to_builtins(one) for one in queue.bindings]
         plain = not any(table.values()) and bool(table) and not any(name[0] in "[{" for name in table)
         return Names().render(tuple(table)) if plain else _write_json(table, default=repr)
+
+
+def _said(value: Queue | Exchange) -> dict[str, Any]:
+    """What it says beside its name that is not understood."""
+    defaults = type(value)("any")
+    fields = [field for field in type(value).__struct_fields__ if field != "name"]
+    return {field: found for field in fields if (found := getattr(value, field)) != getattr(defaults, field)}
 
 
 class Routes(Kind[Any]):

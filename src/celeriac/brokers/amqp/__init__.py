@@ -2,5 +2,7 @@
 
 from celeriac.brokers.amqp.broker import AmqpBroker
 from celeriac.brokers.amqp.consumer import AmqpConsumer
+from celeriac.brokers.amqp.control import AmqpControl
+from celeriac.brokers.amqp.events import AmqpEvents
 
-__all__ = ["AmqpBroker", "AmqpConsumer"]
+__all__ = ["AmqpBroker", "AmqpConsumer", "AmqpControl", "AmqpEvents"]

@@ -461,7 +461,7 @@ class AmqpConsumer:
             returns,
         )
         for lane in self._lanes.all:
-            lane.wanted = 0
+            lane.rest()
         self._tuning.set()
 
     # -- what is not due ----------------------------------------------------------------------------------------------
@@ -475,7 +475,7 @@ class AmqpConsumer:
         if left_s <= EARLY_S:
             self._loop.call_later(left_s, self._due, lane, arrived)
         else:
-            self._errand(self._postpone(arrived, message))
+            self._errand(self._postpone(lane, arrived, message))
         return True
 
     def _due(self, lane: Lane, arrived: Arrived) -> None:
@@ -483,11 +483,11 @@ class AmqpConsumer:
             lane.put_back([arrived])
             self._ring()
 
-    async def _postpone(self, arrived: Arrived, message: Outgoing) -> None:
+    async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
-            await self._send([self._parcel(message, kept)])
+            await self._send([self._parcel(message, kept, to=lane.copies)])
         except BrokerError as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
@@ -518,7 +518,7 @@ class AmqpConsumer:
     async def _rest(self) -> None:
         """Have nothing sent to us, and give back what was."""
         for lane in self._lanes.all:
-            lane.wanted = 0
+            lane.rest()
         await self._apply()
         self._aside_back()
 
@@ -553,6 +553,7 @@ class AmqpConsumer:
                 lane.name,
                 lambda arrived: self._receive(lane, arrived),
                 prefetch=wanted,
+                arguments=dict(lane.arguments) or None,
                 on_cancel=lambda: self._deleted(lane, tag),
                 tag=tag,
             )
@@ -597,12 +598,12 @@ class AmqpConsumer:
                 if any(lane.prefetch for lane in self._lanes.all):
                     self._is_slow = True
                     for lane in self._lanes.all:
-                        lane.wanted = 0
+                        lane.rest()
                     self._tuning.set()
             else:
                 for lane in self._lanes.all:
                     if lane.is_stale(now, PATIENCE_S):
-                        lane.wanted = 0  # others of higher priority go first; woken again when these have ended
+                        lane.rest()  # others of higher priority go first; woken again when these have ended
                         self._tuning.set()
             overdue = self._parking.overdue(self._last_tag)
             if overdue:
@@ -688,8 +689,8 @@ class AmqpConsumer:
         """What follows is published, and confirmed, before anything is acknowledged."""
         answers = [Settled.LEASE_LOST] * len(outcomes)
         parcels: list[Parcel] = []
-        mine: dict[int, tuple[int, bool]] = {}
-        """By tag: which outcome, and whether the server returns the message."""
+        mine: dict[int, tuple[int, bool | None]] = {}
+        """By tag: which outcome, and whether the server puts the message back or away; None: neither."""
         bygone: list[int] = []
         try:
             for index, outcome in enumerate(outcomes):
@@ -697,9 +698,13 @@ class AmqpConsumer:
                 assert isinstance(tag, int)
                 if (entry := self._held.pop(tag, None)) is not None:
                     self._settling[tag] = entry
-                    mine[tag] = (index, False)
-                    following = self._parcels(outcome, entry, is_held=True)
-                    mine[tag] = (index, isinstance(outcome, Release) and not following)
+                    mine[tag] = (index, None)
+                    if entry[0].has_exit and isinstance(outcome, Bury) and tag not in self._parking.parked:
+                        following = [self._parcel(each) for each in outcome.successors]
+                        mine[tag] = (index, False)
+                    else:
+                        following = self._parcels(outcome, entry, is_held=True)
+                        mine[tag] = (index, True if isinstance(outcome, Release) and not following else None)
                     parcels += following
                 elif (entry := self._committed.get(tag)) is not None and tag not in bygone:
                     bygone.append(tag)
@@ -715,17 +720,17 @@ class AmqpConsumer:
             raise
         done: list[int] = []
         back: list[int] = []
-        parked_back: list[int] = []
+        away: list[int] = []
         for tag, (index, is_returned) in mine.items():
             lane, _ = self._settling.pop(tag)
             lane.held -= 1
             copy = self._parking.parked.pop(tag, None)
-            if not is_returned:
+            if is_returned is None:
                 done.append(tag - self._base if copy is None else copy)
-            elif copy is None:
-                back.append(tag - self._base)
+            elif copy is not None:
+                away.append(copy)  # dead-lettered to where it came from
             else:
-                parked_back.append(copy)
+                (back if is_returned else away).append(tag - self._base)
             answers[index] = Settled.OK
         for tag in bygone:
             self._committed.pop(tag, None)
@@ -734,8 +739,10 @@ class AmqpConsumer:
                 answers[index] = Settled.LEASE_LOST
             return answers
         self._channel.ack(done)
-        self._channel.reject(sorted(back), requeue=True)
-        self._channel.reject(parked_back, requeue=False)  # dead-lettered to where it came from
+        if back:
+            self._channel.reject(sorted(back), requeue=True)
+        if away:
+            self._channel.reject(sorted(away), requeue=False)
         return answers
 
     def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:
@@ -744,7 +751,8 @@ class AmqpConsumer:
         if isinstance(outcome, Done):
             return [self._parcel(each) for each in outcome.successors]
         if isinstance(outcome, Later):
-            return [self._parcel(outcome.message, {SINCE: self._clock.time()})]
+            to = lane.copies if outcome.message.queue == lane.queue else ""
+            return [self._parcel(outcome.message, {SINCE: self._clock.time()}, to=to)]
         if isinstance(outcome, Bury):
             return [
                 *(self._parcel(each) for each in outcome.successors),
