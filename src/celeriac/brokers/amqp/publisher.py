@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.brokers.amqp import ladder, topology
-from celeriac.brokers.amqp.layout import TOP, Place, dead_name
+from celeriac.brokers.amqp.layout import TOP, Place
 from celeriac.errors import (
     BrokerError,
     EnqueueError,
