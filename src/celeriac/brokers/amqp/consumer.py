@@ -8,6 +8,9 @@ the order of priority, and only if there is nothing does it wake the lanes, so t
 **Going back** counts on a quorum queue, before 4.3, against the limit after which the server buries a message. So it is
 returned (`nack`) once; after that it is published anew instead, with its history in its headers.
 
+**Two connections.** What follows from tasks is published over another one (`outlet`), since a server that is short of
+memory reads nothing more from who publishes, acknowledgements included.
+
 **The lease.** When the channel or its connection is gone, everything is in its queue again. Nothing can be acknowledged
 that came over another channel: a delivery's tag holds the number of the channel it came over.
 
@@ -41,10 +44,17 @@ from celeriac.brokers.amqp.layout import (
     dead_name,
 )
 from celeriac.brokers.amqp.notes import Notes, NotesReader
+from celeriac.brokers.amqp.outlet import Outlet
 from celeriac.brokers.amqp.parking import MARK, STEPS, Parking
 from celeriac.brokers.amqp.prefetch import FEW, fitting
 from celeriac.brokers.amqp.publisher import Parcel, Sender
-from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
+from celeriac.errors import (
+    BackPressureError,
+    BrokerError,
+    BrokerUnavailableError,
+    EnqueueUnknownError,
+    LeaseLostError,
+)
 from celeriac.model import Bury, Delivery, Done, Later, Release, Settled
 from celeriac.model.tables import headers_of, with_headers
 from celeriac.storage.amqp import Line
@@ -94,7 +104,8 @@ class AmqpConsumer:
         sources: Sequence[Source],
         *,
         incarnation: Incarnation,
-        sender: Sender,
+        outlet: Outlet,
+        call: Callable[[Any], Awaitable[Any]],
         publisher: Publisher,
         form: PropertiesForm,
         clock: Clock,
@@ -111,7 +122,8 @@ class AmqpConsumer:
             channel: Of it, on which everything is consumed and acknowledged.
             sources: What to read.
             incarnation: Whose lease the connection is.
-            sender: Publishes over our line.
+            outlet: What is published goes over it.
+            call: Calls a method over our line that the server may refuse.
             publisher: Addresses messages.
             form: Reads messages.
             clock: Wall time.
@@ -127,7 +139,8 @@ class AmqpConsumer:
         self._notes = Notes()
         self._clock = clock
         self._probe = probe
-        self._send = sender.send
+        self._outlet = outlet
+        self._sender = sender = Sender(outlet, publisher)
         self._parcel = publisher.parcel
         self._elsewhere = elsewhere
         self._committed = committed
@@ -162,14 +175,20 @@ class AmqpConsumer:
         self._lost: Exception | None = None
         self._errands: set[asyncio.Task[Any]] = set()
         self._reader = NotesReader(
-            line, self._notes, name=incarnation, publish=sender.publish, now=clock.time, pause=clock.sleep
+            line,
+            self._notes,
+            name=incarnation,
+            publish=sender.publish,
+            is_blocked=lambda: outlet.is_blocked,
+            now=clock.time,
+            pause=clock.sleep,
         )
         self._parking = Parking(
             channel,
             incarnation,
             timeout=consumer_timeout,
-            call=sender.call,
-            send=sender.send,
+            call=call,
+            send=self._send,
             now=self._loop.time,
             swap=self._swap,
         )
@@ -211,18 +230,18 @@ class AmqpConsumer:
             StorageError: A queue cannot be made.
         """
 
-        def make_line() -> Line:
-            return Line(where, purpose="worker", timeout_s=timeout_s)
+        def make_outlet() -> Outlet:
+            return Outlet(lambda: Line(where, purpose="worker publishes", timeout_s=timeout_s))
 
         async def elsewhere(parcels: Sequence[Parcel]) -> None:
-            other = make_line()
-            await other.connect()
+            other = make_outlet()
             try:
                 await Sender(other, publisher).send(parcels)
             finally:
                 await other.close()
 
-        line = make_line()
+        outlet = make_outlet()
+        line = Line(where, purpose="worker", timeout_s=timeout_s)
         await line.connect()
         try:
             sender = Sender(line, publisher)
@@ -244,7 +263,8 @@ class AmqpConsumer:
                 channel,
                 sources,
                 incarnation=incarnation,
-                sender=sender,
+                outlet=outlet,
+                call=sender.call,
                 publisher=publisher,
                 clock=clock,
                 restore=restore,
@@ -253,6 +273,7 @@ class AmqpConsumer:
             )
             await consumer._begin(timeout_s)
         except BaseException:
+            await outlet.close()
             await line.close()
             raise
         return consumer
@@ -796,6 +817,21 @@ class AmqpConsumer:
         if self._aside.pop(arrived.delivery_tag, None) is not None and self._lost is None:
             self._channel.ack([arrived.delivery_tag])
 
+    async def _send(self, parcels: Sequence[Parcel]) -> None:
+        """Publish.
+
+        Raises:
+            EnqueueRejectedError: Some of these will never be taken.
+            BrokerUnavailableError: It may be tried again.
+        """
+        try:
+            await self._sender.send(parcels)
+        except BackPressureError:
+            raise
+        except EnqueueUnknownError as exc:
+            self._errand(self._outlet.renew())
+            raise BrokerUnavailableError(str(exc)) from exc
+
     async def _settle_lost(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
         """Only what was acknowledged before can be settled now."""
         answers = [Settled.LEASE_LOST] * len(outcomes)
@@ -951,7 +987,7 @@ class AmqpConsumer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._reader.close()
-        await self._line.close()
+        await asyncio.gather(self._outlet.close(), self._line.close())
 
 
 _TO: Final = TO.encode()
