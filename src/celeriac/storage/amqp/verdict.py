@@ -112,7 +112,7 @@ def _error(
     what = f"of {len(publications)} messages published to {url}, {len(unknown)} were not confirmed"
     if missing:
         what += f" and {missing} not sent"
-    if blocked is not None and fault is None:
+    if blocked is not None and (fault is None or isinstance(fault.__cause__, TimeoutError)):
         return BackPressureError(
             f"{what} within {timeout_s:g} s: the server takes none at present ({blocked}); free its memory or disk, "
             "and publish again with the same ids",
