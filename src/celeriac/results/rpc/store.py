@@ -68,7 +68,7 @@ class RpcResultStore:
     @property
     def url(self) -> str:
         """Never the broker's: results travel before the acknowledgement, not with it."""
-        return f"rpc+{self._where.normal}"
+        return f"rpc+{self._where.shown}"
 
     @property
     def has_joins(self) -> bool:
@@ -127,6 +127,8 @@ class RpcResultStore:
             if found := self._inbox.enter(ids, waiter):
                 return found
             if ids and timeout_s > 0:
+                if self._inbox.is_stopped:
+                    self._inbox.listen()
                 waiter.wait(timeout_s)
         finally:
             found = self._inbox.leave(waiter)
@@ -139,6 +141,8 @@ class RpcResultStore:
             if found := self._inbox.enter(ids, waiter):
                 return found
             if ids and timeout_s > 0:
+                if self._inbox.is_stopped:
+                    await asyncio.to_thread(self._inbox.listen)
                 await asyncio.wait((waiter.future,), timeout=timeout_s)
         finally:
             found = self._inbox.leave(waiter)
