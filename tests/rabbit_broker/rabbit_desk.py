@@ -98,7 +98,7 @@ class Desk:
         await self.sender.publish(list(cancelling(orders, SYSTEM_CLOCK.time())))
 
     async def note_lost(self, **notes: bytes) -> None:
-        await self.sender.publish(list(losing({key: what for key, what in notes.items()}, SYSTEM_CLOCK.time())))
+        await self.sender.publish(list(losing(dict(notes), SYSTEM_CLOCK.time())))
 
     async def count(self, queue: str) -> int:
         """Ready messages of one of the server's queues."""

@@ -24,8 +24,8 @@ def open_broker(
     clock: Clock,
     codec: Codec,
     *,
-    topology: Topology | None = None,
     reply_to: Callable[[], str | None] | None = None,
+    topology: Callable[[], Topology] | None = None,
 ) -> Broker:
     """Make the adapter for `url`; nothing is connected or created yet.
 
@@ -34,7 +34,7 @@ def open_broker(
         settings: The application's.
         clock: For due times.
         codec: The application's.
-        topology: How its queues are declared; an engine with exchanges needs it.
+        topology: How queues are declared, where they are; asked for each of them. By the settings unless given.
         reply_to: The address that messages name for their results, where these travel over the broker, too.
 
     Raises:
@@ -65,8 +65,7 @@ def open_broker(
             consume_foreign=settings.worker_consume_celery,
         )
     if location.adapter == "amqp":
-        assert topology is not None
-        return _open_amqp(url, settings, clock, codec, topology, reply_to)
+        return _open_amqp(url, settings, clock, codec, reply_to, topology)
     from celeriac.brokers.sqlite import SqliteBroker
 
     return SqliteBroker(url, clock=clock, **_sqlite_options(settings))
@@ -130,7 +129,7 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
     if location.adapter == "amqp":
-        from celeriac.brokers.amqp import AmqpControl
+        from celeriac.brokers.amqp.control import AmqpControl
 
         return AmqpControl(
             url,
@@ -165,7 +164,7 @@ def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | No
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
     if location.adapter == "amqp":
-        from celeriac.brokers.amqp import AmqpEvents
+        from celeriac.brokers.amqp.events import AmqpEvents
 
         return AmqpEvents(
             url,
@@ -187,11 +186,21 @@ def _open_amqp(
     settings: Settings,
     clock: Clock,
     codec: Codec,
-    topology: Topology,
     reply_to: Callable[[], str | None] | None,
+    topology: Callable[[], Topology] | None,
 ) -> Broker:
     from zoneinfo import ZoneInfo
 
+    from celeriac.app.routing import Router
+    from celeriac.app.topology import Topology
+
+    if topology is None:
+        plans = Topology(Router(settings, exchanges=lambda: True), settings)
+
+        def topology() -> Topology:
+            return plans
+
+    topology()  # contradictions are told before anything is sent
     from celeriac.brokers.amqp import AmqpBroker
     from celeriac.codec.amqp import AmqpForm
 
@@ -206,8 +215,8 @@ def _open_amqp(
             reply_to=reply_to,
             delivery_mode=settings.task_default_delivery_mode,
         ),
-        plan_of=topology.plan_of,
-        known_queues=topology.known,
+        plan_of=lambda queue: topology().plan_of(queue),
+        known_queues=lambda: topology().known(),
         options=_amqp_options(settings),
     )
 
@@ -242,10 +251,11 @@ def _open_rpc(url: str, settings: Settings, clock: Clock, codec: Codec) -> Resul
 def _amqp_options(settings: Settings) -> dict[str, Any]:
     """Transport options, with those among them that have settings of their own."""
     use_ssl = settings.broker_use_ssl
-    tls = {} if use_ssl is None or isinstance(use_ssl, bool) else dict(use_ssl)
-    named = {"heartbeat": settings.broker_heartbeat, "login_method": settings.broker_login_method}
+    tls = {} if isinstance(use_ssl, bool) else dict(use_ssl)
+    login = settings.broker_login_method
     return {
-        **{name: value for name, value in named.items() if value is not None},
+        "heartbeat": settings.broker_heartbeat,
+        **({} if login is None else {"login_method": login}),
         **settings.broker_transport_options,
         **tls,
         **({"tls": True} if use_ssl else {}),

@@ -257,7 +257,7 @@ class Celeriac:
         """The broker adapter."""
         conf = self.conf.freeze("the application has opened its broker")
         return open_broker(
-            self.broker_url, conf, self.clock, self.codec, topology=self.topology, reply_to=self._reply_to
+            self.broker_url, conf, self.clock, self.codec, reply_to=self._reply_to, topology=lambda: self.topology
         )
 
     @once
@@ -269,7 +269,8 @@ class Celeriac:
     @once
     def _mailbox(self) -> Mailbox | None:
         """The result store, where results are sent to this process."""
-        return self.results if isinstance(self.results, Mailbox) else None
+        results: object = self.results
+        return results if isinstance(results, Mailbox) else None
 
     def _reply_to(self) -> str | None:
         mailbox = self._mailbox

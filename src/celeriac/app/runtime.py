@@ -230,7 +230,7 @@ def oversee(manifest: Manifest) -> Oversight:
     settings: dict[str, Any] = dict(manifest.settings)
     app = Celeriac(manifest.app, **settings)
     conf = app.settings
-    broker = open_broker(app.broker_url, conf, app.clock, app.codec, topology=app.topology)
+    broker = open_broker(app.broker_url, conf, app.clock, app.codec, topology=lambda: app.topology)
     results = open_results(conf.result_backend or app.broker_url, conf, app.clock, app.codec)
     links = Links(
         broker=broker,

@@ -74,6 +74,7 @@ _EPOCH: Final = 40
 HOLD_BACK_S: Final = 0.25
 """What has been out before is handed out this much later: its process may just have died, and the supervisor's note on
 that is on its way."""
+_TOGETHER_S: Final = 0.005
 PATIENCE_S: Final = 1.0
 """How long something may lie here unclaimed."""
 _WATCH_S: Final = 0.25
@@ -340,13 +341,14 @@ class AmqpConsumer:
 
     async def _fetch(self, limit: int) -> None:
         """Ask the server for up to `limit` messages, those of highest priority first, into the lanes."""
-        for lane in self._lanes:
-            while limit > 0:
-                arrived = await self._channel.get(lane.name)
-                if arrived is None:
-                    break
-                limit -= 1
-                self._receive(lane, arrived)
+        async with self._tuning_turn:
+            for lane in self._lanes:
+                while limit > 0:
+                    arrived = await self._channel.get(lane.name)
+                    if arrived is None:
+                        break
+                    limit -= 1
+                    self._receive(lane, arrived)
 
     def _receive(self, lane: Lane, arrived: Arrived) -> None:
         self._last_tag = arrived.delivery_tag
@@ -367,12 +369,12 @@ class AmqpConsumer:
     def _mature(self) -> None:
         now = self._loop.time()
         ripe: dict[Lane, list[Arrived]] = {}
-        while self._early and self._early[0][0] <= now:
+        while self._early and self._early[0][0] <= now + _TOGETHER_S:
             _, lane, arrived = self._early.popleft()
             if self._aside.pop(arrived.delivery_tag, None) is not None:
                 ripe.setdefault(lane, []).append(arrived)
         for lane, several in ripe.items():
-            lane.put_first(several)
+            lane.put_back(several)
         self._early_timer = None
         if self._early:
             self._early_timer = self._loop.call_later(self._early[0][0] - now, self._mature)
@@ -435,7 +437,8 @@ class AmqpConsumer:
             lane.held += len(found) - before
             if len(found) >= limit:
                 break
-        self._lanes.turn()
+        if found:  # a look that finds nothing costs no queue its turn
+            self._lanes.turn()
         return found
 
     def _history(self, arrived: Arrived, task_id: TaskId) -> tuple[int, bool, tuple[bytes, ...], int]:
@@ -446,7 +449,7 @@ class AmqpConsumer:
         lost = self._notes.lost(task_id, _number(headers.get(SINCE)))
         spent = int(_number(headers.get(DELIVERIES)))
         returns = int(_number(headers.get(_COUNT)) + _number(headers.get(RETURNS)))
-        return 1 + spent + len(lost), arrived.redelivered or TO in headers, lost, returns
+        return 1 + spent + len(lost), arrived.redelivered or TO in headers or RETURNS in headers, lost, returns
 
     def _isolate(self, tag: int, task_id: TaskId, queue: str, returns: int) -> None:
         self._suspect = tag
@@ -458,7 +461,7 @@ class AmqpConsumer:
             returns,
         )
         for lane in self._lanes.all:
-            lane.wanted = 0
+            lane.rest()
         self._tuning.set()
 
     # -- what is not due ----------------------------------------------------------------------------------------------
@@ -472,19 +475,19 @@ class AmqpConsumer:
         if left_s <= EARLY_S:
             self._loop.call_later(left_s, self._due, lane, arrived)
         else:
-            self._errand(self._postpone(arrived, message))
+            self._errand(self._postpone(lane, arrived, message))
         return True
 
     def _due(self, lane: Lane, arrived: Arrived) -> None:
         if self._aside.pop(arrived.delivery_tag, None) is not None:
-            lane.put_first([arrived])
+            lane.put_back([arrived])
             self._ring()
 
-    async def _postpone(self, arrived: Arrived, message: Outgoing) -> None:
+    async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
-            await self._send([self._parcel(message, kept)])
+            await self._send([self._parcel(message, kept, to=lane.copies)])
         except BrokerError as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
@@ -515,7 +518,7 @@ class AmqpConsumer:
     async def _rest(self) -> None:
         """Have nothing sent to us, and give back what was."""
         for lane in self._lanes.all:
-            lane.wanted = 0
+            lane.rest()
         await self._apply()
         self._aside_back()
 
@@ -550,6 +553,7 @@ class AmqpConsumer:
                 lane.name,
                 lambda arrived: self._receive(lane, arrived),
                 prefetch=wanted,
+                arguments=dict(lane.arguments) or None,
                 on_cancel=lambda: self._deleted(lane, tag),
                 tag=tag,
             )
@@ -594,12 +598,12 @@ class AmqpConsumer:
                 if any(lane.prefetch for lane in self._lanes.all):
                     self._is_slow = True
                     for lane in self._lanes.all:
-                        lane.wanted = 0
+                        lane.rest()
                     self._tuning.set()
             else:
                 for lane in self._lanes.all:
                     if lane.is_stale(now, PATIENCE_S):
-                        lane.wanted = 0  # others of higher priority go first; woken again when these have ended
+                        lane.rest()  # others of higher priority go first; woken again when these have ended
                         self._tuning.set()
             overdue = self._parking.overdue(self._last_tag)
             if overdue:
@@ -638,9 +642,9 @@ class AmqpConsumer:
         count_ = int(_number(headers.get(_COUNT)))
         if count_ < 1:
             return None
-        # the first of them was ours, as a rule
-        returns = int(_number(headers.get(RETURNS))) + count_ - 1
-        return self._again(lane, arrived, {RETURNS: returns} if returns else {})
+        # a single one was ours, as a rule
+        returns = int(_number(headers.get(RETURNS))) + (count_ if count_ > 1 else 0)
+        return self._again(lane, arrived, {RETURNS: returns})
 
     def _again(self, lane: Lane, arrived: Arrived, headers: dict[str, Any], *, to: str | None = None) -> Parcel:
         """The message as it came, to be published with other headers."""
@@ -685,8 +689,8 @@ class AmqpConsumer:
         """What follows is published, and confirmed, before anything is acknowledged."""
         answers = [Settled.LEASE_LOST] * len(outcomes)
         parcels: list[Parcel] = []
-        mine: dict[int, tuple[int, bool]] = {}
-        """By tag: which outcome, and whether the server returns the message."""
+        mine: dict[int, tuple[int, bool | None]] = {}
+        """By tag: which outcome, and whether the server puts the message back or away; None: neither."""
         bygone: list[int] = []
         try:
             for index, outcome in enumerate(outcomes):
@@ -694,9 +698,13 @@ class AmqpConsumer:
                 assert isinstance(tag, int)
                 if (entry := self._held.pop(tag, None)) is not None:
                     self._settling[tag] = entry
-                    mine[tag] = (index, False)
-                    following = self._parcels(outcome, entry, is_held=True)
-                    mine[tag] = (index, isinstance(outcome, Release) and not following)
+                    mine[tag] = (index, None)
+                    if entry[0].has_exit and isinstance(outcome, Bury) and tag not in self._parking.parked:
+                        following = [self._parcel(each) for each in outcome.successors]
+                        mine[tag] = (index, False)
+                    else:
+                        following = self._parcels(outcome, entry, is_held=True)
+                        mine[tag] = (index, True if isinstance(outcome, Release) and not following else None)
                     parcels += following
                 elif (entry := self._committed.get(tag)) is not None and tag not in bygone:
                     bygone.append(tag)
@@ -712,10 +720,17 @@ class AmqpConsumer:
             raise
         done: list[int] = []
         back: list[int] = []
+        away: list[int] = []
         for tag, (index, is_returned) in mine.items():
             lane, _ = self._settling.pop(tag)
             lane.held -= 1
-            (back if is_returned else done).append(self._parking.parked.pop(tag, tag - self._base))
+            copy = self._parking.parked.pop(tag, None)
+            if is_returned is None:
+                done.append(tag - self._base if copy is None else copy)
+            elif copy is not None:
+                away.append(copy)  # dead-lettered to where it came from
+            else:
+                (back if is_returned else away).append(tag - self._base)
             answers[index] = Settled.OK
         for tag in bygone:
             self._committed.pop(tag, None)
@@ -726,6 +741,8 @@ class AmqpConsumer:
         self._channel.ack(done)
         if back:
             self._channel.reject(sorted(back), requeue=True)
+        if away:
+            self._channel.reject(sorted(away), requeue=False)
         return answers
 
     def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:
@@ -734,7 +751,8 @@ class AmqpConsumer:
         if isinstance(outcome, Done):
             return [self._parcel(each) for each in outcome.successors]
         if isinstance(outcome, Later):
-            return [self._parcel(outcome.message, {SINCE: self._clock.time()})]
+            to = lane.copies if outcome.message.queue == lane.queue else ""
+            return [self._parcel(outcome.message, {SINCE: self._clock.time()}, to=to)]
         if isinstance(outcome, Bury):
             return [
                 *(self._parcel(each) for each in outcome.successors),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,12 +17,15 @@ class Lane:
     """One of the server's queues, as it is consumed: awake while the server sends us its messages, else asleep."""
 
     __slots__ = (
+        "arguments",
         "broken",
         "buffer",
+        "has_exit",
         "head",
         "head_since",
         "held",
         "is_copy",
+        "is_fleeting",
         "level",
         "name",
         "prefetch",
@@ -36,6 +40,12 @@ class Lane:
         self.queue = source.queue
         self.level = source.level
         self.is_copy = source.kind == "broadcast"
+        self.arguments = source.arguments
+        """Of the consumer."""
+        self.is_fleeting = source.is_fleeting
+        """Deleted by the server when it sleeps, with what is in it; so it never does."""
+        self.has_exit = source.has_exit
+        """Its declaration says where its dead letters go (`x-dead-letter-exchange`): the server takes them there."""
         self.buffer: deque[Arrived] = deque()
         """Sent to us and not claimed yet, oldest first."""
         self.held = 0
@@ -52,9 +62,22 @@ class Lane:
         self.broken: Exception | None = None
         """Why it cannot be consumed at the moment."""
 
-    def put_first(self, arrived: Sequence[Arrived]) -> None:
-        """They arrived before everything that is there now."""
-        self.buffer.extendleft(reversed(arrived))
+    @property
+    def copies(self) -> str:
+        """The server's queue, where it is this node's own: its copy of a message is nobody else's affair."""
+        return self.name if self.is_copy else ""
+
+    def rest(self) -> None:
+        """Have as little sent here as may be."""
+        self.wanted = 1 if self.is_fleeting else 0
+
+    def put_back(self, arrived: Sequence[Arrived]) -> None:
+        """In the order of arrival: most of what is there now came after them."""
+        buffer = self.buffer
+        if buffer and arrived[-1].delivery_tag > buffer[0].delivery_tag:
+            self.buffer = deque(sorted([*arrived, *buffer], key=attrgetter("delivery_tag")))
+        else:
+            buffer.extendleft(reversed(arrived))
 
     def is_stale(self, now: float, patience_s: float) -> bool:
         """Whether nobody has claimed the first one for so long. To be asked now and then."""

@@ -59,7 +59,7 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     message: Outgoing | None = None
     """What it was made of; None: it goes to `target` and nowhere else."""
     target: str = ""
-    """The server's queue, one of those of `queue`; or a routing key."""
+    """The server's queue, one of those of `queue`; or a routing key. With a message: that queue and no other."""
     exchange: str = ""
 
     @classmethod
@@ -108,8 +108,8 @@ class Publisher:
         self._clock = clock
         self._delay_queue_type = delay_queue_type
 
-    def parcel(self, message: Outgoing, headers: Mapping[str, Any] | None = None) -> Parcel:
-        """Write a message down.
+    def parcel(self, message: Outgoing, headers: Mapping[str, Any] | None = None, *, to: str = "") -> Parcel:
+        """Write a message down, for its queue or, with `to`, for this one of the server's.
 
         An expiry is in its headers only. With Celery's property `expiration` the server would drop it by itself, and
         nobody would ever say what became of the task.
@@ -127,7 +127,7 @@ class Publisher:
             )
         if headers:
             properties = with_headers(properties, headers)
-        return Parcel(message.queue, properties, body, message)
+        return Parcel(message.queue, properties, body, message, to)
 
     # -- where parcels go -----------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Publisher:
         place = self._places.get(parcel.queue)
         if place is None:
             place = yield from topology.find(self._places, self._plan_of(parcel.queue))
-        if place.kind != "broadcast" and not self._places.is_ready(parcel.target):
+        if not self._places.is_ready(parcel.target):
             yield from topology.reach(self._places, place, parcel.target)
 
     def _find(self, message: Outgoing) -> Steps[Place]:
@@ -175,9 +175,9 @@ class Publisher:
         return (yield from topology.find(self._places, plan))
 
     def _special(self, parcel: Parcel, message: Outgoing, place: Place) -> Steps[Publication]:
-        target = place.target(message)
+        target = parcel.target or place.target(message)
         wait = 0 if message.not_before is None else ladder.ticks(message.not_before - self._clock.time())
-        if not wait:
+        if not wait and not parcel.target:
             if place.kind == "broadcast":  # nobody need listen
                 return Publication(target, message.routing_key, parcel.properties, parcel.body, False)
             if message.exchange is not None and message.not_before is None:

@@ -15,6 +15,7 @@ from celeriac.brokers.amqp import ladder
 from celeriac.brokers.amqp.layout import (
     BROADCAST_ARGUMENTS,
     DEAD_ARGUMENTS,
+    DUE,
     LEVELS,
     MAX_NAME,
     TOP,
@@ -58,6 +59,12 @@ class Source(NamedTuple):
     level: int
     """Of priority; what is higher goes first."""
     kind: Kind
+    arguments: Mapping[str, Any] = {}
+    """Of its consumers."""
+    is_fleeting: bool = False
+    """It is deleted when nobody consumes from it any more."""
+    has_exit: bool = False
+    """The application has said where the server takes its dead letters."""
 
 
 def run(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
@@ -119,6 +126,12 @@ def find(places: Places, plan: QueuePlan) -> Steps[Place]:
         places.ready(queue, queue)
         places.learn(place)
         return place
+    if not plan.declare:
+        yield from _look_for(queue)
+        place = Place(queue, kind)
+        places.ready(queue, queue)
+        places.learn(place)
+        return place
     arguments = own_arguments(queue) if kind == "own" else plan.arguments
     fits = yield from _declare_queue(queue, arguments, durable=plan.durable, auto_delete=plan.auto_delete)
     place = Place(queue, kind if fits else "foreign")
@@ -137,6 +150,8 @@ def reach(places: Places, place: Place, target: str) -> Steps[None]:
         return
     if target == dead_name(place.queue):
         yield from _declare_queue(target, DEAD_ARGUMENTS)
+    elif place.kind == "broadcast":
+        return  # a node's own queue is its consumer's, and the exchange was declared
     else:  # a level, or a companion, whose dead letters go where the queue's go
         if not places.is_ready(dead_name(place.queue)):
             yield from reach(places, place, dead_name(place.queue))
@@ -147,16 +162,23 @@ def reach(places: Places, place: Place, target: str) -> Steps[None]:
 def reach_later(places: Places, place: Place, target: str, *, queue_type: str = "quorum") -> Steps[None]:
     """Make sure that the ladder leads to `target`, which exists."""
     if not places.has_ladder:
-        try:
-            yield ExchangeDeclare(exchange=TOP, passive=True)  # it is made last
-        except ChannelClosed as exc:
-            if exc.code != _NOT_FOUND:
-                raise
+        if places.is_ladder_broken or not (yield from _has_ladder()):
             yield from make_ladder(queue_type)
-        places.has_ladder = True
+        places.has_ladder, places.is_ladder_broken = True, False
     if not places.is_bound(target):
-        yield ladder.bind(target, is_exchange=place.kind == "broadcast")
+        yield ladder.bind(target, is_exchange=place.kind == "broadcast" and target == place.exchange)
         places.bound(target)
+
+
+def _has_ladder() -> Steps[bool]:
+    try:
+        yield ExchangeDeclare(exchange=DUE, passive=True)
+        yield ExchangeDeclare(exchange=TOP, passive=True)  # it is made last
+    except ChannelClosed as exc:
+        if exc.code != _NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def make_ladder(queue_type: str = "quorum") -> Steps[None]:
@@ -186,15 +208,31 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
     queue = place.queue
     if place.kind == "broadcast":
         name = broadcast_name(queue, node)
-        yield from _declare_queue(name, BROADCAST_ARGUMENTS, durable=False)
-        yield from _bind_to(name, place.exchange, plan.bindings[0].routing_key if plan.bindings else "", {})
-        return [Source(name, queue, 0, "broadcast")]
+        yield from _declare_queue(name, {**BROADCAST_ARGUMENTS, **plan.arguments}, durable=False)
+        places.ready(name, queue)
+        if not plan.bindings:
+            yield from _bind_to(name, place.exchange, "", {})
+        yield from _bind(plan, name)
+        return [Source(name, queue, 0, "broadcast", plan.consumer_arguments)]
     if place.kind == "own":
         for level in LEVELS:
             yield from reach(places, place, level_name(queue, level))
-        return [Source(level_name(queue, level), queue, level, "own") for level in reversed(LEVELS)]
+        return [
+            Source(level_name(queue, level), queue, level, "own", plan.consumer_arguments) for level in reversed(LEVELS)
+        ]
     yield from reach(places, place, companion_name(queue))
-    return [Source(queue, queue, 0, place.kind), Source(companion_name(queue), queue, 0, place.kind)]
+    return [
+        Source(
+            queue,
+            queue,
+            0,
+            place.kind,
+            plan.consumer_arguments,
+            plan.auto_delete,
+            "x-dead-letter-exchange" in plan.arguments,
+        ),
+        Source(companion_name(queue), queue, 0, place.kind, plan.consumer_arguments),
+    ]
 
 
 def exchange_of(plan: QueuePlan) -> ExchangePlan:
@@ -202,12 +240,23 @@ def exchange_of(plan: QueuePlan) -> ExchangePlan:
     return plan.bindings[0].exchange if plan.bindings else ExchangePlan(name=plan.name, type="fanout")
 
 
-def _bind(plan: QueuePlan) -> Steps[None]:
+def _look_for(queue: str) -> Steps[None]:
+    try:
+        yield QueueDeclare(queue=queue, passive=True)
+    except ChannelClosed as exc:
+        if exc.code in (_REFUSED, _LOCKED):
+            return  # it is there, as far as this user may know
+        raise StorageError(
+            f"queue {queue!r} is not there, and is not to be declared from here (no_declare): {exc}"
+        ) from exc
+
+
+def _bind(plan: QueuePlan, name: str = "") -> Steps[None]:
     for binding in plan.bindings:
         if not binding.exchange.name:
             continue  # every queue is bound to the default exchange
         yield from _declare_exchange(binding.exchange)
-        yield from _bind_to(plan.name, binding.exchange.name, binding.routing_key, binding.arguments)
+        yield from _bind_to(name or plan.name, binding.exchange.name, binding.routing_key, binding.arguments)
 
 
 def _bind_to(queue: str, exchange: str, routing_key: str, arguments: Mapping[str, Any]) -> Steps[None]:
@@ -220,6 +269,8 @@ def _bind_to(queue: str, exchange: str, routing_key: str, arguments: Mapping[str
 
 
 def _declare_exchange(plan: ExchangePlan) -> Steps[None]:
+    if not plan.declare:
+        return
     try:
         yield ExchangeDeclare(
             exchange=plan.name,

@@ -22,10 +22,9 @@ class _Entity:
     bind = maybe_bind = __call__
 
     def _take(self, given: dict[str, Any]) -> None:
-        known = {name for name, _ in self.attrs}
-        for name, value in given.items():
-            if name in known and value is not None:
-                setattr(self, name, value)
+        for name, kind in self.attrs:
+            if (value := given.get(name)) is not None:
+                setattr(self, name, value if kind is None else kind(value))
 
     def as_dict(self, recurse: bool = False) -> dict[str, Any]:
         """The attributes; with `recurse`, those of what is in it, too."""

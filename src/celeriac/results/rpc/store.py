@@ -289,6 +289,6 @@ def _found(found: Mapping[TaskId, StoredResult], waiter: Waiter) -> Mapping[Task
 
 def _refuse(what: str) -> NoReturn:
     raise ConfigError(
-        f"{what} needs a result store, and rpc:// only carries results to who asked: set result_backend to redis://… or "
-        "sqlite:///…"
+        f"{what} needs a result store, and rpc:// only carries results to who asked: set result_backend to redis://… "
+        "or sqlite:///…"
     )
