@@ -114,6 +114,16 @@ def encode_method(number: int, method: base.Frame) -> bytes:
         raise EncodeError(f"cannot write {method.name} as AMQP: {exc}") from exc
 
 
+def is_answer(asked: base.Frame, method: base.Frame) -> bool:
+    """Whether a method answers another that was sent on the same channel.
+
+    Answers come in order but for those to basic.consume, which the queue's process sends.
+    """
+    if method.name not in asked.valid_responses:
+        return False
+    return not isinstance(method, commands.Basic.ConsumeOk) or method.consumer_tag == asked["consumer_tag"]
+
+
 def encode_ack(number: int, tag: int, *, multiple: bool) -> bytes:
     """basic.ack."""
     return _SETTLE.pack(_METHOD, number, 13, _ACK, tag, multiple, _END)
@@ -303,7 +313,7 @@ class Tags:
     def settle(self, tags: Iterable[int]) -> list[int]:
         """Note these as settled; those that were already (the server would close the channel) are left out."""
         floor, settled = self._floor, self._settled
-        fresh = [tag for tag in tags if tag > floor and tag not in settled]
+        fresh = [tag for tag in dict.fromkeys(tags) if tag > floor and tag not in settled]
         settled.update(fresh)
         while (following := floor + 1) in settled:
             settled.remove(following)

@@ -25,6 +25,7 @@ from celeriac.storage.amqp.frames import (
     Returned,
     Tags,
     encode_method,
+    is_answer,
     unchecked,
 )
 from celeriac.storage.amqp.handshake import Server, handshake
@@ -417,21 +418,19 @@ class Channel:
             self._intake.takers[key] = (tag, take)
         if on_cancel is not None:
             self._on_cancel[tag] = on_cancel
-        try:
-            qos = self._ask(commands.Basic.Qos(prefetch_count=prefetch))
-            begun = self._ask(
-                unchecked(commands.Basic.Consume)(
-                    queue=queue, consumer_tag=tag, no_ack=no_ack, exclusive=exclusive, arguments=dict(arguments or {})
-                )
+        qos = self._ask(commands.Basic.Qos(prefetch_count=prefetch))
+        begun = self._ask(
+            unchecked(commands.Basic.Consume)(
+                queue=queue, consumer_tag=tag, no_ack=no_ack, exclusive=exclusive, arguments=dict(arguments or {})
             )
+        )
+        try:
             await self._answer(begun)
             await qos
         except BaseException:
             self._forget(tag)
-            if (
-                self.is_open and not self._is_leaving
-            ):  # called off: it may have begun already, and what it brings goes back
-                self._wire.send(encode_method(self.number, commands.Basic.Cancel(consumer_tag=tag, nowait=True)))
+            if begun.done() and not begun.cancelled() and begun.exception() is None:
+                self._drop_consumer(tag)
             raise
         return tag
 
@@ -441,6 +440,11 @@ class Channel:
             take(arrived)
 
         return taken
+
+    def _drop_consumer(self, tag: str) -> None:
+        # not before its consume-ok has come: over such a cancel RabbitMQ's channel falls, and its connection (541)
+        if self.is_open and not self._is_leaving:
+            self._wire.send(encode_method(self.number, commands.Basic.Cancel(consumer_tag=tag, nowait=True)))
 
     def _forget(self, tag: str) -> None:
         self._intake.takers.pop(tag.encode(), None)
@@ -498,8 +502,9 @@ class Channel:
                 gone()
         elif isinstance(method, commands.Channel.Flow):
             self._wire.send(encode_method(self.number, commands.Channel.FlowOk(method.active)))
-        elif self._waiting:
-            future, _asked = self._waiting.popleft()
+        elif (entry := next((each for each in self._waiting if is_answer(each[1], method)), None)) is not None:
+            self._waiting.remove(entry)
+            future = entry[0]
             if isinstance(method, commands.Basic.GetEmpty):
                 answer: Any = None
             elif isinstance(method, commands.Basic.GetOk):
@@ -508,6 +513,8 @@ class Channel:
                     self.reject([arrived.delivery_tag], requeue=True)
             else:
                 answer = method
+                if future.done() and isinstance(method, commands.Basic.ConsumeOk):  # called off meanwhile
+                    self._drop_consumer(method.consumer_tag or "")
             if not future.done():
                 future.set_result(answer)
 

@@ -31,7 +31,7 @@ from celeriac.interfaces.meanwhile import MEANWHILE
 from celeriac.storage import forks
 from celeriac.storage.amqp import faults
 from celeriac.storage.amqp.faults import ChannelClosed
-from celeriac.storage.amqp.frames import Confirms, Encoder, Intake, Parser, Tags, encode_method, unchecked
+from celeriac.storage.amqp.frames import Confirms, Encoder, Intake, Parser, Tags, encode_method, is_answer, unchecked
 from celeriac.storage.amqp.handshake import Server, handshake
 from celeriac.storage.amqp.line import STRIDE, WINDOW, tune_socket
 from celeriac.storage.amqp.url import spell
@@ -247,9 +247,11 @@ class SocketLine:
 class _Slot:
     """An answer that is due."""
 
-    __slots__ = ("answer", "fault", "is_done")
+    __slots__ = ("answer", "asked", "fault", "is_abandoned", "is_done")
 
-    def __init__(self) -> None:
+    def __init__(self, asked: base.Frame) -> None:
+        self.asked = asked
+        self.is_abandoned = False
         self.is_done = False
         self.answer: Any = None
         self.fault: Exception | None = None
@@ -304,10 +306,15 @@ class SocketChannel:
     def _answer(self, methods: Sequence[base.Frame], until: float) -> Any:
         self._check()
         data = b"".join(encode_method(self.number, method) for method in methods)
-        slots = [_Slot() for _ in methods]
+        slots = [_Slot(method) for method in methods]
         self.link.write(data, until, lambda: self._slots.extend(slots))
-        if not self.link.wait(lambda: slots[-1].is_done or not self.is_open, until):
-            raise BrokerUnavailableError(f"{self.link.where.shown} has not answered in time")
+        try:
+            if not self.link.wait(lambda: slots[-1].is_done or not self.is_open, until):
+                raise BrokerUnavailableError(f"{self.link.where.shown} has not answered in time")
+        except BaseException:
+            for slot in slots:
+                slot.is_abandoned = True
+            raise
         if not slots[-1].is_done:  # it was lost just before we wrote
             self._end(self.link.lost or BrokerUnavailableError("the channel was closed"))
         for slot in slots:
@@ -458,10 +465,18 @@ class SocketChannel:
                 gone()
         elif isinstance(method, commands.Channel.Flow):
             self.link.owe(encode_method(self.number, commands.Channel.FlowOk(method.active)))
-        elif self._slots:
+        elif (slot := next((each for each in self._slots if is_answer(each.asked, method)), None)) is not None:
+            self._slots.remove(slot)
             is_empty = isinstance(method, commands.Basic.GetEmpty)
             is_message = isinstance(method, commands.Basic.GetOk)
-            self._slots.popleft().fill(None if is_empty else arrived if is_message else method)
+            slot.fill(None if is_empty else arrived if is_message else method)
+            if slot.is_abandoned:
+                if arrived is not None:
+                    self.stray(arrived)
+                elif isinstance(method, commands.Basic.ConsumeOk):
+                    self.link.owe(
+                        encode_method(self.number, commands.Basic.Cancel(consumer_tag=method.consumer_tag, nowait=True))
+                    )
 
     def stray(self, arrived: Arrived) -> None:
         """For the link: a message for a consumer that is no more."""
