@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from raw_form import RawForm
 
-from celeriac.brokers.amqp import AmqpBroker
+from celeriac.brokers.amqp.broker import AmqpBroker
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.model import QueuePlan
 from servers import RabbitServer

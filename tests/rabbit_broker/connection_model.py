@@ -81,7 +81,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         assert {each.id: each.deliveries for each in self.broker.dead_letters(limit=1000)} == {
             task_id: task.deliveries for task_id, task in self.dead.items()
         }
-        drain = self.open_consumer(QUEUES)
+        drain = self.open_for(QUEUES)
         while len(drain.held) < len(self.live):
             got = self.claim_for(drain, 100, wait_s=ON_ITS_WAY_S)
             missing = set(self.live) - set(drain.held)
@@ -117,7 +117,10 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.living) < 4)
     @rule(queues=st.sampled_from([("a",), ("b",), ("a", "b")]))
-    def open_consumer(self, queues: tuple[str, ...]) -> Worker:
+    def open_consumer(self, queues: tuple[str, ...]) -> None:
+        self.open_for(queues)
+
+    def open_for(self, queues: tuple[str, ...]) -> Worker:
         consumer = self.run(self.broker.open_consumer(queues, incarnation=new_incarnation(), lease_s=30.0))
         self.workers.append(Worker(consumer, queues))
         return self.workers[-1]

@@ -60,7 +60,8 @@ class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
     lease_kind: Literal["incarnation", "connection"]
     """Who holds the lease; with `connection` there is nothing to beat."""
     ordering: Literal["fifo", "best-effort"]
-    """Order of messages of one queue and one priority."""
+    """Order of messages of one queue and one priority. Where the connection is the lease, what was out already, or was
+    looked at, may stand elsewhere when it comes back."""
     time_precision_s: float
     """How exactly `not_before` is kept."""
     durable: bool

@@ -45,7 +45,7 @@ from celeriac.interfaces import BrokerTraits
 from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.model import Cancelled
 from celeriac.probe import Probe
-from celeriac.storage.amqp.faults import ChannelClosed
+from celeriac.storage.amqp.faults import ChannelClosed, ServerFailed
 from celeriac.storage.amqp.socketline import SocketLine
 from celeriac.storage.amqp.url import AmqpUrl
 
@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     )
     from celeriac.storage.amqp.frames import Publication
 
+_CREATION_S: Final = (0.05, 0.2, 0.8)
+"""How long to wait for the server to make a stream that somebody else has just declared."""
+
 TRAITS: Final = BrokerTraits(
     name="rabbitmq",
     native_delay=True,
@@ -88,6 +91,7 @@ TRAITS: Final = BrokerTraits(
     drops_doubles=False,
     adopts=False,
     exchanges=True,
+    shows_all=False,
 )
 
 
@@ -214,22 +218,30 @@ class AmqpBroker:
             BrokerUnavailableError: The server was not reached.
             StorageError: A queue cannot be made, or the user may not.
         """
-        return await AmqpConsumer.open(
-            self._where,
-            tuple(dict.fromkeys(queues)),
-            incarnation=incarnation,
-            name=name,
-            timeout_s=self._timeout_s,
-            clock=self._clock,
-            places=self._places,
-            plan_of=self._plan_of,
-            publisher=self._publisher,
-            delay_queue_type=self._delay_queue_type,
-            form=self._form,
-            probe=self._probe,
-            committed=self._committed,
-            consumer_timeout=self._consumer_timeout,
-        )
+        for pause_s in (*_CREATION_S, None):
+            try:
+                return await AmqpConsumer.open(
+                    self._where,
+                    tuple(dict.fromkeys(queues)),
+                    incarnation=incarnation,
+                    name=name,
+                    timeout_s=self._timeout_s,
+                    clock=self._clock,
+                    places=self._places,
+                    plan_of=self._plan_of,
+                    publisher=self._publisher,
+                    delay_queue_type=self._delay_queue_type,
+                    form=self._form,
+                    probe=self._probe,
+                    committed=self._committed,
+                    consumer_timeout=self._consumer_timeout,
+                )
+            except ServerFailed:
+                # who consumes a stream that another has declared, and the server has not made yet, crashes his channel
+                if pause_s is None:
+                    raise
+                await self._clock.sleep(pause_s)
+        raise AssertionError("the last one raises")
 
     async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:
         """None is lost as far as is known here: who holds messages finds out by his connection."""

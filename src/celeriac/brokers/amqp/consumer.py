@@ -74,6 +74,7 @@ _EPOCH: Final = 40
 HOLD_BACK_S: Final = 0.25
 """What has been out before is handed out this much later: its process may just have died, and the supervisor's note on
 that is on its way."""
+_TOGETHER_S: Final = 0.005
 PATIENCE_S: Final = 1.0
 """How long something may lie here unclaimed."""
 _WATCH_S: Final = 0.25
@@ -340,13 +341,14 @@ class AmqpConsumer:
 
     async def _fetch(self, limit: int) -> None:
         """Ask the server for up to `limit` messages, those of highest priority first, into the lanes."""
-        for lane in self._lanes:
-            while limit > 0:
-                arrived = await self._channel.get(lane.name)
-                if arrived is None:
-                    break
-                limit -= 1
-                self._receive(lane, arrived)
+        async with self._tuning_turn:
+            for lane in self._lanes:
+                while limit > 0:
+                    arrived = await self._channel.get(lane.name)
+                    if arrived is None:
+                        break
+                    limit -= 1
+                    self._receive(lane, arrived)
 
     def _receive(self, lane: Lane, arrived: Arrived) -> None:
         self._last_tag = arrived.delivery_tag
@@ -367,12 +369,12 @@ class AmqpConsumer:
     def _mature(self) -> None:
         now = self._loop.time()
         ripe: dict[Lane, list[Arrived]] = {}
-        while self._early and self._early[0][0] <= now:
+        while self._early and self._early[0][0] <= now + _TOGETHER_S:
             _, lane, arrived = self._early.popleft()
             if self._aside.pop(arrived.delivery_tag, None) is not None:
                 ripe.setdefault(lane, []).append(arrived)
         for lane, several in ripe.items():
-            lane.put_first(several)
+            lane.put_back(several)
         self._early_timer = None
         if self._early:
             self._early_timer = self._loop.call_later(self._early[0][0] - now, self._mature)
@@ -435,7 +437,8 @@ class AmqpConsumer:
             lane.held += len(found) - before
             if len(found) >= limit:
                 break
-        self._lanes.turn()
+        if found:  # a look that finds nothing costs no queue its turn
+            self._lanes.turn()
         return found
 
     def _history(self, arrived: Arrived, task_id: TaskId) -> tuple[int, bool, tuple[bytes, ...], int]:
@@ -446,7 +449,7 @@ class AmqpConsumer:
         lost = self._notes.lost(task_id, _number(headers.get(SINCE)))
         spent = int(_number(headers.get(DELIVERIES)))
         returns = int(_number(headers.get(_COUNT)) + _number(headers.get(RETURNS)))
-        return 1 + spent + len(lost), arrived.redelivered or TO in headers, lost, returns
+        return 1 + spent + len(lost), arrived.redelivered or TO in headers or RETURNS in headers, lost, returns
 
     def _isolate(self, tag: int, task_id: TaskId, queue: str, returns: int) -> None:
         self._suspect = tag
@@ -477,7 +480,7 @@ class AmqpConsumer:
 
     def _due(self, lane: Lane, arrived: Arrived) -> None:
         if self._aside.pop(arrived.delivery_tag, None) is not None:
-            lane.put_first([arrived])
+            lane.put_back([arrived])
             self._ring()
 
     async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
@@ -639,9 +642,9 @@ class AmqpConsumer:
         count_ = int(_number(headers.get(_COUNT)))
         if count_ < 1:
             return None
-        # the first of them was ours, as a rule
-        returns = int(_number(headers.get(RETURNS))) + count_ - 1
-        return self._again(lane, arrived, {RETURNS: returns} if returns else {})
+        # a single one was ours, as a rule
+        returns = int(_number(headers.get(RETURNS))) + (count_ if count_ > 1 else 0)
+        return self._again(lane, arrived, {RETURNS: returns})
 
     def _again(self, lane: Lane, arrived: Arrived, headers: dict[str, Any], *, to: str | None = None) -> Parcel:
         """The message as it came, to be published with other headers."""
@@ -721,8 +724,13 @@ class AmqpConsumer:
         for tag, (index, is_returned) in mine.items():
             lane, _ = self._settling.pop(tag)
             lane.held -= 1
-            kind = done if is_returned is None else back if is_returned else away
-            kind.append(self._parking.parked.pop(tag, tag - self._base))
+            copy = self._parking.parked.pop(tag, None)
+            if is_returned is None:
+                done.append(tag - self._base if copy is None else copy)
+            elif is_returned and copy is None:
+                back.append(tag - self._base)
+            else:  # a parked one is dead-lettered to where it came from
+                away.append(tag - self._base if copy is None else copy)
             answers[index] = Settled.OK
         for tag in bygone:
             self._committed.pop(tag, None)
@@ -731,10 +739,8 @@ class AmqpConsumer:
                 answers[index] = Settled.LEASE_LOST
             return answers
         self._channel.ack(done)
-        if back:
-            self._channel.reject(sorted(back), requeue=True)
-        if away:
-            self._channel.reject(sorted(away), requeue=False)
+        self._channel.reject(sorted(back), requeue=True)
+        self._channel.reject(sorted(away), requeue=False)
         return answers
 
     def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:

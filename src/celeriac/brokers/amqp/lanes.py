@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,9 +71,13 @@ class Lane:
         """Have as little sent here as may be."""
         self.wanted = 1 if self.is_fleeting else 0
 
-    def put_first(self, arrived: Sequence[Arrived]) -> None:
-        """They arrived before everything that is there now."""
-        self.buffer.extendleft(reversed(arrived))
+    def put_back(self, arrived: Sequence[Arrived]) -> None:
+        """In the order of arrival: most of what is there now came after them."""
+        buffer = self.buffer
+        if buffer and arrived[-1].delivery_tag > buffer[0].delivery_tag:
+            self.buffer = deque(sorted([*arrived, *buffer], key=attrgetter("delivery_tag")))
+        else:
+            buffer.extendleft(reversed(arrived))
 
     def is_stale(self, now: float, patience_s: float) -> bool:
         """Whether nobody has claimed the first one for so long. To be asked now and then."""

@@ -27,7 +27,7 @@ from celeriac.storage import forks
 from celeriac.storage.amqp.line import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
     from celeriac.clock import Clock
     from celeriac.model import TaskId

@@ -18,6 +18,7 @@ from celeriac.testing.conformance.stage import (
     Consume,
     batch,
     ids_of,
+    keeps_places,
     outgoing,
     result_of,
     skip_unless,
@@ -212,7 +213,9 @@ class PublishingTests(BrokerStage):
         assert os.waitstatus_to_exitcode(ended) == 0
         broker.publish([after])
         expected = [before.id, from_child.id, after.id] if broker.traits.cross_process else [before.id, after.id]
-        assert ids_of(await take(await consume("q"))) == expected
+        got = ids_of(await take(await consume("q")))
+        # where to look is to take and give back, the child has changed the order
+        assert got == expected if keeps_places(broker) else sorted(got) == sorted(expected)
 
     async def test_a_closed_broker_opens_again(self, broker: Broker, broker_factory: Callable[[], Broker]) -> None:
         keeper = broker_factory()  # what is not durable lives as long as somebody has it open

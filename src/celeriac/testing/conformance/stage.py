@@ -122,6 +122,11 @@ def skip_without_leases(broker: Broker) -> None:
     skip_unless(broker.traits.lease_kind == "incarnation", "lease of the incarnation's")
 
 
+def keeps_places(broker: Broker) -> bool:
+    """Whether a message that was out and comes back stands where it stood."""
+    return broker.traits.ordering == "fifo" and broker.traits.lease_kind == "incarnation"
+
+
 def outgoing(queue: str = "q", **fields: Any) -> Outgoing:
     """A message with a fresh id, whose body is its id."""
     task_id = fields.pop("id", None) or new_task_id()
