@@ -8,6 +8,7 @@ from typing import Any
 
 from pamqp import commands
 
+from celeriac.brokers.amqp.methods import ExchangeDeclare, QueueDeclare
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.storage.amqp import AmqpUrl, Arrived, ChannelClosed, Publication
 from celeriac.storage.amqp.socketline import SocketLine
@@ -23,11 +24,11 @@ class View:
 
     def count(self, queue: str) -> int | None:
         """Ready messages; None: there is no such queue."""
-        found = self._look(commands.Queue.Declare(queue=queue, passive=True))
+        found = self._look(QueueDeclare(queue=queue, passive=True))
         return None if found is None else int(found.message_count)
 
     def has_exchange(self, name: str) -> bool:
-        return self._look(commands.Exchange.Declare(exchange=name, passive=True)) is not None
+        return self._look(ExchangeDeclare(exchange=name, passive=True)) is not None
 
     def _look(self, method: Any) -> Any:
         try:
@@ -42,7 +43,7 @@ class View:
 
     def make_queue(self, name: str, **arguments: Any) -> None:
         arguments = {key.replace("_", "-"): value for key, value in arguments.items()}
-        self.line.call(commands.Queue.Declare(queue=name, durable=True, arguments=arguments))
+        self.line.call(QueueDeclare(queue=name, durable=True, arguments=arguments))
 
     def delete_queue(self, name: str) -> None:
         self.line.call(commands.Queue.Delete(queue=name))

@@ -170,6 +170,8 @@ class Places:
         self._ready: dict[str, str] = {}
         self._bound: set[str] = set()
         self.has_ladder = False
+        self.is_ladder_broken = False
+        """A part of it is missing, though its top is there."""
 
     def get(self, queue: str) -> Place | None:
         """What is known of a queue; None: nothing yet, or not any more."""
@@ -206,6 +208,7 @@ class Places:
 
     def forget_ladder(self) -> None:
         """A part of it is gone; the exchange in which it ends may be, and the bindings with it."""
+        self.is_ladder_broken = self.has_ladder
         self.has_ladder = False
         self._bound.clear()
 

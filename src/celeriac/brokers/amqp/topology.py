@@ -15,6 +15,7 @@ from celeriac.brokers.amqp import ladder
 from celeriac.brokers.amqp.layout import (
     BROADCAST_ARGUMENTS,
     DEAD_ARGUMENTS,
+    DUE,
     LEVELS,
     MAX_NAME,
     TOP,
@@ -161,16 +162,23 @@ def reach(places: Places, place: Place, target: str) -> Steps[None]:
 def reach_later(places: Places, place: Place, target: str, *, queue_type: str = "quorum") -> Steps[None]:
     """Make sure that the ladder leads to `target`, which exists."""
     if not places.has_ladder:
-        try:
-            yield ExchangeDeclare(exchange=TOP, passive=True)  # it is made last
-        except ChannelClosed as exc:
-            if exc.code != _NOT_FOUND:
-                raise
+        if places.is_ladder_broken or not (yield from _has_ladder()):
             yield from make_ladder(queue_type)
-        places.has_ladder = True
+        places.has_ladder, places.is_ladder_broken = True, False
     if not places.is_bound(target):
         yield ladder.bind(target, is_exchange=place.kind == "broadcast" and target == place.exchange)
         places.bound(target)
+
+
+def _has_ladder() -> Steps[bool]:
+    try:
+        yield ExchangeDeclare(exchange=DUE, passive=True)
+        yield ExchangeDeclare(exchange=TOP, passive=True)  # it is made last
+    except ChannelClosed as exc:
+        if exc.code != _NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def make_ladder(queue_type: str = "quorum") -> Steps[None]:
