@@ -72,9 +72,11 @@ def test_celery_inspect(celery: CelerySide, worker: Fleet) -> None:
     assert abs(info["time_start"] - time.time()) < 60.0
     assert set(info["delivery_info"]) >= {"exchange", "routing_key", "priority", "redelivered"}
     assert say(celery, "inspect", "reserved") == []
-    [scheduled] = say(celery, "inspect", "scheduled")
-    assert set(scheduled) == {"eta", "priority", "request"}
-    assert scheduled["request"]["id"] == later.id
+    # on RabbitMQ it is under way between queues, where nobody can look
+    delayed = {later.id: "scheduled"} if worker.url.startswith("redis") else {}
+    listed = say(celery, "inspect", "scheduled")
+    assert {one["request"]["id"] for one in listed} == delayed.keys()
+    assert all(set(one) == {"eta", "priority", "request"} for one in listed)
     registered = say(celery, "inspect", "registered")
     assert "controlled.work" in registered
     assert "controlled.limited [rate_limit=20/s]" in registered
@@ -84,7 +86,7 @@ def test_celery_inspect(celery: CelerySide, worker: Fleet) -> None:
     [queue] = say(celery, "inspect", "active_queues")
     assert (queue["name"], queue["exchange"]["type"]) == ("celery", "direct")
     found = say(celery, "inspect", "query_task", running.id, later.id, "unknown")
-    assert {task_id: state for task_id, (state, _) in found.items()} == {running.id: "active", later.id: "scheduled"}
+    assert {task_id: state for task_id, (state, _) in found.items()} == {running.id: "active", **delayed}
     assert say(celery, "inspect", "revoked") == []
     conf = say(celery, "inspect", "conf")
     assert conf["worker_lease"] == 5.0
@@ -136,7 +138,7 @@ def test_celery_revoke_without_asking_for_a_reply(celery: CelerySide, worker: Fl
 
 def test_a_celery_worker_and_ours_know_each_other(celery: CelerySide, worker: Fleet) -> None:
     worker.app.control.broadcast("revoke", {"task_id": ["revoked-before"]}, reply=True, timeout=5.0)
-    theirs = celery.worker("-E", name="c1")
+    theirs = celery.worker("-E", "-Q", "c1", name="c1")
     theirs.wait_for_log("mingle: sync complete")
     both = {"w1@test": {"ok": "pong"}, "c1@localhost": {"ok": "pong"}}
     wait_until(lambda: worker.app.control_channel.call("ping", timeout_s=1.0) == both, "both workers to answer")

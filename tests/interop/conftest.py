@@ -62,6 +62,7 @@ def broker_url(broker: str, request: pytest.FixtureRequest) -> Iterator[Callable
 def fleet(
     celery_env: CeleryEnvironment,
     redis_kind: str,
+    broker: str,
     broker_url: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
@@ -74,7 +75,11 @@ def fleet(
         fleet = Fleet(
             celery_env, server, tmp_path_factory.mktemp(f"fleet-{celery_env.age}"),
             theirs={"accept_content": ["json", "msgpack"]} if celery_env.age == "newest" else {},
-            ours={"task_celery_queues": ["theirs*"], "accept_content": ["json", "msgpack"]},
+            # on RabbitMQ it says how a queue is declared that both are going to declare
+            ours={
+                "task_celery_queues": ["theirs*", "ours*"][: 1 if broker == "redis" else 2],
+                "accept_content": ["json", "msgpack"],
+            },
             url=broker_url(),
         )  # fmt: skip
         try:

@@ -213,6 +213,11 @@ class Fleet:
     def wait_state(self, task_id: str, state: str) -> None:
         wait_until(lambda: self.state(task_id) == state, f"state {state} of {task_id}", 10.0)
 
+    def wait_stored(self, queue: str, task_id: str) -> None:
+        """Until a delayed message is in our layout; on RabbitMQ nobody can look, and it is there sooner or later."""
+        if self.is_on_redis:
+            wait_until(lambda: self.shop.app.broker.peek(queue, ids=[task_id]), "the task in the store")
+
     def is_stored(self, task_id: str) -> bool:
         """Whether there is a result, whatever its state."""
         return bool(self.server.cli().exists(f"celery-task-meta-{task_id}"))

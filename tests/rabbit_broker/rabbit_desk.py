@@ -9,9 +9,9 @@ from typing import Any, Self
 import msgspec
 from pamqp import commands
 
+from celeriac.brokers.amqp import topology
 from celeriac.brokers.amqp.consumer import AmqpConsumer
 from celeriac.brokers.amqp.layout import Places
-from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.notes import cancelling, losing
 from celeriac.brokers.amqp.parking import ConsumerTimeout
 from celeriac.brokers.amqp.publisher import Publisher, Sender
@@ -98,11 +98,11 @@ class Desk:
         await self.sender.publish(list(cancelling(orders, SYSTEM_CLOCK.time())))
 
     async def note_lost(self, **notes: bytes) -> None:
-        await self.sender.publish(list(losing(notes, SYSTEM_CLOCK.time())))
+        await self.sender.publish(list(losing(dict(notes), SYSTEM_CLOCK.time())))
 
     async def count(self, queue: str) -> int:
         """Ready messages of one of the server's queues."""
-        declared = await self.sender.call(QueueDeclare(queue=queue, passive=True))
+        declared = await self.sender.call(topology.QueueDeclare(queue=queue, passive=True))
         assert isinstance(declared, commands.Queue.DeclareOk)
         return int(declared.message_count or 0)
 

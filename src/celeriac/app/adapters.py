@@ -129,7 +129,7 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
     if location.adapter == "amqp":
-        from celeriac.brokers.amqp import AmqpControl
+        from celeriac.brokers.amqp.control import AmqpControl
 
         return AmqpControl(
             url,
@@ -164,7 +164,7 @@ def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | No
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
     if location.adapter == "amqp":
-        from celeriac.brokers.amqp import AmqpEvents
+        from celeriac.brokers.amqp.events import AmqpEvents
 
         return AmqpEvents(
             url,
@@ -251,10 +251,11 @@ def _open_rpc(url: str, settings: Settings, clock: Clock, codec: Codec) -> Resul
 def _amqp_options(settings: Settings) -> dict[str, Any]:
     """Transport options, with those among them that have settings of their own."""
     use_ssl = settings.broker_use_ssl
-    tls = {} if use_ssl is None or isinstance(use_ssl, bool) else dict(use_ssl)
-    named = {"heartbeat": settings.broker_heartbeat, "login_method": settings.broker_login_method}
+    tls = {} if isinstance(use_ssl, bool) else dict(use_ssl)
+    login = settings.broker_login_method
     return {
-        **{name: value for name, value in named.items() if value is not None},
+        "heartbeat": settings.broker_heartbeat,
+        **({} if login is None else {"login_method": login}),
         **settings.broker_transport_options,
         **tls,
         **({"tls": True} if use_ssl else {}),

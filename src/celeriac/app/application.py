@@ -269,7 +269,8 @@ class Celeriac:
     @once
     def _mailbox(self) -> Mailbox | None:
         """The result store, where results are sent to this process."""
-        return self.results if isinstance(self.results, Mailbox) else None
+        results: object = self.results
+        return results if isinstance(results, Mailbox) else None
 
     def _reply_to(self) -> str | None:
         mailbox = self._mailbox

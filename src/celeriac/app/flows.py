@@ -114,8 +114,8 @@ class AppHost:
         app = self._app
         if app.results is None or not app.results.has_joins:
             raise ConfigError(
-                f"flow {flow!r} keeps its state in the result store, and this application has none that can: set "
-                "backend=… (result_backend) to redis://… or sqlite:///…; rpc:// only carries results"
+                f"flow {flow!r} needs a result store to keep its state in, and this application has none that could: "
+                "set backend=… (result_backend) to redis://… or sqlite:///…; rpc:// only carries results"
             )
         if app.settings.task_always_eager:
             raise ConfigError(

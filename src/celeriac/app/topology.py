@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -30,8 +31,8 @@ class Topology:
     """The plans of an application's queues.
 
     Celery's queues share servers with Celery's programs, so they must be declared as these do it: an argument more is
-    an error there. A queue is Celery's where the application is (`task_default_queue_type` is set), or where it says
-    how it is to be declared.
+    an error there. A queue is Celery's where the application is (`task_default_queue_type` is set), where it is among
+    `task_celery_queues`, or where it says how it is to be declared.
 
     Args:
         router: Knows the queues.
@@ -119,6 +120,7 @@ class Topology:
             arguments.setdefault("x-queue-type", kind)
         shaped = any(getattr(queue, field) != getattr(_UNSHAPED, field) for field in _SHAPES)
         is_celerys = kind is not None or shaped or bool(arguments) or is_direct(queue)
+        is_celerys = is_celerys or any(fnmatchcase(name, pattern) for pattern in settings.task_celery_queues)
         if not is_celerys and name in self._declared:
             is_celerys = in_celerys_words(settings)
         if is_celerys:

@@ -59,8 +59,8 @@ def derived_id(origin: str, slot: str) -> str:
 def no_results(form: Mapping[str, Any]) -> ConfigError:
     """What is wrong with a chord where nobody could count its members."""
     return ConfigError(
-        f"workflow {form['task']} has a chord (or a group that something follows). Chords count in the result store, "
-        "and this application has none that can: set backend=… (result_backend) to redis://… or sqlite:///…; "
+        f"workflow {form['task']} has a chord (or a group that something follows), which needs a result store to count "
+        "in, and this application has none that could: set backend=… (result_backend) to redis://… or sqlite:///…; "
         "rpc:// only carries results"
     )
 

@@ -236,7 +236,7 @@ class CeleryWire:
         body = message.body
         argsrepr, kwargsrepr = head.argsrepr, head.kwargsrepr
         if argsrepr is None or kwargsrepr is None:
-            argsrepr, kwargsrepr = _described(head, body)
+            argsrepr, kwargsrepr = described(head, body)
         limit = head.timelimit
         eta = head.eta
         if eta is None and message.not_before is not None:
@@ -351,7 +351,7 @@ def _bytes(raw: msgspec.Raw, default: bytes) -> bytes:
     return bytes(raw) or default
 
 
-def _described(head: Headers, body: bytes) -> tuple[str, str]:
+def described(head: Headers, body: bytes) -> tuple[str, str]:
     """The arguments as Celery's logs and monitors show them."""
     args, kwargs = "(...)", "{...}"
     if head.compression is None and len(body) <= _REPR_BODY:

@@ -498,7 +498,7 @@ PACKAGES: Final[Mapping[str, Fact]] = {
     **_no(_REDBEAT, "celery-redbeat"),
     **_but(_LOOP, "sqlalchemy-celery-beat"),
     **_but(f"not tried here; {_LOOP}", "celery-sqlalchemy-scheduler"),
-    **_no("RabbitMQ is not built yet in this version", "librabbitmq"),
+    **_but("the same connection as without it", "librabbitmq"),
     **_no("it starts containers of Celery; celery.contrib.pytest has fixtures", "pytest-celery"),
 }  # fmt: skip
 """Distributions that add something to Celery, by their normalized names."""

@@ -371,8 +371,8 @@ def _written_value(value: Any, kind: type, name: str, room: int) -> bytes:
     if kind is float:
         return _typed_float(b"d", value)
     if kind is str:
-        text = value.encode("utf-8", "surrogatepass")
-        return _typed_text(b"S", len(text)) + text
+        text: bytes = value.encode("utf-8", "surrogatepass")
+        return b"S" + _long(len(text)) + text
     if value is None:
         return b"V"
     if not room:

@@ -1,7 +1,7 @@
 """The results that were sent to this process, and the thread that listens for them.
 
-    <address>   queue    durable, gone when nobody listened for an hour; a message is a result meta, its correlation_id the
-                         task's id
+    <address>   queue    durable, gone when nobody listened for an hour; a message is a result meta, its correlation_id
+                         the task's id
 
 The address is a UUID, another one after a fork. Celery's clients have their queue deleted with the connection, and lose
 what is sent until they have another; ours outlives an outage. When the process ends in good order, it is deleted.
@@ -89,7 +89,8 @@ class Inbox:
         self._waiting: dict[TaskId, dict[Waiter, None]] = {}
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
-        self._trouble: BrokerError | None = None
+        self._trouble: list[BrokerError] = []
+        """What the last try to listen met with, if anything."""
 
     def before_fork(self) -> None:
         """Nothing: the thread stays in the parent."""
@@ -174,6 +175,11 @@ class Inbox:
 
     # -- listening ---------------------------------------------------------------------------------------------------
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nobody listens, nor tries to again."""
+        return self._thread is None
+
     def listen(self) -> None:
         """See to it that what is sent to `address` arrives.
 
@@ -185,19 +191,20 @@ class Inbox:
             return
         until = self._clock.monotonic() + self._timeout_s
         with self._changed:
-            self._trouble = None
+            self._trouble = []
             if self._thread is None:
                 self._stop = self._loop = None
                 self._thread = threading.Thread(target=self._run, name="celeriac-rpc-results", daemon=True)
                 self._thread.start()
             while not self.is_listening:
                 left_s = until - self._clock.monotonic()
-                if self._trouble is not None and not isinstance(self._trouble, BrokerUnavailableError):
-                    raise self._trouble
+                for trouble in self._trouble:
+                    if not isinstance(trouble, BrokerUnavailableError):
+                        raise trouble
                 if left_s <= 0:
+                    why = self._trouble[0] if self._trouble else "no answer"
                     raise BrokerUnavailableError(
-                        f"could not listen for results at {self._where.shown} within {self._timeout_s:g} s: "
-                        f"{self._trouble or 'no answer'}"
+                        f"could not listen for results at {self._where.shown} within {self._timeout_s:g} s: {why}"
                     )
                 self._changed.wait(left_s)
 
@@ -239,7 +246,7 @@ class Inbox:
         pause_s = _PAUSE_S[0]
         with self._lock:
             mine = self._thread is threading.current_thread()
-        while mine and not stop.is_set():
+        while mine and not stop.is_set() and self._thread is threading.current_thread():
             line = Line(self._where, purpose="results", timeout_s=self._timeout_s, clock=self._clock)
             lost = asyncio.Event()
             try:
@@ -253,7 +260,7 @@ class Inbox:
                 pause_s = _PAUSE_S[0]
                 await _first(stop, lost)
                 down_since = self._clock.monotonic()
-                if not stop.is_set():
+                if not stop.is_set() and self._thread is threading.current_thread():
                     why = line.lost or "its queue was deleted"
                     _log.warning("the connection for results to %s was lost: %s", self._where.shown, why)
             finally:
@@ -283,7 +290,7 @@ class Inbox:
 
     def _note(self, trouble: BrokerError | None, down_s: float) -> None:
         with self._changed:
-            self._trouble = trouble
+            self._trouble = [] if trouble is None else [trouble]
             if trouble is None:
                 self.is_listening = self._has_listened = True
             elif down_s > _OUTAGE_S:
