@@ -8,9 +8,25 @@ from typing import Any
 import pytest
 
 from celeriac.storage.amqp import AmqpUrl, Line, SocketLine
+from servers.rabbit_server import RabbitServer
 
 OpenLine = Callable[..., Awaitable[Line]]
 OpenSocketLine = Callable[..., SocketLine]
+
+
+@pytest.fixture(scope="module")
+def disturbed_server(rabbit_server: RabbitServer) -> Iterator[RabbitServer]:
+    with RabbitServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_rabbit(disturbed_server: RabbitServer) -> Iterator[RabbitServer]:
+    """A server whose connections may be closed, and which may be blocked; with the alarm off before and after."""
+    disturbed_server.start()
+    yield disturbed_server
+    disturbed_server.start()
+    disturbed_server.clear_alarm()
 
 
 @pytest.fixture

@@ -319,14 +319,13 @@ async def test_closing_a_channel_gives_back(open_line: OpenLine) -> None:
 # -- loss -------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_operator_closes_it(open_line: OpenLine, start_rabbit: Callable[..., RabbitServer]) -> None:
-    server = start_rabbit()
-    line = await open_line(server.url)
+async def test_an_operator_closes_it(open_line: OpenLine, own_rabbit: RabbitServer) -> None:
+    line = await open_line(own_rabbit.url_of(own_rabbit.vhost()))
     channel = await line.open_channel()
     lost: list[object] = []
     line.on_lost.append(lambda exc: lost.append(exc))
     channel.on_lost.append(lambda exc: lost.append(exc))
-    assert await asyncio.to_thread(server.close_connections) == 1
+    assert await asyncio.to_thread(own_rabbit.close_connections) == 1
     await until(lambda: lost)
     assert lost == [line.lost, line.lost]
     assert isinstance(line.lost, BrokerUnavailableError)
@@ -340,17 +339,16 @@ async def test_an_operator_closes_it(open_line: OpenLine, start_rabbit: Callable
     channel.ack([1])  # nothing
 
 
-async def test_blocked(open_line: OpenLine, start_rabbit: Callable[..., RabbitServer]) -> None:
-    server = start_rabbit()
-    line = await open_line(server.url)
+async def test_blocked(open_line: OpenLine, own_rabbit: RabbitServer) -> None:
+    line = await open_line(own_rabbit.url_of(own_rabbit.vhost()))
     channel, publishing = await line.open_channel(), await line.open_channel(confirms=True)
     await declare(channel, "q")
-    await asyncio.to_thread(server.set_alarm)
+    await asyncio.to_thread(own_rabbit.set_alarm)
     with pytest.raises(BackPressureError, match="memory") as refused:
         await publishing.publish([to("q"), to("q")], timeout_s=1.0)
     assert (refused.value.unknown, line.blocked is not None) == ((0, 1), True)
     assert isinstance(refused.value, EnqueueUnknownError)
-    await asyncio.to_thread(server.clear_alarm)
+    await asyncio.to_thread(own_rabbit.clear_alarm)
     assert await publishing.publish([to("q")]) == [None]
     assert line.blocked is None
     assert await count(channel, "q") == 3

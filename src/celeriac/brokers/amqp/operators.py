@@ -31,6 +31,7 @@ from celeriac.brokers.amqp.layout import (
 )
 from celeriac.brokers.amqp.methods import QueueDeclare, QueuePurge
 from celeriac.brokers.amqp.publisher import Parcel
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.model import DeadLetter, Peeked, QueueDepth
 from celeriac.model.tables import headers_of, with_headers
 from celeriac.storage.amqp.faults import ChannelClosed, translate
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 _MOST_SEEN: Final = 10_000
 """So many messages of one queue are gone through in search of ids."""
 _OFTEN: Final = DELIVERY_LIMIT // 2
+_TAKEN_BACK_S: Final = 0.25
+"""Where workers are quicker than we, that much is waited in vain."""
+_LOOK_AGAIN_S: Final = 0.003
 _DROPPED: Final = (*OURS, *SERVERS)
 
 
@@ -138,7 +142,7 @@ class Operators:
         return found
 
     def _peeked(self, arrived: Arrived, queue: str, state: str) -> Peeked:
-        message = self._form.decode(arrived.properties, arrived.body, queue)
+        message = self._form.decode(_as_published(arrived), arrived.body, queue)
         return Peeked(
             id=message.id,
             task=message.task,
@@ -187,14 +191,14 @@ class Operators:
     @staticmethod
     def _revived(arrived: Arrived, message: Outgoing) -> Parcel:
         """As it came, counts at zero. Beside a shared queue: it was ours that buried it, so ours know its task."""
-        properties = with_headers(arrived.properties, {}, drop=_DROPPED)
+        properties = _as_published(arrived)
         fresh = msgspec.structs.replace(message, not_before=None, native=True, exchange=None)
         return Parcel(message.queue, properties, arrived.body, fresh)
 
     def _read(self, arrived: Arrived, name: str) -> Outgoing:
         """The message, with the queue where it lay before it was dead."""
         queue = name or self._queue_of(ladder.target_of(arrived.routing_key))
-        return self._form.decode(arrived.properties, arrived.body, queue)
+        return self._form.decode(_as_published(arrived), arrived.body, queue)
 
     def _queue_of(self, target: str) -> str:
         """Of which queue one of the server's is a part."""
@@ -282,6 +286,12 @@ class Operators:
             channel.ack([each.delivery_tag for each in often])
         tags = {each.delivery_tag for each in often}
         channel.reject([each.delivery_tag for each in taken if each.delivery_tag not in tags], requeue=True)
+        # A quorum queue takes them back by and by. Whoever looks again at once is to find them.
+        until = SYSTEM_CLOCK.monotonic() + _TAKEN_BACK_S
+        while SYSTEM_CLOCK.monotonic() < until:
+            if channel.call(QueueDeclare(queue=target, passive=True)).message_count >= len(taken):
+                break
+            SYSTEM_CLOCK.pause(_LOOK_AGAIN_S)
 
 
 def _headers(arrived: Arrived) -> dict[str, Any]:
@@ -289,6 +299,16 @@ def _headers(arrived: Arrived) -> dict[str, Any]:
         return headers_of(arrived.properties)
     except ValueError:
         return {}
+
+
+def _as_published(arrived: Arrived) -> bytes:
+    """Its properties without what servers and buriers have added. Of a message that has no id, they are a part of the
+    one that it is given, which must be the same at each look.
+    """
+    try:
+        return with_headers(arrived.properties, {}, drop=_DROPPED)
+    except (ValueError, TypeError):
+        return arrived.properties
 
 
 def _last_death(headers: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ back of them. Producers carry them out over a blocking connection, consumers ove
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from celeriac.brokers.amqp.layout import Places
+    from celeriac.brokers.amqp.outlet import Outlet
     from celeriac.brokers.amqp.topology import Steps
     from celeriac.clock import Clock
     from celeriac.interfaces import PropertiesForm
@@ -46,6 +48,8 @@ MAX_BODY: Final = 128 << 20
 """The server's default; a lower one of its is respected when it says so, by closing the channel."""
 WINDOW: Final = 1000
 """Messages under way without a confirm."""
+_LIMIT: Final = re.compile(r"max size (\d+)")
+_NO_EXCHANGE: Final = re.compile(r"no exchange '(.*)' in vhost")
 _MOST_TRIES: Final = 20
 """Of one window: each one after the second leaves out messages that the server will never take."""
 
@@ -72,6 +76,15 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
         if not headers and not drop:
             return self
         return msgspec.structs.replace(self, properties=with_headers(self.properties, headers, drop=drop))
+
+    def goes_to(self, exchange: str) -> bool:
+        """Whether it is published to this exchange, as far as that can be seen from here."""
+        message = self.message
+        if message is None:
+            return self.exchange == exchange
+        if message.not_before is not None:
+            return exchange == TOP
+        return exchange == (message.exchange or self.queue)
 
     @property
     def id(self) -> str:
@@ -219,13 +232,14 @@ class Publisher:
 class _Attempt:
     """The tries to publish some parcels."""
 
-    __slots__ = ("_again", "_failure", "_parcels", "_publisher", "_refused")
+    __slots__ = ("_again", "_failure", "_parcels", "_publisher", "_refused", "_was_interrupted")
 
     def __init__(self, publisher: Publisher, parcels: Sequence[Parcel]) -> None:
         self._publisher = publisher
         self._parcels = parcels
         self._again: set[int] = set()  # what was published a second time, by `id`: it is not tried a third time
         self._refused: list[Parcel] = []
+        self._was_interrupted = False
         self._failure: EnqueueRejectedError | None = None
 
     def steps(self) -> Steps[None]:
@@ -236,6 +250,12 @@ class _Attempt:
                 returned: Sequence[Returned | None] = yield publications
             except EnqueueRejectedError as exc:
                 todo = self._after(exc, todo)
+            except EnqueueUnknownError as exc:
+                if not isinstance(exc.__cause__, ChannelClosed) or self._was_interrupted:
+                    raise self._as_a_whole(exc, todo) from exc
+                # for another thread's message, on the same channel
+                self._was_interrupted = True
+                todo = [todo[at] for at in sorted((*exc.refused, *exc.unknown))]
             except ChannelClosed as exc:  # what was there before is gone: a queue, an exchange, the ladder
                 if exc.code != 404 or all(id(each) in self._again for each in todo):
                     raise self._as_a_whole(faults.translate(exc, "publish to", self._publisher.shown), todo) from exc
@@ -264,13 +284,24 @@ class _Attempt:
             ) from self._failure
 
     def _after(self, exc: EnqueueRejectedError, todo: Sequence[Parcel]) -> list[Parcel]:
-        """What remains to be published when some were refused."""
+        """What remains to be published when some were refused.
+
+        Where the server closed the channel, those that were not written yet are among the refused, and of others it is
+        not known whether they are stored.
+        """
         refused, unknown = [todo[at] for at in exc.refused], [todo[at] for at in exc.unknown]
         if not refused:
             raise exc
         if isinstance(exc, OversizedError):
-            self._give_up(exc, refused)
-            return unknown  # the channel was closed, so these may be stored or not
+            if limit := _LIMIT.search(str(exc)):
+                guilty, others = _parted(todo, refused + unknown, lambda each: len(each.body) > int(limit[1]))
+            else:
+                guilty, others = refused, unknown
+            self._give_up(exc, guilty)
+            return others
+        if name := _NO_EXCHANGE.search(str(exc)):
+            guilty, others = _parted(todo, refused + unknown, lambda each: each.goes_to(name[1]))
+            return [*self._again_or_never(exc, guilty), *others]
         return [*self._again_or_never(exc, refused), *unknown]
 
     def _came_back(self, todo: Sequence[Parcel], returned: Sequence[Returned | None]) -> list[Parcel]:
@@ -307,15 +338,24 @@ class _Attempt:
         return EnqueueUnknownError(f"{exc}; publish again with the same ids", task_ids=_ids(todo))
 
 
+def _parted(
+    todo: Sequence[Parcel], some: Sequence[Parcel], is_guilty: Callable[[Parcel], bool]
+) -> tuple[list[Parcel], list[Parcel]]:
+    """Of `some`, in the order of `todo`: those that are guilty, and the others."""
+    wanted = {id(each) for each in some}
+    ordered = [each for each in todo if id(each) in wanted]
+    return [each for each in ordered if is_guilty(each)], [each for each in ordered if not is_guilty(each)]
+
+
 class Sender:
     """Publishes over a consumer's own connection, on channels that are opened when they are needed.
 
     Args:
-        line: Connected.
+        line: Connected, or connects itself.
         publisher: Knows where things go.
     """
 
-    def __init__(self, line: Line, publisher: Publisher) -> None:
+    def __init__(self, line: Line | Outlet, publisher: Publisher) -> None:
         self._line = line
         self._publisher = publisher
         self._for_publishing: Channel | None = None
