@@ -274,7 +274,7 @@ class _Attempt:
             raise EnqueueUnknownError(
                 f"gave up publishing {_some(todo)} after {_MOST_TRIES} tries ({self._failure}); publish again with the "
                 "same ids",
-                task_ids=_ids(todo),
+                task_ids=_ids([*todo, *self._refused]),
             )
         if self._failure is not None:
             stored = len(self._parcels) - len(self._refused)
@@ -331,11 +331,12 @@ class _Attempt:
     def _as_a_whole(self, exc: BrokerError, todo: Sequence[Parcel]) -> BrokerError:
         """The error for a try of which nothing came, where earlier ones may have stored some."""
         if isinstance(exc, EnqueueError):
-            exc.task_ids = _ids([todo[at] for at in (*exc.refused, *exc.unknown)]) or _ids(todo)
+            concerned = [todo[at] for at in (*exc.refused, *exc.unknown)] or todo
+            exc.task_ids = _ids([*concerned, *self._refused])
             return exc
         if len(todo) == len(self._parcels) and not self._again:
             return exc
-        return EnqueueUnknownError(f"{exc}; publish again with the same ids", task_ids=_ids(todo))
+        return EnqueueUnknownError(f"{exc}; publish again with the same ids", task_ids=_ids([*todo, *self._refused]))
 
 
 def _parted(
