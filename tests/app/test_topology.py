@@ -223,7 +223,7 @@ def test_options_by_name_are_celerys() -> None:
         "q", Exchange("e", "topic", arguments={"a": 1}), "k.#", durable=False, auto_delete=True, max_length=4
     )
     [both] = as_queues({"q": {"exchange": "e", "durable": False}})
-    assert both == Queue("q", Exchange("e", durable=False), durable=False)
+    assert both == Queue("q", Exchange("e", durable=False), "q", durable=False)
     assert as_queues({"a": None, "b": Queue("b", "e")}) == (Queue("a"), Queue("b", Exchange("e")))
 
 

@@ -56,8 +56,8 @@ def test_the_message_is_as_celery_writes_it(fleet: Fleet) -> None:
     assert ours[0].pop("timestamp")
     for changing in ("correlation_id", "reply_to"):
         assert type(ours[0].pop(changing)) is type(celerys[0].pop(changing))
-    seconds = [float(each[0].pop("expiration")) / 1000 for each in (ours, celerys)]
-    assert abs(seconds[0] - seconds[1]) < 30
+    # the server itself drops what this says is too old, and no client ever hears of it; the header says it, too
+    assert celerys[0].pop("expiration")
     assert ours[0] == celerys[0]
 
 

@@ -165,6 +165,29 @@ async def test_each_node_gets_a_copy_of_a_broadcast(rabbit_url: str) -> None:
         assert (copy.id, copy.is_copy, copy.queue) == (one.id, True, "news")
 
 
+async def test_what_becomes_of_a_copy_is_of_this_node_only(rabbit_url: str) -> None:
+    async with Desk(rabbit_url, plan_of=_broadcast) as desk:
+        first, second = await desk.open("news", name="one@x"), await desk.open("news", name="two@x")
+        await desk.publish(one := message("news"))
+        (copy,), (other,) = await take(first), await take(second)
+        due = SYSTEM_CLOCK.time() + 0.3
+        assert await first.settle([Later(delivery=copy, message=message("news", id=one.id))]) == [OK]
+        (copy,) = await wait_for(first)
+        later = message("news", id=one.id, not_before=due)
+        assert await first.settle([Later(delivery=copy, message=later)]) == [OK]
+        (copy,) = await wait_for(first)
+        assert (copy.id, copy.is_copy) == (one.id, True)
+        assert SYSTEM_CLOCK.time() >= due
+        assert await first.settle([Release(delivery=copy, spent=True)]) == [OK]
+        (copy,) = await wait_for(first)
+        assert copy.deliveries == 2
+        assert await first.settle([Bury(delivery=copy, reason="no")]) == [OK]
+        assert await desk.count("news.dead") == 1
+        assert await take(second) == []
+        assert await second.settle([Done(delivery=other, successors=(message("news"),))]) == [OK]
+        assert len(await wait_for(first)) == len(await wait_for(second)) == 1, "what a task sends is for all"
+
+
 # -- what is not due -------------------------------------------------------------------------------------------------
 
 
@@ -393,6 +416,28 @@ async def test_what_ended_hosts_runs_alone(desk: Desk) -> None:
     assert sorted(seen) == sorted(ids_of(sent))
     await desk.publish(*(message() for _ in range(3)))
     assert len(await take_all(consumer, 3)) == 3
+
+
+async def test_what_lies_beside_a_suspect_goes_to_others(desk: Desk) -> None:
+    await desk.publish(guilty := message(priority=9))
+    for _ in range(3):
+        victim = await desk.open()
+        await take_all(victim, 1)
+        await victim.drop()
+    await desk.publish(*(message() for _ in range(5)))
+    consumer, other = await desk.open(), await desk.open()
+    waiting = asyncio.ensure_future(wait_for(consumer))
+    got = await waiting
+    while guilty.id not in ids_of(got):
+        got = await wait_for(consumer)
+    assert ids_of(got) == [guilty.id]
+    beside = asyncio.ensure_future(consumer.claim(limit=10, wait_s=10))
+    await desk.publish(late := message())
+    assert late.id in ids_of(await take_all(other, 1)) or beside.done() is False
+    assert not beside.done()
+    await consumer.settle([Done(delivery=got[0])])
+    await desk.publish(message(), message())
+    assert await beside
 
 
 async def test_whose_deaths_are_known_is_no_suspect(desk: Desk) -> None:

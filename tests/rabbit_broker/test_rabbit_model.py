@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+import random
+from functools import partial
 
 import pytest
-from connection_model import ConnectionMachine
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
-
-from celeriac.interfaces import Broker
+from connection_model import ConnectionHistory
 
 
-@pytest.mark.timeout(300)
-def test_the_rabbitmq_broker_follows_the_model(rabbit_server, open_rabbit_broker) -> None:
-    @contextmanager
-    def open_store() -> Iterator[tuple[Broker, Callable[[], None]]]:
-        vhost = rabbit_server.vhost()
-        broker = open_rabbit_broker(vhost)
-        try:
-            yield broker, lambda: rabbit_server.close_connections(vhost)
-        finally:
-            broker.close()
-            rabbit_server.delete_vhost(vhost, wait=False)
-
-    machine = type("ConnectionMachine", (ConnectionMachine,), {"open_store": staticmethod(open_store)})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            deadline=None, suppress_health_check=list(HealthCheck), max_examples=15, stateful_step_count=30
-        ),
+@pytest.mark.parametrize("number", range(6))
+def test_the_rabbitmq_broker_follows_the_model(rabbit_server, rabbit_vhost, open_rabbit_broker, number) -> None:
+    seed = int(os.environ.get("MODEL_SEED", 0)) or random.SystemRandom().randrange(1 << 32)
+    print(f"MODEL_SEED={seed}")
+    history = ConnectionHistory(
+        open_rabbit_broker(rabbit_vhost), partial(rabbit_server.close_connections, rabbit_vhost), random.Random(seed)
     )
+    history.run(60)

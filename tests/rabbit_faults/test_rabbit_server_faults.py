@@ -116,7 +116,7 @@ def test_a_queue_is_deleted_under_the_consumers(faulty, start_rabbit_fleet, luck
         fleet.wait_works()
     with fleet.producing(luck=luck):
         fleet.wait_ended(len(fleet.ended()) + 20)
-    fleet.check(lossy=True, cut_off=[])
+    fleet.check(lossy=True)
 
 
 def test_the_vhost_is_removed_and_made_again(faulty, start_rabbit_fleet, luck) -> None:

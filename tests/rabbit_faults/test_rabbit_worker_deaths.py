@@ -158,9 +158,11 @@ def test_terminate(rabbit_url, start_rabbit_fleet, task) -> None:
     assert [run.ended for run in runs_of(fleet, sent)] == [None]
 
 
-@pytest.mark.parametrize("when", ["at its start", "later"])
-def test_what_may_not_run_twice_fails_with_its_process(rabbit_url, start_rabbit_fleet, when) -> None:
-    fleet = start_rabbit_fleet(rabbit_url)
+@pytest.mark.parametrize(
+    ("when", "settings"), [("at its start", {}), ("later", {}), ("later", {"result_backend": "rpc://"})]
+)
+def test_what_may_not_run_twice_fails_with_its_process(rabbit_url, start_rabbit_fleet, when, settings) -> None:
+    fleet = start_rabbit_fleet(rabbit_url, **settings)
     fleet.start()
     app = fleet.app()
     sent = send(fleet, app, "once", "never")
@@ -189,6 +191,37 @@ def test_what_may_not_run_twice_outlives_its_connection(faulty, start_rabbit_fle
     assert [one.get(timeout=20) for one in (once, often)] == [runs_of(fleet, one)[0].pid for one in (once, often)]
     assert app.send_task("work").get(timeout=10)
     assert len(runs_of(fleet, once)) == 1
+
+
+def test_orders_come_over_the_next_connection(faulty, start_rabbit_fleet) -> None:
+    fleet = start_rabbit_fleet(faulty.url)
+    fleet.start()
+    app = fleet.app()
+    once = send(fleet, app, "once", "never")
+    wait_until(lambda: runs_of(fleet, once), "it to run", 10)
+    pause(0.5)
+    faulty.close_connections()
+    once.revoke(terminate=True)
+    assert ending(once)[0] == "REVOKED"
+    assert app.send_task("work").get(timeout=10)
+    assert [run.ended for run in runs_of(fleet, once)] == [None]
+
+
+def test_a_cold_shutdown(rabbit_url, start_rabbit_fleet) -> None:
+    fleet = start_rabbit_fleet(rabbit_url)
+    first = fleet.start()
+    app = fleet.app()
+    gate = fleet.folder / "gate"
+    once, often = (send(fleet, app, task, str(gate)) for task in ("once", "until"))
+    wait_until(lambda: runs_of(fleet, once) and runs_of(fleet, often), "both to run", 10)
+    pause(0.5)
+    first.program.signal(signal.SIGQUIT)
+    assert ending(once) == ("FAILURE", ending(once)[1])
+    assert "ended by its worker" in ending(once)[1]
+    second = fleet.start()
+    gate.touch()
+    assert often.get(timeout=20) in second.pids
+    assert (len(runs_of(fleet, once)), len(runs_of(fleet, often))) == (1, 2)
 
 
 def test_a_worker_that_leaves_gives_back_what_waits(rabbit_url, start_rabbit_fleet) -> None:

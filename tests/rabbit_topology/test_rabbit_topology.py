@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from celeriac import Binding, Broadcast, Exchange, Queue
 from celeriac.app.queues import worker_direct
 from celeriac.brokers.amqp.methods import ExchangeDeclare, QueueBind, QueueDeclare
 from celeriac.errors import ConfigError, StorageError, UnroutableError
+from celeriac.model import Done, new_incarnation
 from celeriac.storage.amqp.faults import ChannelClosed
 
 Found = Callable[..., Town]
@@ -195,19 +197,30 @@ def test_dead_letters_go_where_the_queue_says(found_town: Found) -> None:
     assert not town.app.broker.dead_letters("strict")
 
 
-def test_a_queue_that_goes_with_its_last_consumer_keeps_one(found_town: Found) -> None:
+async def test_a_queue_that_goes_with_its_last_consumer_keeps_one(found_town: Found) -> None:
     town = found_town(task_queues=[Queue("fleeting", auto_delete=True)], task_default_queue="fleeting")
-    town.start("w", threads=1)
-    town.send("long", task="wait")
-    town.wait_count(1)
-    for number in range(20):
-        town.send(f"behind {number:02}")
-    deadline = time.monotonic() + 2.5  # the worker has stopped asking for more by then
-    while time.monotonic() < deadline:
+    broker = town.app.broker
+    consumer = await broker.open_consumer(["fleeting"], incarnation=new_incarnation(), lease_s=30.0, name="w@town")
+    try:
+        town.send("first")
+        [first] = await consumer.claim(limit=1, wait_s=5.0)
+        for number in range(5):
+            town.send(str(number))
+        give_up = time.monotonic() + 1.8  # a second unclaimed, and what is sent here goes back
+        while time.monotonic() < give_up:
+            town.call(QueueDeclare(queue="fleeting", passive=True))
+            await asyncio.to_thread(town.open.wait, 0.1)
+        await consumer.settle([Done(delivery=first)])
+        left: list[Any] = []
+        while len(left) < 5:
+            claimed = await consumer.claim(limit=5, wait_s=5.0)
+            assert claimed, left
+            await consumer.settle([Done(delivery=one) for one in claimed])
+            left += claimed
+    finally:
+        await consumer.close()
+    with pytest.raises(ChannelClosed, match="404"):
         town.call(QueueDeclare(queue="fleeting", passive=True))
-        town.open.wait(0.25)
-    town.open.set()
-    assert town.wait_count(21)[-1] == ("w", "long")
 
 
 def test_arguments_of_consumers(found_town: Found) -> None:

@@ -215,3 +215,63 @@ def test_shutdown_leaves_nothing_and_counts_nothing(line: Bench) -> None:
         assert line.result(one)["status"] == "SUCCESS"
     assert all(line.count("start", f"t{n}") == 1 for n in range(10))
     line.wait_empty()
+
+
+def test_nothing_is_noted_of_what_was_settled(line: Bench) -> None:
+    worker = line.start(processes=1)
+    first = line.send("work", "a")
+    assert line.result(first)["status"] == "SUCCESS"
+    line.wait_empty()
+    [pid] = line.pids("start", "a")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: f"process {pid} ended with signal 9" in worker.log, "the supervisor to see")
+    assert line.result(line.send("work", "after"))["status"] == "SUCCESS"  # its successor begins after the notes
+    assert line.broker.notes == {}
+
+
+def test_orders_come_over_the_next_connection(line: Bench) -> None:
+    line.start(processes=1)
+    task_id = line.send("once_work", "a", 30.0)
+    line.wait_event("start", "a")
+    wait_until(lambda: task_id in line.broker.committed, "the commit")
+    line.server.cut()
+    line.broker.cancel([Cancellation(id=task_id, terminate=True)])
+    line.server.sync()
+    assert line.result(task_id)["status"] == "REVOKED"
+    line.wait_empty()
+
+
+@pytest.mark.parametrize("task", ["until", "once_until"])
+def test_a_cold_shutdown_counts_and_says_what_it_cut_short(line: Bench, task: str) -> None:
+    gate = line.folder / "gate"
+    first = line.start(processes=1)
+    task_id = line.send(task, "a", str(gate))
+    line.wait_event("start", "a")
+    if task == "once_until":
+        wait_until(lambda: task_id in line.broker.committed, "the commit")
+    first.signal(signal.SIGQUIT)
+    assert first.wait() == 1
+    gate.touch()
+    line.start(processes=1)
+    meta = line.result(task_id)
+    if task == "until":
+        assert meta["status"] == "SUCCESS"
+        assert "ended by its worker, because of another task or to leave; it will run again (delivery 2" in line.logs()
+    else:
+        assert (meta["status"], meta["result"]["exc_type"]) == ("FAILURE", "WorkerLostError")
+        assert line.count("start", "a") == 1
+    line.wait_empty()
+
+
+def test_an_end_is_stored_though_its_connection_is_gone(line: Bench) -> None:
+    """A process that has nobody else beside it: its own redelivery finds the result and does not run."""
+    line.start(processes=1)
+    gate = line.folder / "gate"
+    task_id = line.send("until", "a", str(gate))
+    line.wait_event("start", "a")
+    line.server.cut()
+    wait_until(lambda: "the lease was lost" in line.logs(), "the process to notice")
+    gate.touch()
+    assert line.result(task_id)["status"] == "SUCCESS"
+    line.wait_empty()
+    assert line.count("start", "a") == 1

@@ -8,6 +8,9 @@ the order of priority, and only if there is nothing does it wake the lanes, so t
 **Going back** counts on a quorum queue, before 4.3, against the limit after which the server buries a message. So it is
 returned (`nack`) once; after that it is published anew instead, with its history in its headers.
 
+**Two connections.** What follows from tasks is published over another one (`outlet`), since a server that is short of
+memory reads nothing more from who publishes, acknowledgements included.
+
 **The lease.** When the channel or its connection is gone, everything is in its queue again. Nothing can be acknowledged
 that came over another channel: a delivery's tag holds the number of the channel it came over.
 
@@ -25,8 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
-from celeriac.brokers.amqp import topology
-from celeriac.brokers.amqp.ladder import EARLY_S
+from celeriac.brokers.amqp import ladder, topology
 from celeriac.brokers.amqp.lanes import Lane, Lanes
 from celeriac.brokers.amqp.layout import (
     BURIED_AT,
@@ -42,10 +44,17 @@ from celeriac.brokers.amqp.layout import (
     dead_name,
 )
 from celeriac.brokers.amqp.notes import Notes, NotesReader
-from celeriac.brokers.amqp.parking import MARK, Parking
+from celeriac.brokers.amqp.outlet import Outlet
+from celeriac.brokers.amqp.parking import MARK, STEPS, Parking
 from celeriac.brokers.amqp.prefetch import FEW, fitting
 from celeriac.brokers.amqp.publisher import Parcel, Sender
-from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
+from celeriac.errors import (
+    BackPressureError,
+    BrokerError,
+    BrokerUnavailableError,
+    EnqueueUnknownError,
+    LeaseLostError,
+)
 from celeriac.model import Bury, Delivery, Done, Later, Release, Settled
 from celeriac.model.tables import headers_of, with_headers
 from celeriac.storage.amqp import Line
@@ -95,7 +104,8 @@ class AmqpConsumer:
         sources: Sequence[Source],
         *,
         incarnation: Incarnation,
-        sender: Sender,
+        outlet: Outlet,
+        call: Callable[[Any], Awaitable[Any]],
         publisher: Publisher,
         form: PropertiesForm,
         clock: Clock,
@@ -112,7 +122,8 @@ class AmqpConsumer:
             channel: Of it, on which everything is consumed and acknowledged.
             sources: What to read.
             incarnation: Whose lease the connection is.
-            sender: Publishes over our line.
+            outlet: What is published goes over it.
+            call: Calls a method over our line that the server may refuse.
             publisher: Addresses messages.
             form: Reads messages.
             clock: Wall time.
@@ -128,7 +139,8 @@ class AmqpConsumer:
         self._notes = Notes()
         self._clock = clock
         self._probe = probe
-        self._send = sender.send
+        self._outlet = outlet
+        self._sender = sender = Sender(outlet, publisher)
         self._parcel = publisher.parcel
         self._elsewhere = elsewhere
         self._committed = committed
@@ -163,14 +175,20 @@ class AmqpConsumer:
         self._lost: Exception | None = None
         self._errands: set[asyncio.Task[Any]] = set()
         self._reader = NotesReader(
-            line, self._notes, name=incarnation, publish=sender.publish, now=clock.time, pause=clock.sleep
+            line,
+            self._notes,
+            name=incarnation,
+            publish=sender.publish,
+            is_blocked=lambda: outlet.is_blocked,
+            now=clock.time,
+            pause=clock.sleep,
         )
         self._parking = Parking(
             channel,
             incarnation,
             timeout=consumer_timeout,
-            call=sender.call,
-            send=sender.send,
+            call=call,
+            send=self._send,
             now=self._loop.time,
             swap=self._swap,
         )
@@ -212,18 +230,18 @@ class AmqpConsumer:
             StorageError: A queue cannot be made.
         """
 
-        def make_line() -> Line:
-            return Line(where, purpose="worker", timeout_s=timeout_s)
+        def make_outlet() -> Outlet:
+            return Outlet(lambda: Line(where, purpose="worker publishes", timeout_s=timeout_s))
 
         async def elsewhere(parcels: Sequence[Parcel]) -> None:
-            other = make_line()
-            await other.connect()
+            other = make_outlet()
             try:
                 await Sender(other, publisher).send(parcels)
             finally:
                 await other.close()
 
-        line = make_line()
+        outlet = make_outlet()
+        line = Line(where, purpose="worker", timeout_s=timeout_s)
         await line.connect()
         try:
             sender = Sender(line, publisher)
@@ -245,7 +263,8 @@ class AmqpConsumer:
                 channel,
                 sources,
                 incarnation=incarnation,
-                sender=sender,
+                outlet=outlet,
+                call=sender.call,
                 publisher=publisher,
                 clock=clock,
                 restore=restore,
@@ -254,6 +273,7 @@ class AmqpConsumer:
             )
             await consumer._begin(timeout_s)
         except BaseException:
+            await outlet.close()
             await line.close()
             raise
         return consumer
@@ -280,22 +300,25 @@ class AmqpConsumer:
             self._asked_at = self._loop.time()
             if limit > FEW:
                 self._is_slow = False
+            self._fit(limit, awake_only=True)
             found = self._take(limit)
-            if found:
-                self._fit(limit, awake_only=True)
-            else:
+            if not found:
                 try:
                     found = await (self._wait(limit, wait_s) if wait_s > 0 else self._look(limit))
                 except asyncio.CancelledError:  # the caller went away: what was sent for him goes back first
                     self._is_interrupted = True
-                    await asyncio.shield(self._rest())
+                    await asyncio.shield(self._errand(self._rest()))
+                    raise
+                except BrokerError:
+                    self._check_open()  # with the channel the lease is lost
                     raise
         self._probe.signal("claimed", len(found))
         return found
 
     async def _look(self, limit: int) -> list[Delivery]:
         """Find out what is there now."""
-        await asyncio.shield(self._errand(self._fetch(limit)))
+        if not self._is_isolated():
+            await asyncio.shield(self._errand(self._fetch(limit)))
         while self._early and not self._is_interrupted:
             await self._arrival(HOLD_BACK_S)
             self._check_open()
@@ -303,7 +326,7 @@ class AmqpConsumer:
 
     async def _wait(self, limit: int, wait_s: float) -> list[Delivery]:
         deadline = self._loop.time() + wait_s
-        if self._is_slow:
+        if self._is_slow and not self._is_isolated():
             await asyncio.shield(self._errand(self._fetch(limit)))
             if found := self._take(limit):
                 return found
@@ -316,8 +339,9 @@ class AmqpConsumer:
             await self._arrival(left_s)
             self._check_open()
             if found := self._take(limit):
-                self._fit(limit, awake_only=True)
                 return found
+            if not self._is_isolated():
+                self._fit(limit)  # a suspect may have ended
         for lane in self._lanes.all:
             if lane.broken is not None:
                 raise BrokerUnavailableError(f"cannot consume queue {lane.name!r}: {lane.broken}") from lane.broken
@@ -382,12 +406,11 @@ class AmqpConsumer:
 
     def _take(self, limit: int) -> list[Delivery]:
         """Hand out what is here."""
-        if self._suspect is not None:
-            if self._suspect in self._held and self._loop.time() < self._suspect_until:
-                return []
-            self._suspect = None
+        if self._is_isolated():
+            return []
         found: list[Delivery] = []
-        held, base, decode, notes = self._held, self._base, self._decode, self._notes
+        held, base, decode = self._held, self._base, self._decode
+        cancelled_ids, lost_ids = self._notes.cancelled_ids, self._notes.lost_ids
         for lane in self._lanes:
             buffer = lane.buffer
             if not buffer:
@@ -403,7 +426,7 @@ class AmqpConsumer:
                 tag = base + arrived.delivery_tag
                 deliveries, was_out = 1, False
                 lost: tuple[bytes, ...] = ()
-                if arrived.redelivered or _OURS in arrived.properties or task_id in notes.lost_ids:
+                if arrived.redelivered or _OURS in arrived.properties or task_id in lost_ids:
                     deliveries, was_out, lost, returns = self._history(arrived, task_id)
                     if returns >= DELIVERY_LIMIT:
                         self._aside[arrived.delivery_tag] = (lane, arrived)
@@ -417,7 +440,7 @@ class AmqpConsumer:
                             return found
                         limit = 1
                         self._isolate(tag, message.id, queue, returns)
-                if task_id in notes.cancelled_ids:
+                if task_id in cancelled_ids:
                     self._stamp += 1
                 held[tag] = (lane, arrived)
                 found.append(
@@ -451,6 +474,16 @@ class AmqpConsumer:
         returns = int(_number(headers.get(_COUNT)) + _number(headers.get(RETURNS)))
         return 1 + spent + len(lost), arrived.redelivered or TO in headers or RETURNS in headers, lost, returns
 
+    def _is_isolated(self) -> bool:
+        """Whether a suspect runs, beside which nothing is handed out."""
+        if self._suspect is None:
+            return False
+        is_here = self._suspect in self._held or self._suspect in self._settling
+        if is_here and self._loop.time() < self._suspect_until:
+            return True
+        self._suspect = None
+        return False
+
     def _isolate(self, tag: int, task_id: TaskId, queue: str, returns: int) -> None:
         self._suspect = tag
         self._suspect_until = self._loop.time() + _ALONE_S
@@ -472,7 +505,7 @@ class AmqpConsumer:
         if left_s <= 0:
             return False
         self._aside[arrived.delivery_tag] = (lane, arrived)
-        if left_s <= EARLY_S:
+        if left_s <= ladder.EARLY_S:
             self._loop.call_later(left_s, self._due, lane, arrived)
         else:
             self._errand(self._postpone(lane, arrived, message))
@@ -488,31 +521,27 @@ class AmqpConsumer:
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
             await self._send([self._parcel(message, kept, to=lane.copies)])
-        except BrokerError as exc:
+        except Exception as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
-                entry = self._aside.pop(arrived.delivery_tag, None)
-                if entry is not None:
-                    await self._clock.sleep(PATIENCE_S)
+                await self._clock.sleep(PATIENCE_S)
+                if self._aside.pop(arrived.delivery_tag, None) is not None:
                     self._channel.reject([arrived.delivery_tag], requeue=True)
             return
-        if self._aside.pop(arrived.delivery_tag, None) is not None and self._lost is None:
+        if self._aside.pop(arrived.delivery_tag, None) is not None:
             self._channel.ack([arrived.delivery_tag])
 
     # -- how much is sent to us ---------------------------------------------------------------------------------------
 
     def _fit(self, limit: int, *, awake_only: bool = False) -> None:
+        """Have as much sent here as this claim has room for."""
         if self._suspect is not None:
             return
-        changed = False
+        is_changed = False
         for lane in self._lanes.all:
-            if awake_only and not lane.wanted:
-                continue
-            wanted = fitting(lane.prefetch, held=lane.held, limit=limit)
-            if wanted != lane.wanted:
-                lane.wanted = wanted
-            changed = changed or lane.wanted != lane.prefetch
-        if changed:
+            if not awake_only or lane.wanted:
+                is_changed |= lane.wake(fitting(lane.prefetch, held=lane.held, limit=limit))
+        if is_changed:
             self._tuning.set()
 
     async def _rest(self) -> None:
@@ -543,9 +572,15 @@ class AmqpConsumer:
             for lane in self._lanes.all:
                 if lane.wanted != lane.prefetch and lane.broken is None and self._lost is None:
                     await self._change(lane)
+                if lane.unwanted and not lane.wanted:
+                    lane.unwanted = False
+                    entries = [(lane, each) for each in lane.buffer]
+                    lane.buffer.clear()
+                    await self._give_back(entries)
 
     async def _change(self, lane: Lane) -> None:
         old, wanted = lane.tag, lane.wanted
+        lane.tag = None
         if wanted:
             self._consumers += 1
             tag = lane.tag = f"{self._consumers}:{lane.name}"[:100]
@@ -557,15 +592,9 @@ class AmqpConsumer:
                 on_cancel=lambda: self._deleted(lane, tag),
                 tag=tag,
             )
-        else:
-            lane.tag = None
         lane.prefetch = wanted
         if old is not None:
             await self._channel.cancel(old)
-        if not wanted and lane.buffer:
-            entries = [(lane, each) for each in lane.buffer]
-            lane.buffer.clear()
-            await self._give_back(entries)
 
     def _deleted(self, lane: Lane, tag: str) -> None:
         """The server has cancelled a consumer of ours: its queue is gone."""
@@ -592,10 +621,10 @@ class AmqpConsumer:
     async def _watch(self) -> None:
         """Give back what nobody claims, park what is held for long."""
         while self._lost is None:
-            await self._clock.sleep(_WATCH_S)
+            await self._clock.sleep(min(_WATCH_S, self._timeout.seconds / STEPS))
             now = self._loop.time()
             if self._waiter is None and now - self._asked_at > PATIENCE_S:
-                if any(lane.prefetch for lane in self._lanes.all):
+                if any(lane.buffer or lane.prefetch > lane.is_fleeting for lane in self._lanes.all):
                     self._is_slow = True
                     for lane in self._lanes.all:
                         lane.rest()
@@ -788,6 +817,21 @@ class AmqpConsumer:
         if self._aside.pop(arrived.delivery_tag, None) is not None and self._lost is None:
             self._channel.ack([arrived.delivery_tag])
 
+    async def _send(self, parcels: Sequence[Parcel]) -> None:
+        """Publish.
+
+        Raises:
+            EnqueueRejectedError: Some of these will never be taken.
+            BrokerUnavailableError: It may be tried again.
+        """
+        try:
+            await self._sender.send(parcels)
+        except BackPressureError:
+            raise
+        except EnqueueUnknownError as exc:
+            self._errand(self._outlet.renew())
+            raise BrokerUnavailableError(str(exc)) from exc
+
     async def _settle_lost(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
         """Only what was acknowledged before can be settled now."""
         answers = [Settled.LEASE_LOST] * len(outcomes)
@@ -943,7 +987,7 @@ class AmqpConsumer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._reader.close()
-        await self._line.close()
+        await asyncio.gather(self._outlet.close(), self._line.close())
 
 
 _TO: Final = TO.encode()

@@ -31,6 +31,7 @@ class Lane:
         "prefetch",
         "queue",
         "tag",
+        "unwanted",
         "wanted",
     )
 
@@ -54,6 +55,8 @@ class Lane:
         """Of the consumer that there is now; 0: none, the lane sleeps."""
         self.wanted = 0
         """Of the consumer that there should be."""
+        self.unwanted = False
+        """Whether what lies here goes back."""
         self.tag: str | None = None
         """Of the consumer."""
         self.head: Arrived | None = None
@@ -67,10 +70,6 @@ class Lane:
         """The server's queue, where it is this node's own: its copy of a message is nobody else's affair."""
         return self.name if self.is_copy else ""
 
-    def rest(self) -> None:
-        """Have as little sent here as may be."""
-        self.wanted = 1 if self.is_fleeting else 0
-
     def put_back(self, arrived: Sequence[Arrived]) -> None:
         """In the order of arrival: most of what is there now came after them."""
         buffer = self.buffer
@@ -78,6 +77,17 @@ class Lane:
             self.buffer = deque(sorted([*arrived, *buffer], key=attrgetter("delivery_tag")))
         else:
             buffer.extendleft(reversed(arrived))
+
+    def rest(self) -> None:
+        """To sleep, and to be emptied; as far as may be."""
+        self.wanted = 1 if self.is_fleeting else 0
+        self.unwanted = not self.is_fleeting
+
+    def wake(self, wanted: int) -> bool:
+        """To be awake; whether that changes anything."""
+        self.wanted = wanted
+        self.unwanted = False
+        return wanted != self.prefetch
 
     def is_stale(self, now: float, patience_s: float) -> bool:
         """Whether nobody has claimed the first one for so long. To be asked now and then."""

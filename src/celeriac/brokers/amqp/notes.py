@@ -46,6 +46,7 @@ _MOST_PER_ID: Final = 100
 _AT_ONCE: Final = 500
 """Ids in one note."""
 _AHEAD: Final = 1000
+_A_MOMENT_S: Final = 0.5
 _PROPERTIES: Final = b"\x90\x00\x10application/json\x02"
 """Content type, and persistent."""
 
@@ -147,6 +148,7 @@ class NotesReader:
         *,
         name: str,
         publish: Callable[[Sequence[Publication]], Awaitable[object]],
+        is_blocked: Callable[[], bool],
         now: Callable[[], float],
         pause: Callable[[float], Awaitable[None]],
         on_cancelled: Callable[[], None] = lambda: None,
@@ -157,7 +159,8 @@ class NotesReader:
             line: The connection; the reader has a channel of its own on it.
             notes: Where they go.
             name: Of the greeting; unlike any other's.
-            publish: Publishes with a confirm.
+            publish: Publishes with a confirm, over another line.
+            is_blocked: Whether the server takes no publishes at present.
             now: Wall clock.
             pause: Sleeps.
             on_cancelled: Called on the loop when something was cancelled.
@@ -166,6 +169,7 @@ class NotesReader:
         self._notes = notes
         self._name = name
         self._publish = publish
+        self._is_blocked = is_blocked
         self._now = now
         self._pause = pause
         self._on_cancelled = on_cancelled
@@ -204,13 +208,29 @@ class NotesReader:
             arguments={"x-stream-offset": "first"},
             on_cancel=self._reopen,
         )
-        await self._publish([publication(Note(at=self._now(), hello=self._name))])
+        await self._read_up_to_now(timeout_s)
+
+    async def _read_up_to_now(self, timeout_s: float) -> None:
+        greeting = asyncio.ensure_future(self._publish([publication(Note(at=self._now(), hello=self._name))]))
+        heard = asyncio.ensure_future(self._heard.wait())
+        left_s = timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._heard.wait()
-        except TimeoutError:
-            if self._line.is_open:
-                _log.warning("not all of the notes could be read within %.0f s; the rest follows", timeout_s)
+            while left_s > 0 and not heard.done() and self._line.is_open:
+                await asyncio.wait((heard, greeting), timeout=_A_MOMENT_S, return_when=asyncio.FIRST_COMPLETED)
+                if greeting.done() and not heard.done():
+                    greeting.result()
+                    await asyncio.wait((heard,), timeout=_A_MOMENT_S)
+                if self._is_blocked():
+                    break  # what is there has come by now; of what comes, nothing can be promised anyway
+                left_s -= _A_MOMENT_S
+        finally:
+            for task in (greeting, heard):
+                task.cancel()
+            await asyncio.gather(greeting, heard, return_exceptions=True)
+        if not self._heard.is_set():
+            _log.warning(
+                "not all notes on revoked tasks could be read, because the server takes no messages or is slow"
+            )
 
     def _take(self, arrived: Arrived) -> None:
         if not self._unacked:

@@ -41,7 +41,8 @@ MARK: Final = "celeriac-parked"
 """Header of a copy: the tag of its original."""
 _SHARE: Final = 0.8
 """Of the time that the server allows, after which a message is parked; the server looks once a minute."""
-_STEPS: Final = 40
+STEPS: Final = 40
+"""How often, within the time allowed, somebody looks: so exactly it is kept."""
 _DEFAULT_S: Final = 1800.0
 _NAMES_VALUE: Final = re.compile(r"[Tt]imeout value used: (\d+) ?ms")
 _ADVICE: Final = (
@@ -77,7 +78,7 @@ class ConsumerTimeout:
     """
 
     def __init__(self, seconds: float | None = None) -> None:
-        self.seconds = seconds or _DEFAULT_S
+        self.seconds = float(seconds or _DEFAULT_S)
 
     def learn(self, text: str) -> None:
         """The server has closed a channel and said this."""
@@ -136,9 +137,9 @@ class Parking:
         now = self._now()
         allowed_s = self._timeout.seconds * _SHARE
         marks = self._marks
-        if not marks or now - marks[-1][0] >= allowed_s / _STEPS:
+        if not marks or now - marks[-1][0] >= allowed_s / STEPS:
             marks.append((now, last_tag))
-        while marks and now - marks[0][0] >= allowed_s * (1.0 - 1.0 / _STEPS):
+        while marks and now - marks[0][0] >= allowed_s * (1.0 - 1.0 / STEPS):
             # everything up to this tag had arrived by then
             self._overdue = max(self._overdue, marks.popleft()[1])
         return self._overdue

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from celeriac.brokers.amqp.layout import Places
+    from celeriac.brokers.amqp.outlet import Outlet
     from celeriac.brokers.amqp.topology import Steps
     from celeriac.clock import Clock
     from celeriac.interfaces import PropertiesForm
@@ -352,11 +353,11 @@ class Sender:
     """Publishes over a consumer's own connection, on channels that are opened when they are needed.
 
     Args:
-        line: Connected.
+        line: Connected, or connects itself.
         publisher: Knows where things go.
     """
 
-    def __init__(self, line: Line, publisher: Publisher) -> None:
+    def __init__(self, line: Line | Outlet, publisher: Publisher) -> None:
         self._line = line
         self._publisher = publisher
         self._for_publishing: Channel | None = None

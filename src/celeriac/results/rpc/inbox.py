@@ -175,6 +175,11 @@ class Inbox:
 
     # -- listening ---------------------------------------------------------------------------------------------------
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nobody listens, nor tries to again."""
+        return self._thread is None
+
     def listen(self) -> None:
         """See to it that what is sent to `address` arrives.
 

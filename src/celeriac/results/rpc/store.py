@@ -8,7 +8,6 @@ count what is stored, neither.
 from __future__ import annotations
 
 import asyncio
-import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from celeriac.clock import SYSTEM_CLOCK
@@ -17,7 +16,6 @@ from celeriac.model.tables import Properties, write_properties
 from celeriac.results.rpc.inbox import Inbox
 from celeriac.results.waiter import Waiter
 from celeriac.storage.amqp.frames import Publication
-from celeriac.storage.amqp.line import Channel, Line
 from celeriac.storage.amqp.socketline import SocketLine
 from celeriac.storage.amqp.url import AmqpUrl
 
@@ -66,12 +64,11 @@ class RpcResultStore:
             self._where, timeout_s=timeout_s, clock=clock, read_meta=read_meta, expires_s=expires_s or None
         )
         self._socket = SocketLine(self._where, purpose="results", timeout_s=timeout_s, clock=clock)
-        self._posts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Post] = weakref.WeakKeyDictionary()
 
     @property
     def url(self) -> str:
         """Never the broker's: results travel before the acknowledgement, not with it."""
-        return f"rpc+{self._where.normal}"
+        return f"rpc+{self._where.shown}"
 
     @property
     def has_joins(self) -> bool:
@@ -95,18 +92,14 @@ class RpcResultStore:
     def put(self, results: Sequence[StoredResult], /) -> Sequence[bool]:
         letters = [self._letter(result) for result in results if result.reply_to]
         if letters:
-            self._sent(lambda: self._socket.publish(letters, timeout_s=self._timeout_s))
+            try:
+                self._socket.publish(letters, timeout_s=self._timeout_s)
+            except BrokerError as exc:
+                raise _unsent(exc) from exc
         return [True] * len(results)
 
     async def aput(self, results: Sequence[StoredResult], /) -> Sequence[bool]:
-        letters = [self._letter(result) for result in results if result.reply_to]
-        if letters:
-            loop = asyncio.get_running_loop()
-            post = self._posts.get(loop)
-            if post is None:
-                post = self._posts[loop] = _Post(self._where, self._timeout_s, self._clock)
-            await post.send(letters)
-        return [True] * len(results)
+        return await asyncio.to_thread(self.put, results)
 
     def _letter(self, result: StoredResult) -> Publication:
         content_type, content_encoding = _JSON if result.payload[:1] == b"{" else _MSGPACK
@@ -119,12 +112,6 @@ class RpcResultStore:
         )
         # nobody waits any more where there is no such queue
         return Publication("", result.reply_to or "", write_properties(properties), result.payload, mandatory=False)
-
-    def _sent(self, send: Callable[[], object]) -> None:
-        try:
-            send()
-        except BrokerError as exc:
-            raise _unsent(exc) from exc
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -140,6 +127,8 @@ class RpcResultStore:
             if found := self._inbox.enter(ids, waiter):
                 return found
             if ids and timeout_s > 0:
+                if self._inbox.is_stopped:
+                    self._inbox.listen()
                 waiter.wait(timeout_s)
         finally:
             found = self._inbox.leave(waiter)
@@ -152,6 +141,8 @@ class RpcResultStore:
             if found := self._inbox.enter(ids, waiter):
                 return found
             if ids and timeout_s > 0:
+                if self._inbox.is_stopped:
+                    await asyncio.to_thread(self._inbox.listen)
                 await asyncio.wait((waiter.future,), timeout=timeout_s)
         finally:
             found = self._inbox.leave(waiter)
@@ -176,9 +167,6 @@ class RpcResultStore:
         """Close this process's connections; what has come stays readable, and what comes waits on the server."""
         self._inbox.stop()
         self._socket.close()
-        for post in list(self._posts.values()):
-            post.abandon()
-        self._posts.clear()
 
     # -- workflows ---------------------------------------------------------------------------------------------------
 
@@ -218,61 +206,6 @@ class RpcResultStore:
 
     def discard(self, kind: str, ids: Sequence[str], /) -> None:
         """There are none."""
-
-
-class _Post:
-    """The connection of one event loop over which results are sent."""
-
-    def __init__(self, where: AmqpUrl, timeout_s: float, clock: Clock) -> None:
-        self._where = where
-        self._timeout_s = timeout_s
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._opening = asyncio.Lock()
-        self._line: Line | None = None
-        self._channel: Channel | None = None
-
-    async def send(self, letters: Sequence[Publication]) -> None:
-        """Send, confirmed; once more over a new connection where the old one turns out to be lost.
-
-        Raises:
-            BrokerUnavailableError: Whether they were sent is not known; to send them again does no harm.
-        """
-        try:
-            channel = await self._open()
-            try:
-                await channel.publish(letters)
-            except EnqueueRejectedError:
-                raise
-            except BrokerError:
-                if channel.is_open:
-                    raise
-                await (await self._open()).publish(letters)
-        except BrokerError as exc:
-            raise _unsent(exc) from exc
-
-    async def _open(self) -> Channel:
-        channel = self._channel
-        if channel is not None and channel.is_open:
-            return channel
-        async with self._opening:
-            if self._channel is not None and self._channel.is_open:
-                return self._channel
-            if self._line is None or not self._line.is_open:
-                self._line = Line(self._where, purpose="results of tasks", timeout_s=self._timeout_s, clock=self._clock)
-                await self._line.connect()
-            self._channel = await self._line.open_channel(confirms=True)
-            return self._channel
-
-    def abandon(self) -> None:
-        """Close the connection, from any thread; on a loop that has ended there is nothing to close."""
-        line, self._line, self._channel = self._line, None, None
-        if line is None or self._loop.is_closed():
-            return
-        try:
-            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(line.close()))
-        except RuntimeError:
-            pass
 
 
 def _unsent(exc: BrokerError) -> BrokerError:
