@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from celeriac.storage import memory
 from celeriac.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -22,6 +24,15 @@ pytest_plugins = ("servers.fixtures",)
 
 DOES_NOT_APPLY = ("the engine's traits say", "the platform has no")
 """Reasons of skips that no installation could mend."""
+
+
+@pytest.fixture(autouse=True)
+def no_memory_of_others() -> None:
+    """What adapters in memory share lives as long as they do, and adapters in a cycle live until they are collected:
+    by a test that uses the same name, in an order in which nobody has run them before.
+    """
+    if memory._spaces:
+        gc.collect()
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from celeriac._version import __version__
 if TYPE_CHECKING:
     from celeriac.app.application import Celeriac
     from celeriac.app.group_result import GroupResult, ResultSet, result_from_tuple
+    from celeriac.app.queues import Binding, Broadcast, Exchange, Queue
     from celeriac.app.result import AsyncResult, EagerResult, allow_join_result, denied_join_result
-    from celeriac.app.routing import Exchange, Queue
     from celeriac.app.task import AsyncTask, ConfiguredTask, Task
     from celeriac.canvas import (
         Signature,
@@ -51,11 +51,13 @@ _HOME = {
     "AsyncResult": "celeriac.app.result",
     "AsyncTask": "celeriac.app.task",
     "Attempt": "celeriac.engine.attempt",
+    "Binding": "celeriac.app.queues",
+    "Broadcast": "celeriac.app.queues",
     "Celeriac": "celeriac.app.application",
     "CeleriacError": "celeriac.errors",
     "ConfiguredTask": "celeriac.app.task",
     "EagerResult": "celeriac.app.result",
-    "Exchange": "celeriac.app.routing",
+    "Exchange": "celeriac.app.queues",
     "Flow": "celeriac.flow",
     "FlowError": "celeriac.errors",
     "FlowFailed": "celeriac.errors",
@@ -66,7 +68,7 @@ _HOME = {
     "Limit": "celeriac.model",
     "MaxRetriesExceededError": "celeriac.errors",
     "Middleware": "celeriac.engine.middleware",
-    "Queue": "celeriac.app.routing",
+    "Queue": "celeriac.app.queues",
     "Reject": "celeriac.errors",
     "ResultSet": "celeriac.app.group_result",
     "Retry": "celeriac.model",
@@ -117,6 +119,8 @@ __all__ = [
     "AsyncResult",
     "AsyncTask",
     "Attempt",
+    "Binding",
+    "Broadcast",
     "Celeriac",
     "CeleriacError",
     "ConfiguredTask",

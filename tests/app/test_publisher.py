@@ -109,7 +109,7 @@ def test_many_threads_open_one_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
     barrier = threading.Barrier(20)
     real = application.open_broker
-    monkeypatch.setattr(application, "open_broker", lambda *args: opened.append(1) or real(*args))
+    monkeypatch.setattr(application, "open_broker", lambda *args, **named: opened.append(1) or real(*args, **named))
     app = Celeriac("threads", broker="memory://threads")
 
     def send() -> None:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from celeriac.app.routing import Queue
+from celeriac.app.queues import Queue
 from celeriac.app.settings import Conf, FrozenDict, Settings, available_processors, describe
 from celeriac.app.settings.table import OPTIONS
 from celeriac.errors import ConfigError

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from celeriac.app.routing import Exchange, Queue, Router, as_queue
+from celeriac.app.queues import Exchange, Queue, as_queue
+from celeriac.app.routing import Router
 from celeriac.app.settings import Conf
 from celeriac.errors import ConfigError, QueueNotFoundError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from celeriac.app.routing import Exchange, Queue
+from celeriac.app.queues import Exchange, Queue
 from celeriac.app.settings import Conf, available_processors, kinds
 from celeriac.app.settings.celery_names import IGNORED, REFUSED, nearest, resolve
 from celeriac.app.settings.kinds import Kind

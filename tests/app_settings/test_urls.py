@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.app.urls import DEFAULT_BROKER_URL, NO_RESULTS, masked, parse
+from celeriac.app.urls import DEFAULT_BROKER_URL, NO_RESULTS, RPC, masked, parse
 from celeriac.errors import ConfigError
 
 
@@ -46,14 +46,14 @@ def test_no_results() -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("amqp://host/0", "asks for RabbitMQ, which is not built yet in this version; there is: memory://, sqlite:///"),
-        ("amqp://", "RabbitMQ"),
-        ("amqp", "RabbitMQ"),
+        ("amqp://host:port//", "the port after the host 'host'"),
+        ("amqp://host//?colour=red", "unknown option 'colour'"),
+        ("sqs://q", "Amazon SQS, which is not built yet in this version; there is: memory://, sqlite:///"),
         ("postgresql+psycopg://h/d", "PostgreSQL"),
         ("sqs://", "Amazon SQS"),
         ("zookeeper://h", "ZooKeeper"),
         ("db+mysql://h/d", "results in any SQL database"),
-        ("rpc://", "results over AMQP"),
+        ("rpc://", "unknown scheme 'rpc'"),
         ("db+sqlite:///results.db", "Celery's spelling; write sqlite:///results.db"),
         ("cache+memory://", "write memory://"),
         ("sqlit:///a.db", "did you mean sqlite://"),
@@ -68,7 +68,8 @@ def test_no_results() -> None:
         ("sqlite:///:memory:", "write memory://"),
         ("sqlite:///a%00b", "NUL"),
         ("redis://a;redis://b", "names one server, this one lists 2"),
-        ("amqp://a;amqp://b", "failover lists are not built yet"),
+        ("sqs://a;sqs://b", "failover lists are not built yet"),
+        ("amqp://u:p@a;amqp://u:q@b", "have different users, passwords"),
     ],
 )
 def test_urls_that_lead_nowhere(url: str, says: str) -> None:
@@ -111,9 +112,38 @@ def test_no_password_is_ever_shown(user: str, before: str, after: str, scheme: s
     url = f"{scheme}://{user}:{before}c4n4ry{after}@host:1/path"
     assert "c4n4ry" not in masked(url)
     assert "c4n4ry" not in masked(f"tried {url} twice")
+    if scheme == "amqp":
+        url = url.replace("host:1", "host:x")  # else it is right
     with pytest.raises(ConfigError) as caught:
         parse(url)
     assert "c4n4ry" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "normal"),
+    [
+        ("amqp", "amqp://guest:guest@localhost:5672/%2F"),
+        ("amqp://", "amqp://guest:guest@localhost:5672/%2F"),
+        ("pyamqp://u:p%40@h//", "amqp://u:p%40@h:5672/%2F"),
+        ("librabbitmq://h/shop", "amqp://guest:guest@h:5672/shop"),
+        ("amqps://h/%2Fshop?heartbeat=5", "amqps://guest:guest@h:5671/%2Fshop"),
+        ("amqp://u:p@a:1,b/v", "amqp://u:p@a:1,b:5672/v"),
+        ("amqp://a;amqp://b", "amqp://guest:guest@a:5672,b:5672/%2F"),
+    ],
+)
+def test_where_a_rabbitmq_is(url: str, normal: str) -> None:
+    location = parse(url)
+    assert (location.adapter, location.url) == ("amqp", normal)
+    assert parse(normal).url == normal
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [("rpc://", "rpc://"), ("rpc", "rpc://"), ("rpc:///", "rpc://"), ("rpc://h/v", "amqp://guest:guest@h:5672/v")],
+)
+def test_where_results_are_sent_over(url: str, where: str) -> None:
+    location = parse(url, "result store")
+    assert (location.adapter, location.url) == (RPC, where)
 
 
 def test_relative_paths_follow_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,11 +113,12 @@ def test_pickle_is_refused_in_plain_words(make: Any) -> None:
         make("shop", task_serializer="pickle")
 
 
-def test_the_default_broker_is_refused_when_it_is_used_and_not_before(make: Any) -> None:
+def test_the_default_broker_is_made_when_it_is_used_and_not_before(make: Any) -> None:
     app = make("shop")
     assert app.conf.task_default_queue == "celery"
-    with pytest.raises(ConfigError, match="RabbitMQ, which is not built yet"):
-        app.send_task("shop.add")
+    assert "broker" not in vars(app)
+    assert app.broker.url.startswith("amqp://")
+    assert app.results is None  # which RabbitMQ does not keep
 
 
 def test_a_change_after_the_first_use_holds(make: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from celeriac.compat.backend import Backend, DisabledBackend, KeyValueStoreBackend
 from celeriac.compat.copies import Copies, copied, is_other, load_backend
 from celeriac.errors import BrokerUnavailableError, ConfigError
+from celeriac.interfaces import Mailbox
 from celeriac.model import StoredResult
 
 WAIT_S = 10
@@ -191,6 +192,33 @@ def test_a_store_that_wakes_is_needed(ledgered: Any) -> None:
     assert copied(ledgered, None, None) is None
     with pytest.raises(ConfigError, match="needs a broker that keeps results"):
         copied(ledgered, None, "django-db")
+
+
+def test_beside_rabbitmq_results_are_posted_and_copied(as_celery: None, rabbit_url: str) -> None:
+    from celery import Celery, chord
+    from celery.contrib.testing.worker import start_worker
+
+    app, worker = (Celery("posted", broker=rabbit_url, set_as_current=False) for _ in range(2))
+    for each in (app, worker):
+        each.conf.result_backend = f"{__name__}.Ledger"
+        each.conf.task_default_queue = "posted"
+
+    @worker.task(name="add")
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    assert isinstance(app.results, Mailbox)
+    with start_worker(worker, perform_ping_check=False):
+        sent = app.send_task("add", (1, 2))
+        assert sent.get(timeout=20) == 3
+        other = app.AsyncResult(sent.id)
+        assert (other.state, other.result) == ("SUCCESS", 3)
+    assert worker.results.home.get([sent.id]) == {}
+    assert worker.AsyncResult(sent.id).result == 3  # from the copy
+    with pytest.raises(ConfigError, match="set backend="):
+        chord([app.signature("add", (1, 2))], app.signature("add"))()
+    app.close()
+    worker.close()
 
 
 def test_the_plain_view(app: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 from control_fleet import wait_until
 
 from celeriac.brokers.redis import RedisControl
-from celeriac.brokers.redis.control import Count, matches
+from celeriac.storage.pidbox import Count, matches
 from servers import RedisServer
 
 BINDING = "\x06\x16\x06\x16"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from celery import Celery
 
-app = Celery("interop", broker=os.environ["INTEROP_URL"], backend=os.environ["INTEROP_URL"])
+app = Celery("interop", broker=os.environ["INTEROP_URL"], backend=os.environ["INTEROP_BACKEND"])
 app.conf.update(
     broker_connection_retry_on_startup=True,
     result_extended=True,

@@ -1,4 +1,4 @@
-"""Celery's fleet and ours on one Redis: both import the same application, but for the import and the class."""
+"""Celery's fleet and ours on one broker: both import the same application, but for the import and the class."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from servers import CelerySide, Program, RedisServer, wait_until
 from servers.celery_env import INTEROP, CeleryEnvironment, CeleryShell
 
 only_newest = pytest.mark.parametrize("celery_env", ["newest"], indirect=True)
+only_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
+"""For what is about kombu's lists and keys, or about the store that ours has there."""
+only_rabbit = pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
 
 PLAIN = (None, True, 0, -(2**53), 1.5, "", "Grüße \u2028 \U0001f98a", [], {}, [1, [2, {"a": None}]], {"k": [1.0]})
 EXTENDED = (
@@ -59,8 +62,10 @@ class OurSide:
         settings: Mapping[str, Any] | None = None,
         *,
         source: Path | None = None,
+        backend: str = "",
     ) -> None:
         self.url = url
+        self.backend = backend or url
         self.ledger = ledger
         self._folder = folder / "ours"
         self._folder.mkdir(exist_ok=True)
@@ -72,6 +77,7 @@ class OurSide:
     def _variables(self, settings: Mapping[str, Any]) -> dict[str, str]:
         return {
             "INTEROP_URL": self.url,
+            "INTEROP_BACKEND": self.backend,
             "INTEROP_SETTINGS": json.dumps({**self._settings, **settings}),
             "INTEROP_LEDGER": str(self.ledger),
             "C_FORCE_ROOT": "1",
@@ -131,7 +137,16 @@ class OurSide:
 
 
 class Fleet:
-    """One Redis with both sides on it, and one ledger."""
+    """One broker with both sides on it, results in Redis, and one ledger.
+
+    Args:
+        environment: Celery's.
+        server: Where results are; the broker, too, unless `url` names another.
+        folder: For logs.
+        theirs: Celery's settings.
+        ours: Ours.
+        url: Of the broker.
+    """
 
     def __init__(
         self,
@@ -141,17 +156,20 @@ class Fleet:
         *,
         theirs: Mapping[str, Any] | None = None,
         ours: Mapping[str, Any] | None = None,
+        url: str = "",
     ) -> None:
         self.age = environment.age
         self.server = server
-        self.url = server.url
+        self.url = url or server.url
+        self.is_on_redis = self.url == server.url
         self.folder = folder
-        self.celery = CelerySide(environment, server.url, folder, settings=theirs)
+        self.celery = CelerySide(environment, self.url, folder, settings=theirs, backend=server.url)
         self.celeriac = OurSide(
-            server.url,
+            self.url,
             folder,
             Path(self.celery.variables["INTEROP_LEDGER"]),
             {"result_allowed_exceptions": [f"{APP}.*"], **(ours or {})},
+            backend=server.url,
         )
         self._shell: CeleryShell | None = None
         self._shop: ModuleType | None = None
@@ -194,6 +212,11 @@ class Fleet:
 
     def wait_state(self, task_id: str, state: str) -> None:
         wait_until(lambda: self.state(task_id) == state, f"state {state} of {task_id}", 10.0)
+
+    def wait_stored(self, queue: str, task_id: str) -> None:
+        """Until a delayed message is in our layout; on RabbitMQ nobody can look, and it is there sooner or later."""
+        if self.is_on_redis:
+            wait_until(lambda: self.shop.app.broker.peek(queue, ids=[task_id]), "the task in the store")
 
     def is_stored(self, task_id: str) -> bool:
         """Whether there is a result, whatever its state."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from interop_fleet import Fleet, only_newest
+from interop_fleet import Fleet, only_newest, only_redis
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(120), only_newest]
+pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(120), only_newest, only_redis]
 
 SCHEDULE = {
     "add": {"task": "interop.add", "schedule": 1.0, "args": [1, 2], "options": {"queue": "theirs"}},

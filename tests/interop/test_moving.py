@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interop_fleet import Fleet, only_newest
+from interop_fleet import Fleet, only_newest, only_redis
 
 from servers import wait_until
 
@@ -43,7 +43,8 @@ def test_what_a_celery_worker_gives_back_when_it_stops_is_run_by_ours(make_fleet
     ids = fleet.shell("[gated.apply_async((str(n), gate), queue='q').id for n in range(8)]", gate=str(gate))
     fleet.wait_lines("start 0")
     redis: Any = fleet.server.cli()
-    wait_until(lambda: redis.hlen("unacked") == 4, "its prefetched messages")
+    if fleet.is_on_redis:
+        wait_until(lambda: redis.hlen("unacked") == 4, "its prefetched messages")
     theirs.signal(signal.SIGTERM)
     theirs.wait_for_log("Warm shutdown")
     fleet.celeriac.worker("-Q", "q", name="ours")
@@ -54,6 +55,7 @@ def test_what_a_celery_worker_gives_back_when_it_stops_is_run_by_ours(make_fleet
     assert redis.hlen("unacked") == 0
 
 
+@only_redis
 def test_an_eta_lies_in_the_store_and_outlives_the_worker(make_fleet: MakeFleet) -> None:
     fleet = make_fleet()
     fleet.shell("mark.apply_async(('warm',), queue='q').id")
@@ -85,9 +87,9 @@ def test_a_worker_of_ours_that_is_killed_loses_nothing_of_celery_s(make_fleet: M
     assert sorted(fleet.lines("end")) == [f"end {n}" for n in range(5)]
 
 
-def test_a_task_is_retried_by_both_in_turn(make_fleet: MakeFleet) -> None:
+def test_a_task_is_retried_by_both_in_turn(make_fleet: MakeFleet, broker: str) -> None:
     """Each retry goes to the other's queue, as a message of theirs, and counts on."""
-    fleet = make_fleet(ours={"task_celery_queues": ["theirs"]})
+    fleet = make_fleet(ours={"task_celery_queues": ["theirs"] if broker == "redis" else ["*"]})
     theirs = fleet.celery.worker("-Q", "theirs", name="theirs", ready=False)
     fleet.celeriac.worker("-Q", "ours", name="ours")
     theirs.wait_for_log(" ready.")
@@ -104,6 +106,7 @@ def test_a_task_is_retried_by_both_in_turn(make_fleet: MakeFleet) -> None:
         assert [line.split()[1] for line in fleet.lines(each.id)] == ["0", "1", "2", "3"]
 
 
+@only_redis
 def test_what_a_killed_celery_worker_held_is_restored_by_celery_and_run_by_ours(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(theirs={"broker_transport_options": {"visibility_timeout": 1}})
     gate = fleet.gate()
@@ -124,6 +127,7 @@ def test_what_a_killed_celery_worker_held_is_restored_by_celery_and_run_by_ours(
     assert redis.hlen("unacked") == 0
 
 
+@only_redis
 def test_back_to_celery(make_fleet: MakeFleet) -> None:
     """Producers write for Celery first; a last worker of ours empties our own layout and leaves the lists alone."""
     fleet = make_fleet()
@@ -151,6 +155,7 @@ def test_back_to_celery(make_fleet: MakeFleet) -> None:
     assert sorted(fleet.lines("n")) == sorted([*(f"n{n}" for n in range(10)), "start running", "end running"])
 
 
+@only_redis
 def test_priority_steps(make_fleet: MakeFleet) -> None:
     """Kombu's: 0 comes first, and 9 last, whatever step a number falls into; first come, first served within one."""
     fleet = make_fleet(ours={"worker_claim_ahead": 0})
@@ -168,6 +173,7 @@ def test_priority_steps(make_fleet: MakeFleet) -> None:
     assert (depth.ready, depth.held) == (0, 0)
 
 
+@only_redis
 def test_our_priorities_beside_celery_s(make_fleet: MakeFleet) -> None:
     fleet = make_fleet()
     for n in range(3):
@@ -185,6 +191,7 @@ def test_our_priorities_beside_celery_s(make_fleet: MakeFleet) -> None:
     [("priority", "bbbaaaccc"), ("sorted", "aaabbbccc")],
 )
 @only_newest
+@only_redis
 def test_queue_order_strategy(make_fleet: MakeFleet, strategy: str, order: str) -> None:
     fleet = make_fleet(ours={"broker_transport_options": {"queue_order_strategy": strategy}})
     for queue in "cab":
@@ -196,6 +203,7 @@ def test_queue_order_strategy(make_fleet: MakeFleet, strategy: str, order: str) 
 
 
 @only_newest
+@only_redis
 def test_every_key_and_channel_has_the_prefix(make_fleet: MakeFleet) -> None:
     prefix = {"global_keyprefix": "tenant:"}
     same = {"broker_transport_options": prefix, "result_backend_transport_options": prefix}
@@ -213,6 +221,7 @@ def test_every_key_and_channel_has_the_prefix(make_fleet: MakeFleet) -> None:
 
 
 @only_newest
+@only_redis
 def test_another_separator_and_other_steps(make_fleet: MakeFleet) -> None:
     options = {"broker_transport_options": {"sep": ":", "priority_steps": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}}
     fleet = make_fleet(theirs=options, ours=options)
@@ -224,6 +233,7 @@ def test_another_separator_and_other_steps(make_fleet: MakeFleet) -> None:
     assert fleet.lines(".") == ["0.", "1.", "8.", "9."]
 
 
+@only_redis
 def test_purging_takes_both_layouts(make_fleet: MakeFleet) -> None:
     fleet = make_fleet(ours={"task_celery_queues": ["q"]})
     native = fleet.celeriac.module(task_celery_queues=[])
@@ -240,6 +250,7 @@ def test_purging_takes_both_layouts(make_fleet: MakeFleet) -> None:
     assert "Purged 1 message" in done.stdout, done
 
 
+@only_redis
 def test_what_nobody_can_read_kills_no_worker(make_fleet: MakeFleet) -> None:
     """Each of these ends a Celery worker, or makes it loop (celery-protocol 13)."""
     fleet = make_fleet()
@@ -273,6 +284,7 @@ def test_what_nobody_can_read_kills_no_worker(make_fleet: MakeFleet) -> None:
 
 
 @only_newest
+@only_redis
 def test_a_result_store_elsewhere(make_fleet: MakeFleet) -> None:
     """Another database for results, as many a Celery application has it: then results are written by themselves."""
     fleet = make_fleet(theirs={"result_backend": None}, ours={"task_celery_queues": ["theirs"]})

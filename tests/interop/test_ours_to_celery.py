@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interop_fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest
+from interop_fleet import EXTENDED, PLAIN, Fleet, elapsed, only_newest, only_redis
 
 from celeriac.errors import (
     MaxRetriesExceededError,
@@ -40,6 +40,7 @@ def test_types_as_the_task_sees_them(fleet: Fleet) -> None:
     assert sent.get(timeout=30) == [[type(value).__name__, repr(value)] for value in (*PLAIN, *EXTENDED)]
 
 
+@only_redis
 def test_the_message_is_as_celery_writes_it(fleet: Fleet) -> None:
     """On a queue that nobody serves: every field of the envelope, of the headers and of the body."""
     options = {"queue": "theirs-unserved", "priority": 0, "shadow": "s", "headers": {"tenant": 7}, "time_limit": 50,
@@ -221,6 +222,7 @@ def test_what_a_celery_client_sees_of_our_calls(fleet: Fleet) -> None:
         assert fleet.state(sent.id) == "SUCCESS"
 
 
+@only_redis
 def test_a_priority_means_what_it_means_to_celery(make_fleet: Callable[..., Fleet]) -> None:
     fleet = make_fleet(ours={"task_celery_queues": ["q"]})
     for priority in (9, 6, 3, 0):

@@ -45,8 +45,7 @@ def make_app(url: str, **settings: Any) -> Celeriac:
         note("end", self.request.id)
         return os.getpid()
 
-    @app.task(bind=True, name="until")
-    def until(self: Any, gate: str, seconds: float = 30.0) -> int:
+    def wait(self: Any, gate: str, seconds: float = 30.0) -> int:
         """Run until a file exists."""
         note("start", self.request.id)
         stop = time.monotonic() + seconds
@@ -54,6 +53,17 @@ def make_app(url: str, **settings: Any) -> Celeriac:
             time.sleep(0.005)
         note("end", self.request.id)
         return os.getpid()
+
+    app.task(bind=True, name="until")(wait)
+    app.task(bind=True, name="once", acks_late=False)(wait)
+
+    @app.task(bind=True, name="die")
+    def die(self: Any, number: int) -> None:
+        """End the process, by a signal, or by an exit code that is negative here."""
+        note("start", self.request.id)
+        if number < 0:
+            os._exit(-number)
+        os.kill(os.getpid(), number)
 
     @app.task(bind=True, name="interop.record")
     def record(self: Any, text: str) -> None:

@@ -61,6 +61,7 @@ def check(
     killed: Iterable[int] = (),
     cut_off: Iterable[tuple[float, float]] = (),
     lossy: bool = False,
+    twice: Iterable[str] = (),
 ) -> int:
     """Nothing acknowledged is lost, nothing refused ran, and each second run is explained.
 
@@ -71,6 +72,7 @@ def check(
         cut_off: Spans in which workers could not reach the server for a lease or longer, or in which it lost what it
             had been told: a task that ran or ended in one may run again.
         lossy: Whether the server lost data, so that what was acknowledged may be gone.
+        twice: Ids that were published again, where an engine keeps both.
 
     Returns:
         How many ran more than once.
@@ -84,14 +86,18 @@ def check(
     assert not refused, f"{len(refused)} tasks ran though their producers were told that they never will"
     unasked = set(runs) - history.acknowledged - history.unknown
     assert not unasked, f"{len(unasked)} tasks ran that nobody sent: {sorted(unasked)[:5]}"
-    dead, spans = set(killed), list(cut_off)
+    dead, spans, again = set(killed), list(cut_off), set(twice)
     doubles = 0
     for mine in runs.values():
         doubles += len(mine) > 1
         for run, following in pairwise(mine):
-            is_explained = run.pid in dead or any(
-                run.started <= end and (run.ended is None or run.ended >= begin) and following.started >= begin
-                for begin, end in spans
+            is_explained = (
+                run.pid in dead
+                or run.id in again
+                or any(
+                    run.started <= end and (run.ended is None or run.ended >= begin) and following.started >= begin
+                    for begin, end in spans
+                )
             )
             assert is_explained, f"a second run that nothing explains: {run}, then {following}; spans {spans}"
     return doubles

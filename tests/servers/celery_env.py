@@ -88,11 +88,12 @@ class CelerySide:
 
     Args:
         environment: Which Celery.
-        url: Broker and result backend.
+        url: Broker, and result backend unless that is given.
         folder: For logs.
         app: A module in tests/interop, or in `path`.
         settings: For the application, over those of the module; JSON values.
         path: Where `app` can be imported from.
+        backend: Result backend.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class CelerySide:
         app: str = "celery_app",
         settings: Mapping[str, Any] | None = None,
         path: Path = INTEROP,
+        backend: str = "",
     ) -> None:
         self.environment = environment
         self.url = url
@@ -114,6 +116,7 @@ class CelerySide:
             "PYTHONPATH": str(path),
             "PYTHONUNBUFFERED": "1",
             "INTEROP_URL": url,
+            "INTEROP_BACKEND": backend or url,
             "INTEROP_SETTINGS": json.dumps(dict(settings or {})),
             "INTEROP_LEDGER": str(folder / "celery-ledger"),
             "C_FORCE_ROOT": "1",

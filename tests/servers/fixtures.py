@@ -56,7 +56,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if names & _REDIS:
             _prepare("redis-server", lambda: program("redis-server"))
-        if names & _RABBIT:
+        if names & _RABBIT or parameters.get("broker") == "rabbit":
             _prepare("rabbitmq-server", rabbit_scripts)
         if age := parameters.get("celery_env"):
             _prepare(f"celery-{age}", partial(CeleryEnvironment.build, age))

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
@@ -320,20 +321,26 @@ class RabbitServer:
             'rabbit_amqqueue:delete(Q, false, false, <<"test">>), ok'
         )
 
+    def queue_names(self, vhost: str = "/") -> list[str]:
+        """The queues of a vhost."""
+        names = f'[N || {{resource, _, _, N}} <- rabbit_amqqueue:list_names(<<"{vhost}">>)]'
+        found = self.evaluate(f"base64:encode(iolist_to_binary(lists:join(<<0>>, {names})))")
+        joined = b64decode(found.removeprefix('<<"').removesuffix('">>').removesuffix("<<>>")).decode()
+        return joined.split("\0") if joined else []
+
     def queues(self, vhost: str = "/") -> dict[str, int]:
         """The queues of a vhost, with how many messages each has (ready and unacknowledged)."""
         lines = self.ctl("list_queues", "-p", vhost, "name", "messages", "--no-table-headers").splitlines()
         return {name: int(number) for name, number in (line.split("\t") for line in lines)}
 
-    def connections(self) -> int:
-        """How many clients are connected."""
-        return int(self.evaluate("length(rabbit_networking:connections())"))
+    def connections(self, vhost: str | None = None) -> int:
+        """How many clients are connected, to one vhost or to all."""
+        return int(self.evaluate(f"length({_pids(vhost)})"))
 
-    def close_connections(self) -> int:
-        """Close every connection, as an operator does; how many there were."""
-        found = self.connections()
-        self.evaluate('rabbit_networking:close_all_connections(<<"closed by the test">>)')
-        return found
+    def close_connections(self, vhost: str | None = None) -> int:
+        """Close every connection, to one vhost or to all, as an operator does; how many there were."""
+        close = 'rabbit_networking:close_connections(Found, "closed by the test")'
+        return int(self.evaluate(f"Found = {_pids(vhost)}, {close}, length(Found)"))
 
     def set_alarm(self) -> None:
         """Be short of memory: connections that publish are blocked."""
@@ -343,6 +350,13 @@ class RabbitServer:
     def clear_alarm(self) -> None:
         """Undo `set_alarm`."""
         self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
+
+
+def _pids(vhost: str | None) -> str:
+    """The processes of connections, in Erlang."""
+    if vhost is None:
+        return "rabbit_networking:connections()"
+    return f'[element(6, Each) || Each <- rabbit_connection_tracking:list(<<"{vhost}">>)]'
 
 
 def _accepts(port: int) -> bool:

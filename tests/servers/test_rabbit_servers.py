@@ -24,6 +24,7 @@ def test_the_shared_server_is_one_for_all(rabbit_server, rabbit_url, rabbit_vhos
     assert rabbit_url == f"amqp://guest:guest@127.0.0.1:{rabbit_server.port}/{rabbit_vhost}"
     assert rabbit_vhost in rabbit_server.ctl("list_vhosts")
     assert rabbit_server.queues(rabbit_vhost) == {}
+    assert rabbit_server.queue_names(rabbit_vhost) == []
     with pytest.raises(ProgramError, match="start_rabbit"):
         rabbit_server.kill()
 

@@ -193,6 +193,16 @@ TASKS = {
         stubborn, tidy, soft, spin, awork, asoft, anoop,
     )
 }  # fmt: skip
+ONCE = "once_"
+"""What tasks that may not run twice are called before the name of the function."""
+TASKS |= {ONCE + name: TASKS[name] for name in ("work", "until", "leave", "suicide", "awork", "noop", "stubborn")}
+
+
+def make_facts(options: WorkerOptions) -> dict[str, TaskFacts]:
+    return {
+        name: TaskFacts(name=name, max_deliveries=options.max_deliveries, rerun_when_lost=not name.startswith(ONCE))
+        for name in TASKS
+    }
 
 
 class NothingFollows:
@@ -209,6 +219,12 @@ def make_links(url: str) -> Links:
 
         broker: Any = FarBroker(url.removeprefix("far://"))
         return Links(broker=broker, results=FarResults(url.removeprefix("far://")), control=None, fused=True)
+    if url.startswith("line://"):
+        from connection_lease import LineBroker
+        from far import FarResults
+
+        line: Any = LineBroker(url.removeprefix("line://"))
+        return Links(broker=line, results=FarResults(url.removeprefix("line://")), control=None, fused=False)
     if url.startswith("sqlite:"):
         from celeriac.brokers.sqlite import SqliteBroker, SqliteControl
         from celeriac.results.sqlite import SqliteResultStore
@@ -236,7 +252,7 @@ def make_writer(options: WorkerOptions) -> ResultWriter:
 
 def make_casualties(options: WorkerOptions) -> Casualties:
     return Casualties(
-        facts={name: TaskFacts(name=name, max_deliveries=options.max_deliveries) for name in TASKS},
+        facts=make_facts(options),
         codec=Codec(),
         writer=make_writer(options),
         continuation=NothingFollows(),
@@ -256,6 +272,7 @@ def make_runtime(url: str, options: WorkerOptions) -> Runtime:
                 call=call,
                 is_async=asyncio.iscoroutinefunction(call),
                 max_deliveries=options.max_deliveries,
+                rerun_when_lost=not name.startswith(ONCE),
             )
             for name, call in TASKS.items()
         },
@@ -265,7 +282,7 @@ def make_runtime(url: str, options: WorkerOptions) -> Runtime:
         submitter=Submitter(codec, SYSTEM_CLOCK, options.node),
         continuation=NothingFollows(),
         results=links.results,
-        fused=True,
+        fused=links.fused,
         node=options.node,
     )
     return Runtime(
@@ -294,7 +311,7 @@ def load(url: str, options: dict[str, Any], broken: str | None = None, modules: 
     manifest = Manifest(
         app="shop",
         options=resolved,
-        tasks=tuple(TaskFacts(name=name, max_deliveries=resolved.max_deliveries) for name in TASKS),
+        tasks=tuple(make_facts(resolved).values()),
         broker_url=url,
         result_url=url,
         settings={"broker_url": "redis://user:hidden@host/0", "task_default_queue": "q"},

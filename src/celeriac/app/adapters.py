@@ -5,19 +5,37 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from celeriac.app.urls import NO_RESULTS, parse
+from celeriac.app.urls import NO_RESULTS, RPC, masked, parse
+from celeriac.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from celeriac.app.settings import Settings
+    from celeriac.app.topology import Topology
     from celeriac.clock import Clock
     from celeriac.codec import Codec
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
 
 
-def open_broker(url: str, settings: Settings, clock: Clock, codec: Codec) -> Broker:
+def open_broker(
+    url: str,
+    settings: Settings,
+    clock: Clock,
+    codec: Codec,
+    *,
+    reply_to: Callable[[], str | None] | None = None,
+    topology: Callable[[], Topology] | None = None,
+) -> Broker:
     """Make the adapter for `url`; nothing is connected or created yet.
+
+    Args:
+        url: Where messages are kept.
+        settings: The application's.
+        clock: For due times.
+        codec: The application's.
+        topology: How queues are declared, where they are; asked for each of them. By the settings unless given.
+        reply_to: The address that messages name for their results, where these travel over the broker, too.
 
     Raises:
         ConfigError: No adapter serves the URL; the message names those that exist.
@@ -46,16 +64,31 @@ def open_broker(url: str, settings: Settings, clock: Clock, codec: Codec) -> Bro
             is_foreign=_matcher(settings.task_celery_queues),
             consume_foreign=settings.worker_consume_celery,
         )
+    if location.adapter == "amqp":
+        return _open_amqp(url, settings, clock, codec, reply_to, topology)
     from celeriac.brokers.sqlite import SqliteBroker
 
     return SqliteBroker(url, clock=clock, **_sqlite_options(settings))
 
 
 def open_results(url: str, settings: Settings, clock: Clock, codec: Codec) -> ResultStore | None:
-    """Make the result store for `url`; None where results are disabled. Raises as `open_broker`."""
+    """Make the result store for `url`; None where there are none. Raises as `open_broker`.
+
+    Results are kept with the broker unless `result_backend` says else. RabbitMQ keeps none: there, saying nothing means
+    that there are none, as with Celery.
+    """
     location = parse(url, "result store")
     if location.adapter == NO_RESULTS:
         return None
+    if location.adapter == "amqp":
+        if settings.result_backend is None:
+            return None
+        raise ConfigError(
+            f"result_backend={masked(url)!r}: RabbitMQ keeps no results; write rpc:// to have them sent to the process "
+            "that sends the task, or name a store: redis://…, sqlite:///…"
+        )
+    if location.adapter == RPC:
+        return _open_rpc(location.url, settings, clock, codec)
     if location.adapter == "memory":
         from celeriac.results.memory import MemoryResultStore
 
@@ -95,6 +128,20 @@ def open_control(url: str, settings: Settings, clock: Clock) -> ControlChannel:
             timeout_s=settings.task_publish_timeout,
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
+    if location.adapter == "amqp":
+        from celeriac.brokers.amqp.control import AmqpControl
+
+        return AmqpControl(
+            url,
+            namespace=settings.control_exchange,
+            queue_ttl_s=settings.control_queue_ttl,
+            queue_expires_s=settings.control_queue_expires,
+            queue_exclusive=settings.control_queue_exclusive,
+            queue_durable=settings.control_queue_durable,
+            clock=clock,
+            timeout_s=settings.task_publish_timeout,
+            options=_amqp_options(settings),
+        )
     from celeriac.brokers.sqlite import SqliteControl
 
     return SqliteControl(url, **_sqlite_options(settings))
@@ -116,7 +163,103 @@ def open_events(url: str, settings: Settings, clock: Clock) -> EventChannel | No
             timeout_s=settings.task_publish_timeout,
             options=_redis_options(settings.broker_transport_options, settings.broker_use_ssl),
         )
+    if location.adapter == "amqp":
+        from celeriac.brokers.amqp.events import AmqpEvents
+
+        return AmqpEvents(
+            url,
+            exchange=settings.event_exchange,
+            queue_prefix=settings.event_queue_prefix,
+            queue_ttl_s=settings.event_queue_ttl,
+            queue_expires_s=settings.event_queue_expires,
+            queue_exclusive=settings.event_queue_exclusive,
+            queue_durable=settings.event_queue_durable,
+            clock=clock,
+            timeout_s=settings.task_publish_timeout,
+            options=_amqp_options(settings),
+        )
     return None
+
+
+def _open_amqp(
+    url: str,
+    settings: Settings,
+    clock: Clock,
+    codec: Codec,
+    reply_to: Callable[[], str | None] | None,
+    topology: Callable[[], Topology] | None,
+) -> Broker:
+    from zoneinfo import ZoneInfo
+
+    from celeriac.app.routing import Router
+    from celeriac.app.topology import Topology
+
+    if topology is None:
+        plans = Topology(Router(settings, exchanges=lambda: True), settings)
+
+        def topology() -> Topology:
+            return plans
+
+    topology()  # contradictions are told before anything is sent
+    from celeriac.brokers.amqp import AmqpBroker
+    from celeriac.codec.amqp import AmqpForm
+
+    return AmqpBroker(
+        url,
+        timeout_s=settings.task_publish_timeout,
+        clock=clock,
+        form=AmqpForm(
+            codec,
+            timezone=ZoneInfo(settings.timezone),
+            clock=clock,
+            reply_to=reply_to,
+            delivery_mode=settings.task_default_delivery_mode,
+        ),
+        plan_of=lambda queue: topology().plan_of(queue),
+        known_queues=lambda: topology().known(),
+        options=_amqp_options(settings),
+    )
+
+
+def _open_rpc(url: str, settings: Settings, clock: Clock, codec: Codec) -> ResultStore:
+    if url == "rpc://":
+        url = settings.broker_url
+        if parse(url).adapter != "amqp":
+            raise ConfigError(
+                f"result_backend='rpc://' sends results over the broker, which has to be RabbitMQ, and broker_url is "
+                f"{masked(url)!r}; leave result_backend out to keep them with the broker"
+            )
+    from celeriac.results.rpc import RpcResultStore
+
+    options = {**_amqp_options(settings), **settings.result_backend_transport_options}
+
+    def read_meta(raw: bytes) -> tuple[str, str]:
+        meta = codec.decode_result(raw)
+        return meta.task_id, meta.status
+
+    return RpcResultStore(
+        url,
+        timeout_s=settings.task_publish_timeout,
+        clock=clock,
+        options=options,
+        read_meta=read_meta,
+        expires_s=settings.result_expires,
+        persistent=bool(settings.result_persistent),
+    )
+
+
+def _amqp_options(settings: Settings) -> dict[str, Any]:
+    """Transport options, with those among them that have settings of their own."""
+    use_ssl = settings.broker_use_ssl
+    tls = {} if isinstance(use_ssl, bool) else dict(use_ssl)
+    login = settings.broker_login_method
+    return {
+        "heartbeat": settings.broker_heartbeat,
+        **({} if login is None else {"login_method": login}),
+        **settings.broker_transport_options,
+        **tls,
+        **({"tls": True} if use_ssl else {}),
+    }
 
 
 def _sqlite_options(settings: Settings) -> dict[str, Any]:

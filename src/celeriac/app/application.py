@@ -24,6 +24,7 @@ from celeriac.app.result import EagerResult, no_results
 from celeriac.app.routing import Router
 from celeriac.app.settings import Conf
 from celeriac.app.task import AsyncTask, Task, make_task
+from celeriac.app.topology import Topology
 from celeriac.canvas import (
     Chords,
     Draft,
@@ -40,6 +41,7 @@ from celeriac.canvas import (
     leaves,
     linked,
     options_of,
+    replying,
     signatures,
     tails,
     tasks_in,
@@ -53,6 +55,7 @@ from celeriac.engine.executor import Executor
 from celeriac.engine.outcomes import ResultWriter
 from celeriac.engine.submit import Submitter
 from celeriac.errors import AlreadyRegistered, ConfigError, NotRegistered, NotSupportedError, ScheduleError
+from celeriac.interfaces import Mailbox
 from celeriac.interfaces.meanwhile import MEANWHILE
 from celeriac.model import EMPTY_EMBED, Embed, StoredResult
 from celeriac.model import Retry as RetryPolicy
@@ -236,19 +239,42 @@ class Celeriac:
     @once
     def router(self) -> Router:
         """Finds the queue of a message."""
-        return Router(self.settings)
+        return Router(self.settings, exchanges=self._has_exchanges)
+
+    def _has_exchanges(self) -> bool:
+        try:
+            return self.broker.traits.exchanges
+        except ConfigError:  # whoever sends is told so; until then, nothing is refused for it
+            return True
+
+    @once
+    def topology(self) -> Topology:
+        """How the queues of this application are declared, where they are."""
+        return Topology(self.router, self.settings)
 
     @once
     def broker(self) -> Broker:
         """The broker adapter."""
         conf = self.conf.freeze("the application has opened its broker")
-        return open_broker(self.broker_url, conf, self.clock, self.codec)
+        return open_broker(
+            self.broker_url, conf, self.clock, self.codec, reply_to=self._reply_to, topology=lambda: self.topology
+        )
 
     @once
     def results(self) -> ResultStore | None:
         """The result store; None where results are disabled."""
         conf = self.conf.freeze("the application has opened its result store")
         return open_results(conf.result_backend or self.broker_url, conf, self.clock, self.codec)
+
+    @once
+    def _mailbox(self) -> Mailbox | None:
+        """The result store, where results are sent to this process."""
+        results: object = self.results
+        return results if isinstance(results, Mailbox) else None
+
+    def _reply_to(self) -> str | None:
+        mailbox = self._mailbox
+        return None if mailbox is None else mailbox.address
 
     @once
     def control_channel(self) -> ControlChannel:
@@ -329,6 +355,7 @@ class Celeriac:
             retry_policy=conf.task_publish_retry_policy,
             timeout_s=conf.task_publish_timeout,
             on_sent=self._sent_events,
+            mailbox=self._mailbox,
         )
 
     @once
@@ -382,7 +409,11 @@ class Celeriac:
 
     def _has_joins(self) -> bool:
         running = current_attempt.get()  # an eager run has joins of its own
-        return self.results is not None or (running is not None and running.is_eager)
+        return self._keeps_joins or (running is not None and running.is_eager)
+
+    @property
+    def _keeps_joins(self) -> bool:
+        return self.results is not None and self.results.has_joins
 
     def links(self, submitter: Submitter, writer: ResultWriter) -> Links:
         """What follows a task, with messages built by `submitter` and results made by `writer`."""
@@ -916,15 +947,18 @@ class Celeriac:
         """What is to be published for a workflow; everything that can be wrong with it is found here.
 
         Raises:
-            ConfigError: It has a chord, and results are disabled.
+            ConfigError: It has a chord, and there is nowhere to count.
             EncodeError: An argument has no wire form; the message names it.
         """
-        if self.results is None and has_join(form):
+        if not self._keeps_joins and has_join(form):
             raise no_chords(form)
         parent = current_attempt.get()
-        origin = Origin()
+        mine = self._reply_to()
+        origin = Origin(reply_to=mine)
         if parent is not None:
-            origin = msgspec.structs.replace(self.origin(parent), id=None)
+            origin = msgspec.structs.replace(self.origin(parent), id=None, reply_to=mine)
+        if mine is not None:
+            form = replying(form, mine)
         for task in tasks_in(form):
             self._check_task(task)
         sending = Sending(check=self._check)
@@ -1121,6 +1155,7 @@ class Celeriac:
             args,
             kwargs,
             queue=where["queue"],
+            address=get("address"),
             parent=parent,
             task_id=get("task_id"),
             priority=get("priority"),

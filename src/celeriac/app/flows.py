@@ -112,9 +112,10 @@ class AppHost:
 
     def check_ready(self, flow: str) -> None:
         app = self._app
-        if app.results is None:
+        if app.results is None or not app.results.has_joins:
             raise ConfigError(
-                f"flow {flow!r} needs a result store, and result_backend is disabled: set backend=… to a URL"
+                f"flow {flow!r} needs a result store to keep its state in, and this application has none that could: "
+                "set backend=… (result_backend) to redis://… or sqlite:///…; rpc:// only carries results"
             )
         if app.settings.task_always_eager:
             raise ConfigError(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from celeriac.app.queues import Exchange, Queue
     from celeriac.model import Limit
 
 
@@ -22,9 +23,10 @@ class CallOptions(TypedDict, total=False):
     """The same as a moment; naive is UTC."""
     expires: datetime | timedelta | float | str | None
     """Seconds from now, or a moment, after which it does not start any more."""
-    queue: str | None
+    queue: str | Queue | None
     routing_key: str | None
-    exchange: str | None
+    exchange: str | Exchange | None
+    """With `routing_key`: where RabbitMQ's bindings decide who gets the message, known here or not."""
     priority: int | None
     """0 to 9, higher sooner."""
     task_id: str | None
@@ -69,13 +71,14 @@ class CallOptions(TypedDict, total=False):
     stamps: Mapping[str, Any] | None
     stamped_headers: Sequence[str] | None
     replaced_task_nesting: int | None
+    exchange_type: str | None
+    """Of an exchange that no queue here is bound to."""
     delivery_mode: int | None
     """Accepted for Celery's sake: every message is stored durably where the engine can."""
     producer: Any
-    """Accepted for Celery's sake and not used, like the four below."""
+    """Accepted for Celery's sake and not used, like the three below."""
     connection: Any
     publisher: Any
-    exchange_type: Any
     mandatory: Any
 
 

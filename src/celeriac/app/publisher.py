@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.codec import Codec
     from celeriac.engine.middleware import Middleware
-    from celeriac.interfaces import Broker
+    from celeriac.interfaces import Broker, Mailbox
     from celeriac.model import Outgoing, TaskId
 
 _HEADER_FIELDS = frozenset(Headers.__struct_fields__) - {"headers"}
@@ -39,6 +39,7 @@ class Publisher:
         retry_policy: Mapping[str, Any],
         timeout_s: float,
         on_sent: Callable[[Sequence[Outgoing]], None] | None = None,
+        mailbox: Mailbox | None = None,
     ) -> None:
         """Wire it.
 
@@ -51,6 +52,7 @@ class Publisher:
             retry_policy: Celery's: `max_retries`, `interval_start`, `interval_step`, `interval_max` (seconds).
             timeout_s: All tries together end by then.
             on_sent: Told what was published; may block for as long as a publish, and never raises.
+            mailbox: Where results will arrive, which has to be there before they are asked for.
         """
         self._broker = broker
         self._codec = codec
@@ -61,6 +63,7 @@ class Publisher:
         self._timeout_s = timeout_s
         self._plain = not self._middleware
         self._on_sent = on_sent
+        self._mailbox = mailbox
 
     def publish(
         self,
@@ -125,6 +128,8 @@ class Publisher:
         while True:
             token = GIVE_UP_AT.set(tries.until)
             try:
+                if self._mailbox is not None and not self._mailbox.is_listening:
+                    await asyncio.to_thread(self._mailbox.listen)
                 dropped = await self._broker.apublish(messages)
                 break
             except BrokerError as exc:
@@ -145,7 +150,7 @@ class Publisher:
             messages = [self._announced(message) for message in messages]
         tries = self._tries(retry, retry_policy)
         try:
-            dropped = self._broker.publish(messages)
+            dropped = self._put(messages)
         except BrokerError as exc:
             self._clock.pause(tries.pause_after(exc))
             messages = _known(messages)
@@ -161,11 +166,16 @@ class Publisher:
         try:
             while True:
                 try:
-                    return self._broker.publish(messages)
+                    return self._put(messages)
                 except BrokerError as exc:
                     self._clock.pause(tries.pause_after(exc))
         finally:
             GIVE_UP_AT.reset(token)
+
+    def _put(self, messages: Sequence[Outgoing]) -> Mapping[TaskId, TaskId]:
+        if self._mailbox is not None and not self._mailbox.is_listening:
+            self._mailbox.listen()
+        return self._broker.publish(messages)
 
     def _tries(self, retry: bool | None, policy: Mapping[str, Any] | None) -> _Tries:
         may_retry = self._retry if retry is None else retry
@@ -184,8 +194,8 @@ class Publisher:
         signals.before_task_publish.send(
             message.task,
             body=body,
-            exchange="",
-            routing_key=message.queue,
+            exchange=message.exchange or "",
+            routing_key=message.queue if message.exchange is None else message.routing_key,
             headers=headers,
             properties={"correlation_id": message.id, "priority": message.priority},
             declare=[],
@@ -225,8 +235,8 @@ class Publisher:
             signals.after_task_publish.send(
                 message.task,
                 body=self._shown(head, message),
-                exchange="",
-                routing_key=message.queue,
+                exchange=message.exchange or "",
+                routing_key=message.queue if message.exchange is None else message.routing_key,
                 headers=_flat(head),
             )
 

@@ -666,5 +666,6 @@ def call_when_ended(
 def no_results(app: Celeriac) -> ConfigError:
     """The error of asking for a result where none is kept."""
     return ConfigError(
-        f"application {app.main!r} keeps no results: result_backend is disabled. Set backend=… to a URL to use results"
+        f"application {app.main!r} keeps no results: result_backend is disabled, or left out with a broker that keeps "
+        "none (RabbitMQ). Set backend=… to a URL to use results: redis://…, sqlite:///…, or rpc:// with RabbitMQ"
     )

@@ -1,4 +1,4 @@
-"""Which queue a task goes to: queues as values, and the router that reads `task_routes`."""
+"""Which queue a task goes to, and on engines with exchanges, by which of them: the router that reads `task_routes`."""
 
 from __future__ import annotations
 
@@ -9,145 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from celeriac.errors import ConfigError, QueueNotFoundError
+from celeriac.app.queues import Exchange, Queue, as_exchange, as_queue, check_queue_name, node_of, worker_direct
+from celeriac.errors import ConfigError, NotSupportedError, QueueNotFoundError
 
 if TYPE_CHECKING:
     from celeriac.app.settings import Settings
 
 _GLOB = re.compile(r"[*?\[]")
 _KEPT = 4096  # task names whose route is remembered; `send_task` may be given any name, so there must be an end
-
-
-class Exchange(msgspec.Struct, frozen=True):
-    """What a queue is bound to, in AMQP's words. Engines without exchanges use it only to choose the queue."""
-
-    name: str = ""
-    type: str = "direct"
-    """`direct`, `topic` or `fanout`."""
-
-
-class Queue(msgspec.Struct, frozen=True):
-    """A queue of this application.
-
-    `Queue("media", Exchange("media", type="topic"), routing_key="media.#")` as in Celery; mostly `Queue("media")`.
-    """
-
-    name: str
-    exchange: Exchange | str | None = None
-    """None: the default exchange, where a message's routing key is the name of its queue."""
-    routing_key: str | None = None
-    """None: the queue's name."""
-    priority: int | None = None
-    """For messages that ask for none; 0 to 9, higher sooner."""
-    max_priority: int | None = None
-    """Messages that ask for more get this."""
-    queue_arguments: dict[str, Any] | None = None
-    """Arguments of the declaration, for engines that have them (`x-…` of RabbitMQ)."""
-
-    def __post_init__(self) -> None:
-        check_queue_name(self.name)
-        for field in ("priority", "max_priority"):
-            value = getattr(self, field)
-            if value is not None and (type(value) is not int or not 0 <= value <= 255):
-                raise ConfigError(f"queue {self.name!r}: {field} must be an integer from 0 to 9, found {value!r}")
-
-    @property
-    def key(self) -> str:
-        """The routing key that leads to this queue."""
-        return self.routing_key or self.name
-
-    @property
-    def exchange_name(self) -> str:
-        """The name of its exchange; empty for the default one."""
-        exchange = self.exchange
-        return exchange.name if isinstance(exchange, Exchange) else exchange or ""
-
-    def takes(self, routing_key: str) -> bool:
-        """Whether a message with this routing key, on this queue's exchange, reaches this queue."""
-        kind = self.exchange.type if isinstance(self.exchange, Exchange) else "direct"
-        if kind == "fanout":
-            return True
-        if kind == "topic":
-            return _topic(self.key).fullmatch(routing_key) is not None
-        return self.key == routing_key
-
-
-def _topic(pattern: str) -> re.Pattern[str]:
-    """AMQP's topic pattern: `*` is one word, `#` any number of words, words are separated by dots."""
-    text = re.escape(pattern).replace(r"\*", r"[^.]+")
-    text = text.replace(r"\.\#", r"(?:\..*)?").replace(r"\#\.", r"(?:.*\.)?").replace(r"\#", ".*")
-    return re.compile(text)
-
-
-def check_queue_name(name: object) -> str:
-    """Refuse what cannot be a queue's name: it must be text of 1 to 255 characters without control characters."""
-    if not isinstance(name, str) or not 0 < len(name) <= 255 or not name.isprintable():
-        raise ConfigError(f"a queue's name must be text of 1 to 255 printable characters, found {name!r}")
-    return name
-
-
-def as_queue(value: object) -> Queue:
-    """Make a `Queue` of a name, of a `Queue`, or of an object with kombu's attributes."""
-    if isinstance(value, Queue):
-        exchange = value.exchange
-        # one form of the same: a name alone is a direct exchange, as in the other forms of `task_queues`
-        return msgspec.structs.replace(value, exchange=Exchange(exchange)) if isinstance(exchange, str) else value
-    if isinstance(value, str):
-        return Queue(value)
-    if isinstance(value, Mapping) and "name" in value:  # a Queue as plain data, as the supervisor is told its settings
-        try:
-            return as_queue(msgspec.convert(value, Queue))
-        except msgspec.ValidationError as exc:
-            raise ConfigError(f"queue {value['name']!r}: {exc}") from None
-    name = getattr(value, "name", None)
-    if name is None or isinstance(value, type):
-        raise ConfigError(f"a queue must be a name or a Queue, found {value!r}")
-    exchange = getattr(value, "exchange", None)
-    exchange_name = getattr(exchange, "name", exchange) or ""
-    return Queue(
-        name,
-        Exchange(exchange_name, getattr(exchange, "type", None) or "direct") if exchange_name else None,
-        getattr(value, "routing_key", None) or None,
-        max_priority=getattr(value, "max_priority", None),
-        queue_arguments=getattr(value, "queue_arguments", None),
-    )
-
-
-def as_queues(value: object) -> tuple[Queue, ...]:
-    """Read `task_queues`: names or `Queue`s in a list, or `{name: {option: value}}`.
-
-    Raises:
-        ConfigError: Something in it is neither, or two queues have one name.
-    """
-    queues: list[Queue] = []
-    if isinstance(value, Mapping):
-        for name, options in value.items():
-            if isinstance(options, Mapping):
-                options = dict(options)
-                exchange, kind = options.pop("exchange", None), options.pop("exchange_type", None)
-                if isinstance(exchange, str):
-                    exchange = Exchange(exchange, kind or "direct")
-                if "binding_key" in options:  # Celery's older word
-                    options.setdefault("routing_key", options.pop("binding_key"))
-                known = Queue.__struct_fields__
-                if unknown := [key for key in options if key not in known]:
-                    raise ConfigError(
-                        f"queue {name!r} has the unknown option {unknown[0]!r}; known: {', '.join(known)}"
-                    )
-                options.pop("name", None)
-                queues.append(Queue(check_queue_name(name), exchange, **options))
-            elif options is None:
-                queues.append(Queue(check_queue_name(name)))
-            else:
-                raise ConfigError(f"queue {name!r}: its options must be a dict, found {options!r}")
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        queues = [as_queue(item) for item in value]
-    else:
-        raise ConfigError(f"queues must be a list of names or Queues, or a dict by name, found {value!r}")
-    names = [queue.name for queue in queues]
-    if doubles := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"queue {doubles[0]!r} is defined twice")
-    return tuple(queues)
 
 
 def check_routes(routes: object) -> None:
@@ -221,24 +90,27 @@ class Router:
 
     Args:
         settings: `task_routes`, `task_queues`, `task_default_queue` and their kin are read once, here.
+        exchanges: Whether the engine has exchanges; asked when the first message meets one.
 
     Raises:
         QueueNotFoundError: `task_create_missing_queues` is off and the default queue is not in `task_queues`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, exchanges: Callable[[], bool] = lambda: False) -> None:
         self._create_missing = settings.task_create_missing_queues
+        self._missing_type = settings.task_create_missing_queue_exchange_type or "direct"
         self._default_priority = settings.task_default_priority
         self._max_priority = settings.task_queue_max_priority
-        self._queues: dict[str, Queue] = {queue.name: queue for queue in settings.task_queues or ()}
+        self.has_exchanges = exchanges
+        self._known: dict[str, dict[str, Any]] = {}
         default = settings.task_default_queue
+        shared, key = default_exchange(settings), default_key(settings)
+        self._queues: dict[str, Queue] = {}
+        self._aliases: dict[str, str] = {}
+        for queue in settings.task_queues or ():
+            self.add(_on_default(queue, shared, key, for_all=in_celerys_words(settings)))
         if default not in self._queues and (self._create_missing or settings.task_queues is None):
-            exchange = settings.task_default_exchange
-            self._queues[default] = Queue(
-                default,
-                Exchange(exchange, settings.task_default_exchange_type) if exchange else None,
-                settings.task_default_routing_key,
-            )
+            self._queues[default] = Queue(default, shared, settings.task_default_routing_key)
         self._default = self.queue(default)
         self._declared = tuple(queue.name for queue in settings.task_queues or ()) or (default,)
         routes = settings.task_routes
@@ -250,43 +122,72 @@ class Router:
             _RouteMap(entry) if isinstance(entry, (Mapping, list, tuple)) else entry for entry in routes
         ]
         self._by_name_only = all(isinstance(router, _RouteMap) for router in self._routers)
-        self._known: dict[str, dict[str, Any]] = {}
 
     @property
     def queues(self) -> Mapping[str, Queue]:
         """The queues known so far: those of `task_queues`, the default one, and those made when asked for."""
         return self._queues
 
+    def add(self, queue: Queue) -> None:
+        """Know one more queue, or one otherwise."""
+        self._known.clear()
+        self._queues[queue.name] = queue
+        if queue.alias:
+            self._aliases[queue.alias] = queue.name
+
     def queue(self, name: str) -> Queue:
-        """Look a queue up, and make it where that is allowed.
+        """Look a queue up by its name or alias, and make it where that is allowed.
 
         Raises:
             QueueNotFoundError: It is not in `task_queues` and `task_create_missing_queues` is off.
         """
         queue = self._queues.get(name)
+        if queue is None and (alias := self._aliases.get(name)) is not None:
+            queue = self._queues[alias]
         if queue is None:
             if not self._create_missing:
                 raise QueueNotFoundError(
                     f"queue {name!r} is not in task_queues and task_create_missing_queues is off; "
                     f"known: {', '.join(sorted(self._queues)) or 'none'}"
                 )
-            queue = Queue(name)
+            queue = self.missing(name)
             if len(self._queues) < _KEPT:  # names can come from data; this is a memory, not a register
                 self._queues[name] = queue
         return queue
+
+    def missing(self, name: str) -> Queue:
+        """A queue that nobody has described."""
+        if (node := node_of(name)) is not None:
+            return worker_direct(node)
+        if self._missing_type != "direct":
+            return Queue(name, Exchange(name, self._missing_type))
+        return Queue(name)
 
     def select(self, only: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[str, ...]:
         """The queues that a worker serves: `only`, else those of `task_queues`, else the default; without `exclude`.
 
         Raises:
             QueueNotFoundError: One of `only` does not exist and may not be made.
+            NotSupportedError: One is a broadcast queue, which the engine does not have.
             ConfigError: Nothing is left.
         """
         names = [self.queue(name).name for name in only] or list(self._declared)
+        exclude = [self._aliases.get(name, name) for name in exclude]
         left = tuple(dict.fromkeys(name for name in names if name not in exclude))
         if not left:
             raise ConfigError(f"no queue is left to serve: {', '.join(names)} without {', '.join(exclude)}")
+        for name in left:
+            if self._queues[name].broadcast:
+                self._check_broadcast(name)
         return left
+
+    def _check_broadcast(self, name: str) -> None:
+        if not self.has_exchanges():
+            raise NotSupportedError(
+                f"Broadcast({name!r}): on this engine a task goes to one worker; RabbitMQ has broadcast queues. For "
+                "something that every worker shall do, use a remote-control command (@control_command and "
+                "app.control.broadcast)"
+            )
 
     def route(
         self,
@@ -353,18 +254,28 @@ class Router:
                 answer.pop("routing_key", None)
             answer |= asked
         named = answer.get("queue")
-        if named is None:
-            queue = self._bound(answer) if "routing_key" in answer or answer.get("exchange") else self._default
+        exchange = as_exchange(answer.get("exchange")) if "exchange" in answer else None
+        key: str = answer.get("routing_key") or ""
+        address: tuple[str, str] | None = None
+        if named is None and (exchange is not None or key):
+            queue, address = self._bound(exchange.name if exchange is not None else "", key)
+        elif named is None:
+            queue = self._default
         elif isinstance(named, str):
             queue = self.queue(named)
         else:
             queue = as_queue(named)
-            self._queues.setdefault(queue.name, queue)
+            if self._queues.setdefault(queue.name, queue) is queue and queue.alias:
+                self._aliases[queue.alias] = queue.name
         answer["queue"] = queue.name
-        if queue.routing_key is not None:
+        if address is None:
+            address = self._address(queue, exchange, key, answer.get("exchange_type"))
+        if queue.routing_key is not None and (queue.routing_key != queue.name or queue.exchange_name):
             answer.setdefault("routing_key", queue.routing_key)
         if queue.exchange_name:
             answer.setdefault("exchange", queue.exchange_name)
+        if address is not None:
+            answer["address"] = address
         priority = answer.get("priority")
         if priority is None:
             priority = queue.priority if queue.priority is not None else self._default_priority
@@ -373,26 +284,79 @@ class Router:
             answer["priority"] = priority if most is None else min(priority, most)
         return answer
 
-    def _bound(self, answer: Mapping[str, Any]) -> Queue:
-        """The queue that an exchange and routing key lead to."""
-        exchange = answer.get("exchange")
-        exchange = getattr(exchange, "name", exchange) or ""
-        key = answer.get("routing_key") or ""
-        bound = [
-            queue
-            for queue in self._queues.values()
-            if queue.exchange_name == exchange and (queue.takes(key) if key else True)
-        ]
-        if len(bound) == 1 or (bound and not exchange):
-            return bound[0]
+    def _address(self, queue: Queue, exchange: Exchange | None, key: str, kind: str | None) -> tuple[str, str] | None:
+        """Where a message for a queue is published, if not to the queue itself.
+
+        Celery's rule: to the queue itself where its exchange is a direct one, unless exchange and key are both given.
+        """
+        if queue.broadcast:
+            self._check_broadcast(queue.name)
+        elif (kind or queue.exchange_type) == "direct" and not (exchange is not None and key):
+            return None
+        if not self.has_exchanges():
+            return None
+        return exchange.name if exchange is not None else queue.exchange_name, key or queue.key
+
+    def _bound(self, exchange: str, key: str) -> tuple[Queue, tuple[str, str] | None]:
+        """The queue that an exchange and routing key lead to, and where else than to it a message is published.
+
+        Where the engine has exchanges, it says itself where a message goes, and who else listens is not known here.
+        """
+        bound: list[Queue] = []
+        kind: str | None = None
+        for queue in self._queues.values():
+            if (found := queue.reached(exchange, key)) is not None:
+                bound.append(queue)
+                kind = kind or found
+        if not exchange:
+            if bound:
+                return bound[0], None
+            if self._default.exchange_type != "direct":
+                return self._bound(self._default.exchange_name, key) if key else (self._default, None)
+            # Celery publishes where nobody listens, and the task is lost; ours goes to the default queue
+            return self._default, None
+        if bound and kind == "direct" and not key and len(bound) == 1:
+            return bound[0], None
         where = f"exchange {exchange!r} with routing key {key!r}"
+        if (kind is None or kind != "direct" or key) and self.has_exchanges():
+            return (bound[0] if bound else self._default), (exchange, key)
+        if len(bound) == 1:
+            return bound[0], None
         if bound:
             names = ", ".join(queue.name for queue in bound)
             raise ConfigError(f"{where} leads to several queues ({names}); a task goes to one: give queue=")
-        if not exchange:  # Celery publishes where nobody listens, and the task is lost; ours goes to the default queue
-            return self._default
         known = ", ".join(f"{queue.exchange_name or '(default)'}/{queue.key}" for queue in self._queues.values())
         raise QueueNotFoundError(f"no queue is bound to {where}; known: {known}")
+
+
+def in_celerys_words(settings: Settings) -> bool:
+    """Whether queues are Celery's unless they say otherwise: an application of Celery's, or one that shares queues."""
+    return settings.task_default_queue_type is not None
+
+
+def default_exchange(settings: Settings) -> Exchange | None:
+    """The exchange of queues in `task_queues` that name none; None: the nameless one. Named as Celery does."""
+    name, kind = settings.task_default_exchange, settings.task_default_exchange_type
+    return Exchange(name or settings.task_default_queue, kind) if name or kind != "direct" else None
+
+
+def default_key(settings: Settings) -> str | None:
+    """The routing key of those that have none; None: each one's name. Celery has one key for all of them."""
+    if settings.task_default_routing_key is None and not in_celerys_words(settings):
+        return None
+    return settings.task_default_routing_key or settings.task_default_queue
+
+
+def _on_default(queue: Queue, shared: Exchange | None, key: str | None, *, for_all: bool) -> Queue:
+    if queue.broadcast or queue.bindings:
+        return queue
+    if not queue.exchange_name:
+        queue = msgspec.structs.replace(queue, exchange=shared)
+    elif not for_all:
+        return queue
+    if queue.exchange_type != "direct":  # a direct one is passed by, so its key says only who else may send there
+        queue = msgspec.structs.replace(queue, routing_key=queue.routing_key or key)
+    return queue
 
 
 def _resolve(router: str | type) -> Callable[..., Any] | Any:

@@ -20,6 +20,7 @@ from celeriac._version import __version__
 from celeriac.app.adapters import open_broker, open_control, open_events, open_results
 from celeriac.app.application import Celeriac
 from celeriac.app.finder import find_app
+from celeriac.app.queues import worker_direct
 from celeriac.engine import signals
 from celeriac.engine.casualties import Casualties
 from celeriac.errors import ConfigError
@@ -219,6 +220,7 @@ def make_runtime(app: Celeriac, options: WorkerOptions) -> Runtime:
         casualties=_casualties(app, facts, options.node),
         on_process_start=lambda: signals.worker_process_init.send(options.node),
         on_process_stop=lambda pid, code: signals.worker_process_shutdown.send(options.node, pid=pid, exitcode=code),
+        define=app.topology.define,
         rates={name: one.rate_limit for name, one in facts.items() if one.rate_limit is not None},
     )
 
@@ -228,7 +230,7 @@ def oversee(manifest: Manifest) -> Oversight:
     settings: dict[str, Any] = dict(manifest.settings)
     app = Celeriac(manifest.app, **settings)
     conf = app.settings
-    broker = open_broker(app.broker_url, conf, app.clock, app.codec)
+    broker = open_broker(app.broker_url, conf, app.clock, app.codec, topology=lambda: app.topology)
     results = open_results(conf.result_backend or app.broker_url, conf, app.clock, app.codec)
     links = Links(
         broker=broker,
@@ -238,7 +240,12 @@ def oversee(manifest: Manifest) -> Oversight:
         events=open_events(app.broker_url, conf, app.clock),
     )
     facts = {task.name: task for task in manifest.tasks}
-    return Oversight(links=links, casualties=_casualties(app, facts, manifest.options.node))
+    return Oversight(
+        links=links,
+        casualties=_casualties(app, facts, manifest.options.node),
+        define=app.topology.define,
+        describe=app.topology.describe,
+    )
 
 
 def _casualties(app: Celeriac, facts: Mapping[str, TaskFacts], node: str) -> Casualties:
@@ -262,6 +269,12 @@ def worker_options(app: Celeriac, wanted: WorkerOverrides) -> WorkerOptions:
     conf = app.settings
     pool = wanted.pool or conf.worker_pool
     pool = "threads" if pool in _THREAD_POOLS else "processes" if pool == "prefork" else pool
+    node = node_name(wanted.node)
+    queues = app.router.select(wanted.queues, wanted.exclude)
+    if conf.worker_direct:
+        own = worker_direct(node)
+        app.router.add(own)
+        queues = (*queues, own.name)
     concurrency = wanted.processes or conf.worker_concurrency
     threads = conf.worker_threads if wanted.threads is None else wanted.threads
     if pool == "threads":
@@ -271,8 +284,8 @@ def worker_options(app: Celeriac, wanted: WorkerOverrides) -> WorkerOptions:
     else:
         processes = concurrency
     return WorkerOptions(
-        node=node_name(wanted.node),
-        queues=app.router.select(wanted.queues, wanted.exclude),
+        node=node,
+        queues=queues,
         pool=pool,
         processes=processes,
         threads=threads,

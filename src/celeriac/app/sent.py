@@ -72,6 +72,6 @@ class SentEvents:
             "eta": head.eta,
             "expires": head.expires,
             "queue": message.queue,
-            "exchange": "",
-            "routing_key": message.queue,
+            "exchange": message.exchange or "",
+            "routing_key": message.queue if message.exchange is None else message.routing_key,
         }

@@ -23,26 +23,29 @@ REDIS_SCHEMES = frozenset(
 )
 """As `storage.redis.url` reads them; named here, too, because that imports the driver."""
 
+AMQP_SCHEMES = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq"})
+"""As `storage.amqp.url` reads them."""
+
 DEFAULT_BROKER_URL = "sqlite:///celeriac.db"
 """A file in the working directory of the process."""
 
 NO_RESULTS = "disabled"
 """The adapter name of `result_backend = "disabled://"`: no result is stored."""
 
+RPC = "rpc"
+"""The adapter name of `result_backend = "rpc://"`: results are sent to who asked, over the broker."""
+
 _BUILT = (
-    "memory://, sqlite:///path/to/file.db, redis://host:6379/0 (also rediss, unix, sentinel, redis-cluster, valkey)"
+    "memory://, sqlite:///path/to/file.db, redis://host:6379/0 (also rediss, unix, sentinel, redis-cluster, valkey), "
+    "amqp://user:password@host:5672/vhost (also amqps)"
 )
 
 _LATER: Mapping[str, str] = {
-    "amqp": "RabbitMQ",
-    "amqps": "RabbitMQ over TLS",
-    "pyamqp": "RabbitMQ",
     "postgresql": "PostgreSQL",
     "postgres": "PostgreSQL",
     "sqs": "Amazon SQS",
     "zookeeper": "ZooKeeper",
     "stomp": "ActiveMQ and other STOMP brokers",
-    "rpc": "results over AMQP",
     "db": "results in any SQL database",
     "file": "results as files",
     "s3": "results in an object store",
@@ -99,7 +102,8 @@ def parse(url: str, role: Role = "broker") -> Location:
 
     Args:
         url: `memory://` (optionally `memory://name`, for a second one in the same process), or `sqlite:///file.db`
-            (relative to the working directory), or `sqlite:////absolute/file.db`. Options follow as a query.
+            (relative to the working directory), or `sqlite:////absolute/file.db`, or a server's. Options follow as a
+            query. Several servers of RabbitMQ are joined by `;`, or their hosts by `,`.
         role: For the message, and because only results can be `disabled://`.
 
     Raises:
@@ -111,9 +115,13 @@ def parse(url: str, role: Role = "broker") -> Location:
     scheme = scheme.lower().rstrip(":")
     if scheme in REDIS_SCHEMES and separator:
         return _redis(shown, text, role)
+    if scheme in AMQP_SCHEMES:
+        return _amqp(shown, text, role)
+    if scheme == RPC and role == "result store":
+        return _rpc(shown, rest, role)
     if _patterns().next_url.search(text):
         raise ConfigError(f"the {role} URL {shown!r} lists several servers; failover lists are not built yet: give one")
-    if not separator and (scheme in _LATER or scheme in ("memory", NO_RESULTS)):
+    if not separator and (scheme in _LATER or scheme in ("memory", NO_RESULTS, RPC)):
         rest = ""  # Celery takes a bare scheme: broker_url = "memory"
     elif not separator:
         raise ConfigError(
@@ -157,6 +165,27 @@ def _redis(shown: str, text: str, role: Role) -> Location:
     return Location(adapter="redis", url=where.normal)
 
 
+def _amqp(shown: str, text: str, role: Role) -> Location:
+    try:
+        from celeriac.storage.amqp.url import AmqpUrl
+    except ImportError as exc:
+        raise ConfigError(
+            f"the {role} URL {shown!r} needs the package pamqp: pip install 'celeriac[amqp]' ({exc})"
+        ) from exc
+    try:
+        where = AmqpUrl.parse(text if "://" in text else f"{text}://")  # Celery takes a bare scheme
+    except ConfigError as exc:
+        raise ConfigError(f"the {role} URL {shown!r}: {exc}") from None
+    return Location(adapter="amqp", url=where.normal)
+
+
+def _rpc(shown: str, rest: str, role: Role) -> Location:
+    """`rpc://` means the broker's server, as with Celery; with a host, that one."""
+    if not rest.strip("/"):
+        return Location(adapter=RPC, url="rpc://")
+    return Location(adapter=RPC, url=_amqp(shown, f"amqp://{rest}", role).url)
+
+
 def _sqlite(shown: str, rest: str, options: dict[str, str], role: Role) -> Location:
     host, slash, path = rest.partition("/")
     path = unquote(path)
@@ -175,7 +204,7 @@ def _sqlite(shown: str, rest: str, options: dict[str, str], role: Role) -> Locat
 def _nearest(scheme: str) -> str:
     from difflib import get_close_matches
 
-    known = get_close_matches(scheme, ["memory", "sqlite", *REDIS_SCHEMES, *_LATER], n=1)
+    known = get_close_matches(scheme, ["memory", "sqlite", *REDIS_SCHEMES, *AMQP_SCHEMES, *_LATER], n=1)
     return f"did you mean {known[0]}://? " if known else ""
 
 

@@ -5,7 +5,18 @@ from celeriac.canvas._chord import chord
 from celeriac.canvas._group import group
 from celeriac.canvas.chords import RELEASE, Chords
 from celeriac.canvas.draft import Draft
-from celeriac.canvas.forms import ending_in, has_join, id_of, ids_in, leaves, linked, options_of, tails, tasks_in
+from celeriac.canvas.forms import (
+    ending_in,
+    has_join,
+    id_of,
+    ids_in,
+    leaves,
+    linked,
+    options_of,
+    replying,
+    tails,
+    tasks_in,
+)
 from celeriac.canvas.links import Expander, Links
 from celeriac.canvas.lowering import Lowering, Origin, Place, Sending, derived_id
 from celeriac.canvas.maps import chunks, xmap, xstarmap
@@ -51,6 +62,7 @@ __all__ = [
     "maybe_subtask",
     "options_of",
     "plain",
+    "replying",
     "signatures",
     "subtask",
     "tails",

@@ -210,7 +210,10 @@ class Chords:
     def _fail(self, attempt: Attempt, form: Form, error: BaseException, traceback: str | None, draft: Draft) -> None:
         state = REVOKED if isinstance(error, TaskRevokedError) else FAILURE
         if self._stores_results:
-            draft.results += [self._writer.unrun(task_id, state, error, traceback) for task_id in ids_in(form)]
+            reply_to = attempt.message_headers.reply_to
+            draft.results += [
+                self._writer.unrun(task_id, state, error, traceback, reply_to=reply_to) for task_id in ids_in(form)
+            ]
         headers, delivery = attempt.message_headers, attempt.delivery
         assert delivery is not None
         for number, tail in enumerate(tails(form)):

@@ -378,6 +378,21 @@ def has_join(form: Mapping[str, Any]) -> bool:
     return any(has_join(link) for name in ("link", "link_error") for link in as_list(options.get(name)))
 
 
+def replying(form: Mapping[str, Any], reply_to: str) -> Form:
+    """A copy whose tasks say where their results are expected, as far as they do not say it already.
+
+    For steps that a worker of Celery's publishes: ours hand on what the task before them says. Chords are left alone.
+    """
+    kind = kind_of(form)
+    if kind == "task":
+        return dict(form) if options_of(form).get("reply_to") else with_options(form, reply_to=reply_to)
+    kwargs = form.get("kwargs") or {}
+    tasks = kwargs.get("tasks")
+    if kind in ("chain", "group") and isinstance(tasks, (list, tuple)):
+        return {**form, "kwargs": {**kwargs, "tasks": [replying(checked(each), reply_to) for each in tasks]}}
+    return dict(form)
+
+
 def ending_in(form: Mapping[str, Any], task_id: str, **options: Any) -> Form:
     """A copy whose last task has this id, so that its result is the whole's; a group ends in the list of its results.
 

@@ -57,10 +57,11 @@ def derived_id(origin: str, slot: str) -> str:
 
 
 def no_results(form: Mapping[str, Any]) -> ConfigError:
-    """What is wrong with a chord where results are disabled."""
+    """What is wrong with a chord where nobody could count its members."""
     return ConfigError(
-        f"workflow {form['task']} has a chord (or a group that something follows), which needs a result store, "
-        "and result_backend is disabled: set backend=… to a URL"
+        f"workflow {form['task']} has a chord (or a group that something follows), which needs a result store to count "
+        "in, and this application has none that could: set backend=… (result_backend) to redis://… or sqlite:///…; "
+        "rpc:// only carries results"
     )
 
 
@@ -89,6 +90,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     stamps: dict[str, Any] = {}
     stamped_headers: list[str] | None = None
     priority: int | None = None
+    reply_to: str | None = None
+    """Where the results are expected of all that follows."""
 
     @classmethod
     def of(cls, headers: Headers, *, priority: int | None = None) -> Origin:
@@ -99,6 +102,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
             stamps=headers.stamps,
             stamped_headers=headers.stamped_headers,
             priority=priority,
+            reply_to=headers.reply_to,
         )
 
 
@@ -165,7 +169,7 @@ class Lowering:
             Celery's result tuple of it.
 
         Raises:
-            ConfigError: It has a chord, and results are disabled.
+            ConfigError: It has a chord, and there is nowhere to count.
             DecodeError: It has no signature's shape.
             EncodeError: An argument has no wire form; the message names it.
             ValueError: An option is out of range; the message names it.
@@ -300,6 +304,7 @@ class Lowering:
                 args,
                 kwargs,
                 queue=where["queue"],
+                address=where.get("address"),
                 task_id=task_id,
                 priority=where.get("priority"),
                 countdown=options.get("countdown"),
@@ -316,7 +321,7 @@ class Lowering:
                 root_id=options.get("root_id") or origin.root_id,
                 parent_id=options.get("parent_id") or origin.parent_id,
                 ignore_result=options.get("ignore_result"),
-                reply_to=options.get("reply_to"),
+                reply_to=options.get("reply_to") or origin.reply_to,
                 retries=options.get("retries"),
                 shadow=options.get("shadow"),
                 replaced_task_nesting=options.get("replaced_task_nesting"),

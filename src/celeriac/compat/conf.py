@@ -24,6 +24,8 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "task_reject_on_worker_lost": False,
     "broker_url": "amqp://guest:guest@localhost:5672//",
     "result_backend": "disabled://",
+    "task_default_queue_type": "classic",
+    "task_create_missing_queue_type": "classic",
 }
 """Where Celery's default means another behaviour than ours, an application written for Celery gets Celery's."""
 

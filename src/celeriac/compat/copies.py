@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from celeriac.app.adapters import open_results
+from celeriac.app.urls import parse
 from celeriac.codec import ResultMeta, encode_exception
 from celeriac.errors import BrokerUnavailableError, ConfigError
 from celeriac.model import Record, StoredResult
@@ -96,6 +98,10 @@ class Copies:
     def url(self) -> str:
         """Not the broker's: results travel before the acknowledgement, not with it."""
         return f"{self.backend.as_uri()}+{self.home.url}"
+
+    @property
+    def has_joins(self) -> bool:
+        return self.home.has_joins
 
     # -- results -------------------------------------------------------------------------------------------------
 
@@ -283,9 +289,34 @@ def copied(app: Any, home: ResultStore | None, name: str | None) -> ResultStore 
     """
     if name is None:
         return home
-    if home is None:
+    if home is None and parse(app.broker_url).adapter != "amqp":
         raise ConfigError(f"result_backend={name!r} needs a broker that keeps results, too")
-    return Copies(home, load_backend(name)(app=app, url=name), app)
+    backend = load_backend(name)(app=app, url=name)
+    if home is not None:
+        return Copies(home, backend, app)
+    posted = open_results("rpc://", app.settings, app.clock, app.codec)
+    assert posted is not None
+    return PostedCopies(posted, backend, app)
+
+
+class PostedCopies(Copies):
+    """Beside RabbitMQ, which keeps no results: they are sent to who asked, and copied for everybody else.
+
+    Only who asked is woken by them; others find them when they look.
+    """
+
+    home: Any  # a Mailbox, too
+
+    @property
+    def address(self) -> str:
+        return str(self.home.address)
+
+    @property
+    def is_listening(self) -> bool:
+        return bool(self.home.is_listening)
+
+    def listen(self) -> None:
+        self.home.listen()
 
 
 def _is_news(result: StoredResult, known: Mapping[str, StoredResult]) -> bool:

@@ -50,7 +50,7 @@ _DEBUG = "use a debugger that attaches to a process, or py-spy"
 _STORES = "result stores are celeriac's own: redis://, sqlite:/// or memory://"
 _OTHER_STORES = "results stay with the broker: a backend that is built on it gets a copy of each"
 _TRACER = "celeriac runs tasks itself: use the signals task_prerun and task_postrun, or middleware"
-_EVENTS = "on Redis only"
+_EVENTS = "on Redis and RabbitMQ only"
 _BROKER = "the broker's keys are celeriac's own: use app.send_task, or kombu itself with a queue in task_celery_queues"
 _STAMPED = "revoke by id: the children of a result name them"
 _UNSENT = "nothing sends it: "
@@ -249,7 +249,7 @@ IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
         **_yes("Exchange Queue binding disable_insecure_serializers enable_insecure_serializers uuid"),
         **_no(_BROKER, "Connection Consumer Producer"),
     },
-    "kombu.common": {**_but("a queue as any other: each message goes to one worker", "Broadcast"),
+    "kombu.common": {**_but("RabbitMQ's; on other engines a task goes to one worker", "Broadcast"),
                      **_yes("maybe_declare uuid")},
     "kombu.entity": _yes("Exchange Queue binding"),
     "kombu.serialization": {
@@ -281,7 +281,7 @@ IMPORTS: Final[Mapping[str, Mapping[str, Fact]]] = {
 }  # fmt: skip
 """Public modules and what an application imports from them. What is not here is not there."""
 
-_EXCHANGES = "exchanges other than direct ones are RabbitMQ's: name the queue"
+_EXCHANGES = "on RabbitMQ as in Celery; on other engines they only choose the queue"
 _PRIORITY = "9 comes first on every engine; on Redis, Celery serves 0 first"
 _CONNECTION = "a small object that only tells about the broker; celeriac keeps its connections itself"
 
@@ -498,7 +498,7 @@ PACKAGES: Final[Mapping[str, Fact]] = {
     **_no(_REDBEAT, "celery-redbeat"),
     **_but(_LOOP, "sqlalchemy-celery-beat"),
     **_but(f"not tried here; {_LOOP}", "celery-sqlalchemy-scheduler"),
-    **_no("RabbitMQ is not built yet in this version", "librabbitmq"),
+    **_but("the same connection as without it", "librabbitmq"),
     **_no("it starts containers of Celery; celery.contrib.pytest has fixtures", "pytest-celery"),
 }  # fmt: skip
 """Distributions that add something to Celery, by their normalized names."""

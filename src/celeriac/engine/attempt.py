@@ -205,7 +205,9 @@ class Attempt:
             "exchange": "",
             "routing_key": self.delivery.queue,
             "priority": self.delivery.priority,
-            "redelivered": self.delivery.deliveries > 1 or _REQUEUED in self.message_headers.headers,
+            "redelivered": (
+                self.delivery.deliveries > 1 or self.delivery.was_out or _REQUEUED in self.message_headers.headers
+            ),
         }
 
     @property

@@ -1,6 +1,9 @@
 """What becomes of a task whose process died, was killed at its hard limit, or was terminated.
 
 The supervisor asks here. It runs no user code, so all this file knows of a task are its `TaskFacts`.
+
+Where the connection is the lease, what a dead process held is in its queue again before anybody could judge it. There
+the supervisor leaves `Note`s, and whoever is handed out such a message judges it by them (`judge_noted`).
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from celeriac.codec import iso_from_epoch
 from celeriac.engine import report
 from celeriac.engine.attempt import Attempt
 from celeriac.engine.continuation import NOTHING
@@ -17,7 +21,7 @@ from celeriac.errors import CodecError, TaskRevokedError, TimeLimitExceeded, Wor
 from celeriac.model import Bury, Done, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from celeriac.codec import Codec
     from celeriac.engine.continuation import Continuation, Sequel
@@ -40,7 +44,7 @@ class TaskFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Starts per worker, such as `10/m`; None: no limit."""
 
 
-class Crashed(msgspec.Struct, frozen=True, kw_only=True):
+class Crashed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The process ended while the task ran."""
 
     pid: int
@@ -60,19 +64,60 @@ class Crashed(msgspec.Struct, frozen=True, kw_only=True):
         return f"exit code {self.exit_code}"
 
 
-class HardLimit(msgspec.Struct, frozen=True, kw_only=True):
+class Dragged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Its worker ended the process while the task ran: because of another task in it, or to leave."""
+
+    pid: int
+
+    def __str__(self) -> str:
+        return "ended by its worker, because of another task or to leave"
+
+
+class HardLimit(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The process was killed because the task ran past its hard time limit."""
 
     limit_s: float
 
 
-class Terminated(msgspec.Struct, frozen=True, kw_only=True):
+class Terminated(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The process was killed because the task was revoked with `terminate=True`."""
 
     signal: str = "SIGTERM"
 
 
-Cause = Crashed | HardLimit | Terminated
+Cause = Crashed | Dragged | HardLimit | Terminated
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What a supervisor leaves for whoever gets a message next that one of its processes was running."""
+
+    cause: Cause
+    node: str
+    pid: int
+    at: float
+    """Wall-clock epoch seconds."""
+
+    def encode(self) -> bytes:
+        return _encode(self)
+
+    def __str__(self) -> str:
+        how = {HardLimit: "killed at its hard time limit", Terminated: "terminated"}.get(type(self.cause))
+        return f"node {self.node}, process {self.pid}, {how or self.cause}, {iso_from_epoch(self.at)}"
+
+
+def read_notes(lost: Sequence[bytes]) -> list[Note]:
+    """Those that can be read; a later version may write others."""
+    notes = []
+    for raw in lost:
+        try:
+            notes.append(_decode(raw))
+        except msgspec.MsgspecError as exc:
+            report.log.warning("a note on a lost process cannot be read (%s): %r", exc, raw[:200])
+    return notes
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Note).decode
 
 
 class Casualties:
@@ -99,8 +144,32 @@ class Casualties:
         """The REVOKED result of a task that nobody will run."""
         return self._writer.cancelled(task_id)
 
-    def judge(self, delivery: Delivery, cause: Cause) -> Outcome:
-        """The outcome of a delivery that was running when its process ended. Never raises."""
+    def judge_noted(self, delivery: Delivery) -> tuple[Outcome, Cause] | None:
+        """The outcome of a delivery that other processes ran before, by what was noted of their ends, and the cause.
+
+        None: it is to run, as it is. Never raises.
+        """
+        notes = read_notes(delivery.lost)
+        if delivery.is_copy:  # other copies have the same id, and other ends
+            notes = [note for note in notes if note.node == self._node]
+            delivery = msgspec.structs.replace(delivery, deliveries=1 + len(notes))
+        if not notes:
+            return None
+        # Whoever was to settle what was killed on purpose may have died before he did; that is no reason to run it.
+        cause = next((note.cause for note in notes if isinstance(note.cause, (HardLimit, Terminated))), notes[-1].cause)
+        # its end is counted from the next delivery on, which this is
+        before = msgspec.structs.replace(delivery, deliveries=max(1, delivery.deliveries - 1))
+        outcome = self.judge(before, cause, notes)
+        return None if isinstance(outcome, Release) else (outcome, cause)
+
+    def judge(self, delivery: Delivery, cause: Cause, notes: Sequence[Note] = ()) -> Outcome:
+        """The outcome of a delivery that was running when its process ended. Never raises.
+
+        Args:
+            delivery: As it was handed out then.
+            cause: Why it ended.
+            notes: All that was noted of this and of earlier ends, where that is known.
+        """
         try:
             headers = self.codec.decode_headers(delivery.headers)
         except CodecError as exc:
@@ -145,7 +214,7 @@ class Casualties:
             return Bury(
                 delivery=delivery,
                 reason=f"ran past its hard time limit of {cause.limit_s:g} s, and acks_on_timeout is off",
-                detail=text,
+                detail=text + "".join(f"{note}\n" for note in notes),
                 result=failed.result,
                 successors=failed.successors,
                 workflow=failed.workflow,
@@ -158,7 +227,10 @@ class Casualties:
         if delivery.deliveries >= facts.max_deliveries:
             reason = f"its worker process was lost {delivery.deliveries} times, last by {cause}"
             report.buried(attempt.id, attempt.name, reason)
-            detail = f"{text}node {self._node}, process {cause.pid}, {cause}, delivery {delivery.deliveries}\n"
+            if notes:
+                detail = text + "".join(f"{note}\n" for note in notes)
+            else:
+                detail = f"{text}node {self._node}, process {cause.pid}, {cause}, delivery {delivery.deliveries}\n"
             sequel = self._after_failure(attempt, lost)
             return Bury(
                 delivery=delivery,

@@ -112,12 +112,19 @@ class Executor:
         """
         if self._fused or self._results is None:
             return
+        ids = [delivery.id for delivery in deliveries if not delivery.is_copy]  # of a copy, only others can have ended
+        if not ids:
+            return
         try:
-            found = await self._results.aget([delivery.id for delivery in deliveries])
+            found = await self._results.aget(ids)
         except Exception as exc:  # whatever it is, they are claimed; what was handed out before is asked for again
             report.log.warning("which of %d tasks have finished before is unknown: %s", len(deliveries), exc)
             return
         self._ended = {task_id: stored for task_id, stored in found.items() if is_final(stored.state)}
+
+    def has_ended(self, task_id: str) -> bool:
+        """Whether `look_back` has found a final result of a delivery that has not begun yet."""
+        return task_id in self._ended
 
     def begin(self, delivery: Delivery) -> Attempt | Outcome:
         """Look at a delivery's headers: the attempt to run, or at once the outcome of one that does not run."""
@@ -246,7 +253,7 @@ class Executor:
         """
         delivery = attempt.delivery
         assert delivery is not None
-        if not self._fused:
+        if not self._fused and not delivery.is_copy:
             try:
                 stored = attempt.ended_before or self._finished_before(attempt)
             except BrokerError as exc:  # then it runs twice, as it may; where it may not, it is failed below
@@ -255,7 +262,8 @@ class Executor:
             if stored is not None:
                 return self._repeat_successors(attempt, stored)
         plan = attempt.plan
-        if not plan.rerun_when_lost:
+        # `was_out` alone is no start: a connection that is lost gives back what only waited behind it, too
+        if not plan.rerun_when_lost and delivery.deliveries > 1:
             lost = WorkerLostError(
                 "the worker was lost after it had taken this task, which may not run twice (acks_late=False or "
                 "reject_on_worker_lost=False)",
@@ -288,7 +296,7 @@ class Executor:
                 return self._undecodable_body(attempt, exc)
             try:
                 if attempt.ended_before is not None or (
-                    (delivery := attempt.delivery) is not None and delivery.deliveries > 1
+                    (delivery := attempt.delivery) is not None and (delivery.deliveries > 1 or delivery.was_out)
                 ):
                     ended = self._redelivered(attempt)
                     if ended is not None:
@@ -322,7 +330,7 @@ class Executor:
                 return self._undecodable_body(attempt, exc)
             try:
                 if attempt.ended_before is not None or (
-                    (delivery := attempt.delivery) is not None and delivery.deliveries > 1
+                    (delivery := attempt.delivery) is not None and (delivery.deliveries > 1 or delivery.was_out)
                 ):
                     ended = await asyncio.to_thread(self._redelivered, attempt)
                     if ended is not None:

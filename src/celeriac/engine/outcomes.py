@@ -83,8 +83,13 @@ class ResultWriter:
             expires_at=None if expires_s is None else now + expires_s,
         )
 
-    def unrun(self, task_id: str, state: str, exc: BaseException, traceback: str | None) -> StoredResult:
-        """The result of a task that will not run, because of another: FAILURE or REVOKED with that one's exception."""
+    def unrun(
+        self, task_id: str, state: str, exc: BaseException, traceback: str | None, *, reply_to: str | None = None
+    ) -> StoredResult:
+        """The result of a task that will not run, because of another: FAILURE or REVOKED with that one's exception.
+
+        Who waits for it is who waits for that one.
+        """
         now = self._clock.time()
         meta = ResultMeta(
             task_id=task_id,
@@ -99,6 +104,7 @@ class ResultWriter:
             state=state,
             payload=self._codec.encode_result(meta),
             expires_at=None if expires_s is None else now + expires_s,
+            reply_to=reply_to,
         )
 
     def cancelled(self, task_id: str) -> StoredResult:
@@ -156,4 +162,6 @@ class ResultWriter:
             state=state,
             payload=self._codec.encode_result(meta, task=attempt.name),
             expires_at=None if expires_s is None else now + expires_s,
+            reply_to=headers.reply_to,
+            correlation_id=headers.correlation_id,
         )

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from celeriac.model import Bury, Done, Release
+from celeriac.errors import ConfigError
+from celeriac.model import Bury, Done, Later, Release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,8 +37,25 @@ class Settler:
 
     async def settle(self, consumer: Consumer, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
         """As `Consumer.settle`; may be repeated with the same outcomes after an error."""
-        if self._fused:
-            return await consumer.settle(outcomes)
+        return await consumer.settle(outcomes if self._fused else await self._store(outcomes))
+
+    async def settle_unheld(self, outcomes: Sequence[Outcome], /) -> None:
+        """The same of messages that are in no queue any more (`Committer`), in the place of the dead process that had
+        taken them out. May be repeated after an error.
+
+        What is buried cannot become a dead letter: its result and whoever waits for it are told, its message is gone.
+        """
+        follow: list[Outgoing] = []
+        for outcome in await self._store(outcomes):
+            if isinstance(outcome, Later):
+                follow.append(outcome.message)
+            elif not isinstance(outcome, Release):
+                follow.extend(outcome.successors)
+        if follow:
+            await self._broker.apublish(follow)
+
+    async def _store(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Store results and carry out workflows; what is left for the broker to do."""
         results: list[StoredResult] = []
         workflows: dict[int, Workflow] = {}
         bare: list[Outcome] = []
@@ -53,6 +71,11 @@ class Settler:
                 outcome = msgspec.structs.replace(outcome, workflow=None)
             bare.append(msgspec.structs.replace(outcome, result=None))
         store = self._results
+        if store is None and any(each.joins or each.arrivals or each.records for each in workflows.values()):
+            raise ConfigError(
+                "a chord, a flow or a saved group needs a result store, and results are disabled here: set "
+                "result_backend to redis://… or sqlite:///…"
+            )
         if results and store is not None:
             await store.aput(results)
         if workflows and store is not None:
@@ -60,7 +83,7 @@ class Settler:
                 ended: Any = bare[number]
                 bare[number] = msgspec.structs.replace(ended, successors=(*ended.successors, *releases))
             await self._close(workflows, bare, store)
-        return await consumer.settle(bare)
+        return bare
 
     async def _close(self, workflows: Mapping[int, Workflow], bare: list[Outcome], store: ResultStore) -> None:
         """Close the joins that are done with, between what follows them and the acknowledgement.
@@ -91,7 +114,10 @@ class Settler:
             return {}
         answers = await store.aarrive([arrival for _, arrival in arrivals])
         released: dict[int, list[Outgoing]] = {}
+        joins_released: set[str] = set()
         for (number, arrival), is_complete in zip(arrivals, answers, strict=True):
-            if is_complete:
+            # all of those that came with the last are told that it is complete, and not every broker drops doubles
+            if is_complete and arrival.join not in joins_released:
+                joins_released.add(arrival.join)
                 released.setdefault(number, []).append(arrival.release)
         return released

@@ -59,6 +59,7 @@ class Submitter:
         names: Sequence[str] = (),
         limit: Admission | None = None,
         unique: Unique | None = None,
+        address: tuple[str, str] | None = None,
         **headers: Any,
     ) -> Outgoing:
         """Make a message of one call.
@@ -80,6 +81,8 @@ class Submitter:
             names: Of the positional parameters, where they are known, for errors.
             limit: What it is admitted by.
             unique: What makes it unique.
+            address: The exchange and routing key it is published with, where that is not to its queue. Whoever gets
+                a copy then sees to it that it is not run before its time.
             headers: Fields of `model.Headers`; None means the default.
 
         Raises:
@@ -121,6 +124,10 @@ class Submitter:
             headers["content_encoding"] = body.content_encoding
         if body.compression is not None:
             headers["compression"] = body.compression
+        exchange, routing_key = None, ""
+        if address is not None:
+            exchange, routing_key = address
+            not_before = None  # who listens on the exchange is for the broker to say, and now
         if headers:
             # None means "the default" for every header, and a struct's default may not be None
             fields = {key: value for key, value in headers.items() if value is not None}
@@ -144,6 +151,8 @@ class Submitter:
             expires_at=expires_at,
             fresh=is_fresh,
             native=task.startswith(OURS),
+            exchange=exchange,
+            routing_key=routing_key,
             limit=limit,
             unique=unique,
         )

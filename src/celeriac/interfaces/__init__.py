@@ -4,7 +4,7 @@ from celeriac.interfaces.broker import Broker, BrokerTraits, Committer, Consumer
 from celeriac.interfaces.control import ControlChannel, ControlServer, LogicalClock
 from celeriac.interfaces.events import EventChannel, EventReceiver
 from celeriac.interfaces.foreign import ForeignForm, PropertiesForm
-from celeriac.interfaces.results import ResultStore
+from celeriac.interfaces.results import Mailbox, ResultStore
 from celeriac.interfaces.schedules import ScheduleStore
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ForeignForm",
     "Keeper",
     "LogicalClock",
+    "Mailbox",
     "Notary",
     "PropertiesForm",
     "ResultStore",

@@ -60,7 +60,8 @@ class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
     lease_kind: Literal["incarnation", "connection"]
     """Who holds the lease; with `connection` there is nothing to beat."""
     ordering: Literal["fifo", "best-effort"]
-    """Order of messages of one queue and one priority."""
+    """Order of messages of one queue and one priority. Where the connection is the lease, what was out already, or was
+    looked at, may stand elsewhere when it comes back."""
     time_precision_s: float
     """How exactly `not_before` is kept."""
     durable: bool
@@ -90,6 +91,9 @@ class BrokerTraits(msgspec.Struct, frozen=True, kw_only=True):
     adopts: bool = True
     """What a dead process held can be taken over (`Consumer.adopt`). False: it is in its queue again at once, and what
     the supervisor knows of its end goes with the message (`Notary.note_lost`)."""
+    shows_all: bool = True
+    """`depth` and `peek` know what is delayed or held, and `purge` deletes what is delayed. False: they know only what
+    is ready or dead; what a server has brought to a consumer is held, claimed or not."""
     exchanges: bool = False
     """Messages can be published to exchanges (`Outgoing.exchange`)."""
 

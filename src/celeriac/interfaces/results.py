@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,6 +16,10 @@ class ResultStore(Protocol):
     @property
     def url(self) -> str:
         """As `Broker.url`; where both are equal, results travel inside `Consumer.settle`."""
+
+    @property
+    def has_joins(self) -> bool:
+        """Whether it keeps joins and records; where it does not, their methods raise ConfigError."""
 
     def put(self, results: Sequence[StoredResult], /) -> Sequence[bool]:
         """Write results; one answer each: False says that `states.may_follow` refused it (a final state stays).
@@ -109,3 +113,27 @@ class ResultStore(Protocol):
 
     def close(self) -> None:
         """Close this process's connections. Safe to call twice; using the store again reopens them."""
+
+
+@runtime_checkable
+class Mailbox(Protocol):
+    """A result store that keeps nothing: a result is sent to the process that sent the task, and lives there.
+
+    `put` sends to `StoredResult.reply_to`, or nowhere without one; whoever reads sees only what was sent to his own
+    process. Joins are kept nowhere (`ResultStore.has_joins`).
+    """
+
+    @property
+    def address(self) -> str:
+        """What this process's messages name as the place for their results; nothing is connected for it."""
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether results sent to `address` arrive, or wait on the server."""
+
+    def listen(self) -> None:
+        """Make sure of that. To be called before a message is published that names the address.
+
+        Raises:
+            BrokerUnavailableError: The server was not reached in time.
+        """

@@ -33,7 +33,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     look."""
     exchange: str | None = None
     """Where it is published instead of to `queue` itself: the broker's bindings say which queues get a copy. Only on
-    engines with exchanges of their own, and not of a message that waits for its time, which goes to `queue`."""
+    engines with exchanges of their own. Such a message has no `not_before`; one that is due later says so in its
+    headers, and waits for its time in each queue that it reaches."""
     routing_key: str = ""
     """For `exchange`."""
     limit: Admission | None = None

@@ -14,6 +14,10 @@ class StoredResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result meta: a JSON object in Celery's form (protocol section 8.2)."""
     expires_at: float | None = None
     """Wall-clock epoch seconds after which the store may drop it; None keeps it."""
+    reply_to: str | None = None
+    """Where the sender of the task waits for it, as the task's message says; of interest to a `Mailbox` only."""
+    correlation_id: str | None = None
+    """What the sender knows the task by; None: its id."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

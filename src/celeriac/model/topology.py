@@ -15,6 +15,8 @@ class ExchangePlan(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True
     auto_delete: bool = False
     arguments: dict[str, Any] = {}
+    declare: bool = True
+    """False: somebody else declares it; it is only bound to."""
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,4 +40,8 @@ class QueuePlan(msgspec.Struct, frozen=True, kw_only=True):
     auto_delete: bool = False
     arguments: dict[str, Any] = {}
     """Of the declaration: `x-queue-type`, `x-max-priority`, `x-expires` and so on."""
+    consumer_arguments: dict[str, Any] = {}
+    """Of `basic.consume`: `x-priority` and so on."""
     bindings: tuple[Binding, ...] = ()
+    declare: bool = True
+    """False: somebody else declares it, and binds it; it is only used."""

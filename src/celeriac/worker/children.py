@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from celeriac.engine.casualties import Cause
+    from celeriac.model import Delivery
     from celeriac.worker.slots import Slot, SlotMap
 
 _log = logging.getLogger("celeriac.worker")
@@ -56,6 +57,12 @@ class Child:
         """Killed because it had stopped working, which is charged to what it ran like a crash."""
         self.terminated: set[int] = set()
         """Epochs of tasks whose termination has begun."""
+        self.condemned: set[int] = set()
+        """Epochs of tasks of which it is being noted that we kill them."""
+        self.noted: set[str] = set()
+        """Ids whose end by our hand has been noted with the broker."""
+        self.unheld: dict[str, Delivery] = {}
+        """Messages of running tasks that it has taken out of their queues for good: only it and we have them."""
         self.suspect_since: float | None = None
         self.blocked_by = 0
         """The epoch of the task of which it was said that nothing else of the process gets a turn."""
@@ -107,6 +114,8 @@ class Child:
         """It has ended. May be called twice."""
         if not self.ended.done():
             self._hear()
+            while not self._wire.is_closed and self._wire.is_waiting():
+                self._hear()  # its last words may be long
             asyncio.get_running_loop().remove_reader(self._wire.sock)
             self._wire.close()
             self.ended.set_result(status)

@@ -13,7 +13,7 @@ import resource
 import signal as signals
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -173,7 +173,7 @@ class Control:
         return found
 
     async def _active_queues(self) -> Any:
-        return [_queue(name) for name in self._worker.queues]
+        return [self._worker.describe_queue(name) for name in self._worker.queues]
 
     async def _conf(self, with_defaults: bool = False) -> Any:
         return {key: _masked(key, value) for key, value in self._worker.manifest.settings.items()}
@@ -222,7 +222,7 @@ class Control:
             "broker": {
                 "hostname": url.hostname,
                 "userid": url.username,
-                "virtual_host": url.path.lstrip("/") or "/",
+                "virtual_host": unquote(url.path[1:]) or "/",
                 "port": url.port,
                 "insist": False,
                 "ssl": url.scheme.endswith("s") and url.scheme != "sqs",
@@ -337,8 +337,8 @@ class Control:
         self._worker.restart()
         return {"ok": "reload started"}
 
-    async def _add_consumer(self, queue: str, **_: Any) -> Any:
-        self._worker.serve_queue(queue)
+    async def _add_consumer(self, queue: str, **options: Any) -> Any:
+        self._worker.serve_queue(queue, {key: value for key, value in options.items() if value is not None})
         return {"ok": f"add consumer {queue}"}
 
     async def _cancel_consumer(self, queue: str, **_: Any) -> Any:
@@ -455,39 +455,3 @@ def _masked(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {inner: _masked(str(inner), one) for inner, one in value.items()}
     return value
-
-
-def _queue(name: str) -> dict[str, Any]:
-    exchange = {
-        "name": name,
-        "type": "direct",
-        "arguments": None,
-        "durable": True,
-        "passive": False,
-        "auto_delete": False,
-        "delivery_mode": None,
-        "no_declare": False,
-    }
-    nothing = (
-        "queue_arguments",
-        "binding_arguments",
-        "consumer_arguments",
-        "alias",
-        "no_declare",
-        "expires",
-        "message_ttl",
-        "max_length",
-        "max_length_bytes",
-        "max_priority",
-    )
-    return {
-        "name": name,
-        "exchange": exchange,
-        "routing_key": name,
-        "durable": True,
-        "exclusive": False,
-        "auto_delete": False,
-        "no_ack": False,
-        "bindings": [],
-        **dict.fromkeys(nothing),
-    }

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from celeriac._version import __version__
 from celeriac.engine import signals
 from celeriac.engine.attempt import current_attempt
+from celeriac.engine.casualties import HardLimit, Terminated
 from celeriac.errors import CodecError, Reject
 from celeriac.model import Bury, Done
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from celeriac.clock import Clock
     from celeriac.engine.attempt import Attempt
+    from celeriac.engine.casualties import Cause
     from celeriac.engine.executor import Executor
     from celeriac.interfaces import EventChannel, LogicalClock
     from celeriac.model import Delivery, Outcome
@@ -272,6 +274,13 @@ def outcome_event(outcome: Outcome, exc_text: str, signum: int | None) -> tuple[
     if signum is not None:
         return "task-revoked", {"uuid": outcome.delivery.id, "terminated": True, "signum": signum, "expired": False}
     return "task-failed", {"uuid": outcome.delivery.id, "exception": exc_text, "traceback": None}
+
+
+def casualty_event(outcome: Outcome, cause: Cause) -> tuple[str, dict[str, Any]] | None:
+    """As `outcome_event`, from why the process ended."""
+    signum = signal_number(cause.signal) if isinstance(cause, Terminated) else None
+    text = f"TimeLimitExceeded({cause.limit_s:g})" if isinstance(cause, HardLimit) else f"WorkerLostError({cause})"
+    return outcome_event(outcome, text, signum)
 
 
 def arguments_shown(executor: Executor, attempt: Attempt) -> tuple[str, str]:

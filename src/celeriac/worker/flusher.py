@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
+from celeriac.errors import BrokerError, BrokerUnavailableError, ConfigError, LeaseLostError
 from celeriac.model import Bury, Done, Later, Release, Settled
 from celeriac.model.states import FAILURE, REVOKED
 from celeriac.worker.backoff import Backoff
@@ -48,6 +48,7 @@ class Flusher:
         is_idle: Callable[[], bool],
         on_lost: Callable[[Lease], Awaitable[None]],
         on_settled: Callable[[int], None],
+        on_closed: Callable[[list[str]], None],
         give_up: Callable[[Done | Later, Exception], Outcome],
     ) -> None:
         """Wire it.
@@ -62,6 +63,7 @@ class Flusher:
             is_idle: Whether nothing waits to run here, so that nothing is gained by waiting for more outcomes.
             on_lost: Told when the broker refused outcomes of a lease.
             on_settled: Told how many attempts have ended for good or for now (releases not counted).
+            on_closed: Told which messages that were committed are settled.
             give_up: Makes the outcome of what the broker takes no other of, as `Executor.refused`.
         """
         self._desk = desk
@@ -73,6 +75,7 @@ class Flusher:
         self._is_idle = is_idle
         self._on_lost = on_lost
         self._on_settled = on_settled
+        self._on_closed = on_closed
         self._give_up = give_up
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
@@ -121,7 +124,7 @@ class Flusher:
             lease = self._lease()
             done = lease.done
             count = min(len(done), MOST)
-            if not count:
+            if not count or lease.lost:  # lost, and there is no other yet: whoever opens one wakes us
                 return False
             outcomes = [done.popleft() for _ in range(count)]
             try:
@@ -129,10 +132,34 @@ class Flusher:
             except asyncio.CancelledError:
                 done.extendleft(reversed(outcomes))  # settling the same again is safe
                 raise
-        self._tell(lease, outcomes, answers)
+        if not lease.committed:
+            self._tell(lease, outcomes, answers)
         if Settled.LEASE_LOST in answers:
             await self._on_lost(lease)
+        if lease.committed:
+            self._tell(lease, *self._sort_committed(lease, outcomes, answers))
         return True
+
+    def _sort_committed(
+        self, lease: Lease, outcomes: list[Outcome], answers: Sequence[Settled]
+    ) -> tuple[list[Outcome], Sequence[Settled]]:
+        """Keep those of committed messages that were refused, for the next lease; nobody else will settle them."""
+        told: list[tuple[Outcome, Settled]] = []
+        closed: list[str] = []
+        for outcome, answer in zip(outcomes, answers, strict=True):
+            task_id = outcome.delivery.id
+            if task_id not in lease.committed:
+                told.append((outcome, answer))
+            elif answer is Settled.OK or not lease.lost:
+                # refused although the lease is not lost: repeating it would change nothing
+                del lease.committed[task_id]
+                closed.append(task_id)
+                told.append((outcome, answer))
+            else:
+                lease.done.append(outcome)
+        if closed:
+            self._on_closed(closed)
+        return [outcome for outcome, _ in told], [answer for _, answer in told]
 
     async def _settle(self, lease: Lease, outcomes: list[Outcome]) -> Sequence[Settled]:
         is_suspect = False
@@ -187,7 +214,7 @@ class Flusher:
         if type(fallback) is type(outcome) and isinstance(fallback, Release):
             # Even giving it back fails: leave it to the lease, which ends with this process.
             return Settled.OK
-        if not isinstance(exc, BrokerError):
+        if not isinstance(exc, (BrokerError, ConfigError)):
             await self._clock.sleep(self._backoff.next())  # a fault in an adapter must not become a busy loop
         return (await self._settle(lease, [fallback]))[0]
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from celeriac.interfaces import Committer
+
 if TYPE_CHECKING:
     from celeriac.interfaces import Consumer
-    from celeriac.model import Cancellation, Outcome
+    from celeriac.model import Cancellation, Delivery, Outcome
 
 
 class Lease:
-    """Everything claimed under one incarnation carries it; once `lost`, all of that is void."""
+    """Everything claimed under one incarnation carries it; once `lost`, all of that is void but what was committed."""
 
-    __slots__ = ("cancelled", "consumer", "done", "halted", "lost", "postponed")
+    __slots__ = ("cancelled", "committed", "committer", "consumer", "done", "halted", "lost", "postponed")
 
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
@@ -24,6 +26,9 @@ class Lease:
         self.lost = False
         self.cancelled: dict[str, Cancellation] = {}
         """Orders not to run, or to stop, what is held here."""
+        self.committer: Committer | None = consumer if isinstance(consumer, Committer) else None
+        self.committed: dict[str, Delivery] = {}
+        """Taken out of their queues for good and not settled yet. Their outcomes outlive the lease."""
         self.postponed: set[str] = set()
         """Ids of those outcomes that are of no run: their tasks wait for a rate limit."""
 

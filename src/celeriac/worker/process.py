@@ -82,12 +82,16 @@ class Process:
         gc.set_threshold(50_000, 20, 50)
         self._slot.pid = os.getpid()
         runtime = self._runtime = self._loaded.runtime()
+        for name, options in self._orders.queues.items():
+            runtime.define(name, options)
         station = self._station = Station(
             runtime, self._slot, main=True, board=self._board, orders=self._orders, queues=self._queues
         )
         runtime.on_process_start()
         station.on_ready = lambda: self._tell({"what": "ready"})
         station.on_recycle = lambda: self._tell({"what": "draining"})
+        station.on_unheld = lambda deliveries: self._tell({"what": "unheld", "deliveries": deliveries})
+        station.on_closed = lambda ids: self._tell({"what": "settled", "ids": ids})
         station.guard(self._check_descriptors)
         io = threading.Thread(target=self._io, name="celeriac-io", daemon=True)
         main = station.runners[0]

@@ -72,6 +72,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """Per task name with a rate limit, the cell of the board and the seconds between two starts."""
     limits: dict[str, tuple[float | None, float | None]] = {}
     """Per task name, other (hard, soft) time limits than its own."""
+    queues: dict[str, dict[str, Any]] = {}
+    """Per name, what queues are that the application does not know: Celery's options of `add_consumer`. Heard by
+    processes that start."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +121,8 @@ class Runtime:
     """Sends `worker_process_init`; runs in the main thread before the first task."""
     on_process_stop: Callable[[int, int], None]
     """Sends `worker_process_shutdown` with (pid, exit code)."""
+    define: Callable[[str, Mapping[str, Any]], None] = lambda name, options: None
+    """Told of each of `Orders.queues` before anything is consumed."""
     rates: Mapping[str, str] = field(default_factory=dict)
     """Rate limits by task name, for a station without a supervisor, which otherwise says what they are."""
 
@@ -161,6 +166,10 @@ class Oversight:
 
     links: Links
     casualties: Casualties
+    define: Callable[[str, Mapping[str, Any]], None] = lambda name, options: None
+    """Takes note of a queue that the application does not know, by Celery's options of `add_consumer`."""
+    describe: Callable[[str], Mapping[str, Any]] = lambda name: {"name": name}
+    """A queue as `inspect active_queues` shows it."""
 
 
 class Loader(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ _CELL = 8
 _HEAD = 192
 _PID, _STATE, _LEASE, _PROGRESS, _WAITING, _NUMBER = range(6)
 _COUNTERS = 6
+_CLEAN = 13
 _INCARNATION = 128
 _ENTRY = struct.Struct("=dddHH128s152s")
 _ENTRY_OFFSET = _CELL
@@ -183,6 +184,17 @@ class Slot:
         self._ints[self._first + _WAITING] = value
 
     @property
+    def clean(self) -> float:
+        """What had started before this moment and does not run any more is settled. Only kept where nobody can be
+        asked what a process held (`BrokerTraits.adopts`).
+        """
+        return self._floats[self._first + _CLEAN]
+
+    @clean.setter
+    def clean(self, value: float) -> None:
+        self._floats[self._first + _CLEAN] = value
+
+    @property
     def incarnation(self) -> str:
         """Empty before the first consumer is open."""
         start = self._base + _INCARNATION
@@ -240,12 +252,15 @@ class Slot:
         return found
 
     def newest(self, entries: int) -> list[str]:
-        """The ids of what ran last at the first `entries` entries, ended or not; of a process that is dead."""
+        """The ids of what ran last at the first `entries` entries, ended or not, and is not known to be settled; of a
+        process that is dead.
+        """
         ids = []
+        clean = self.clean
         for entry in range(entries):
             offset = self._entries + entry * _ENTRY_SIZE
-            _, _, _, id_size, _, wire_id, _ = _ENTRY.unpack_from(self._map, offset + _ENTRY_OFFSET)
-            if id_size:
+            started, _, _, id_size, _, wire_id, _ = _ENTRY.unpack_from(self._map, offset + _ENTRY_OFFSET)
+            if id_size and started >= clean:
                 ids.append(wire_id[:id_size].decode("utf-8", "replace"))
         return ids
 

@@ -16,11 +16,11 @@ from celeriac.engine.attempt import Attempt
 from celeriac.engine.settle import Settler
 from celeriac.errors import LeaseLostError
 from celeriac.interfaces import Keeper
-from celeriac.model import Release, new_incarnation
+from celeriac.model import Bury, Done, Release, Settled, new_incarnation
 from celeriac.probe import Probe
 from celeriac.worker.backoff import Backoff
 from celeriac.worker.desk import Desk, Job
-from celeriac.worker.events import Dispatcher, TaskEvents
+from celeriac.worker.events import Dispatcher, TaskEvents, casualty_event
 from celeriac.worker.fetcher import MOST, WAIT_S, Capacity, Fetcher
 from celeriac.worker.flusher import Flusher
 from celeriac.worker.lease import Lease, safe_until
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from celeriac.clock import Clock
-    from celeriac.model import Cancellation, Delivery
+    from celeriac.model import Cancellation, Delivery, Outcome
     from celeriac.worker.board import Board
     from celeriac.worker.runtime import Runtime
     from celeriac.worker.slots import Slot
@@ -51,6 +51,13 @@ CLEANUP_S: Final = 1.0
 """What cancelled async tasks get to clean up at a shutdown."""
 SETTLE_S: Final = 5.0
 """How long the last settlement may take at a shutdown."""
+CONNECTION_S: Final = 1.0
+"""How often a lease that is a connection is looked at."""
+SOON_S: Final = 0.005
+"""When a task that may not run twice is taken out of its queue, after it was claimed by an idle process: such as end
+before are acknowledged with their outcome anyway."""
+COMMIT_S: Final = 0.05
+"""How often a busy station looks for others that have started."""
 LAST_EVENTS_S: Final = 1.0
 """How long sending the last events may take."""
 
@@ -147,6 +154,17 @@ class Station:
         """Called on the loop when the process has run enough tasks or holds too much memory, and will leave."""
         self.on_ready: Callable[[], None] = lambda: None
         """Called on the loop once the first consumer is open."""
+        self.on_unheld: Callable[[Sequence[Delivery]], None] = lambda _: None
+        """Called on the loop with messages that are about to be taken out of their queues for good, while they run."""
+        self.on_closed: Callable[[Sequence[str]], None] = lambda _: None
+        """Called on the loop with the ids of such that are settled."""
+        self._is_connection = self._broker.traits.lease_kind == "connection"
+        self._estates: list[Lease] = []
+        """Lost leases under which something still runs whose end is wanted: what was committed is ours to settle, and
+        of the rest the result is kept, where it is not the broker that keeps it.
+        """
+        self._storing: set[asyncio.Task[None]] = set()
+        self._keeps_ends = self._is_connection and runtime.links.results is not None and not runtime.links.fused
         self._vetting: set[asyncio.Task[None]] = set()
         self._throttle = Throttle(board, clock, admit=self._admit, postpone=self._postpone)
         self._dispatcher: Dispatcher | None = None
@@ -201,6 +219,7 @@ class Station:
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._busy = asyncio.Event()
+        self._once = asyncio.Event()
         self._doubt = asyncio.Lock()
         self._fetcher = Fetcher(
             capacity=self._capacity,
@@ -218,10 +237,11 @@ class Station:
             settler=self._settler,
             clock=self._clock,
             probe=self._probe,
-            lease=lambda: self.lease,
+            lease=self._heir,
             is_idle=self._is_idle,
             on_lost=self._refused,
             on_settled=self._on_settled,
+            on_closed=lambda ids: self.on_closed(ids),
             give_up=self._executor.refused,
         )
         self._desk.attach(loop, self._on_done, self._on_full)
@@ -238,8 +258,10 @@ class Station:
             loop.create_task(self._flusher.run(), name="flusher"),
             loop.create_task(self._watch(), name="watch"),
         ]
-        if self._beats:
+        if self._beats or self._is_connection:
             others.append(loop.create_task(self._beat(), name="beat"))
+        if self.lease.committer is not None:
+            others.append(loop.create_task(self._commit(), name="commit"))
         if self._dispatcher is not None:
             others.append(loop.create_task(self._dispatcher.run(), name="events"))
         stop = loop.create_task(self._stop.wait(), name="stop")
@@ -299,6 +321,11 @@ class Station:
             _log.error("%d outcomes could not be settled before the end; their tasks will run again", len(lease.done))
             return False
         if any(runner.epoch for runner in self.runners) or self._async.running:
+            return False
+        if self._storing:
+            await asyncio.wait(self._storing, timeout=SETTLE_S)
+        if any(one.committed for one in (self.lease, *self._estates)):
+            _log.error("what tasks returned that may not run twice could not be settled before the end")
             return False
         await self._close(lease)
         self.slot.state = GONE
@@ -381,14 +408,15 @@ class Station:
             stop.cancel()
 
     def _lease_end(self, before: float) -> float:
-        if self._broker.traits.lease_kind == "connection":
+        if self._is_connection:
             return math.inf
         return safe_until(before, self.options.lease_s)
 
     async def _beat(self) -> None:
         backoff = Backoff()
+        each_s = CONNECTION_S if self._is_connection else self.options.lease_s / 3.0
         while True:
-            await self._clock.sleep(self.options.lease_s / 3.0)
+            await self._clock.sleep(each_s)
             lease = self.lease
             while not lease.lost:
                 before = self._clock.monotonic()
@@ -409,7 +437,8 @@ class Station:
     def beat_alone(self) -> None:
         """The supervisor is gone: from now on this station renews its lease itself. Called on the loop."""
         self._beats = True
-        self._beating = asyncio.get_running_loop().create_task(self._beat(), name="beat")
+        if not self._is_connection:
+            self._beating = asyncio.get_running_loop().create_task(self._beat(), name="beat")
 
     async def _confirm(self, lease: Lease) -> bool:
         """Whether `lease` is still ours, by the broker's own word where its time is over by ours."""
@@ -441,25 +470,131 @@ class Station:
             _log.debug("whether the lease is lost shows later: %s", exc)
 
     async def _renew(self, lease: Lease) -> None:
-        """The incarnation was reaped: forget all that is held under it, and take a new one."""
+        """The incarnation was reaped, or its connection is gone: forget all that is held under it, and take a new one.
+
+        What was committed goes on: it is nobody else's.
+        """
         if lease.lost:
             return
         lease.lost = lease.halted = True
         jobs = self._take_unstarted()
-        cancelled = self._async.cancel("shutdown", lease=lease)
-        running = sum(runner.lease is lease and runner.epoch != 0 for runner in self.runners)
-        lease.done.clear()
+        kept = lease.committed
+        waiting = frozenset(job.attempt.id for job in self._async.running.values() if job.attempt.id not in kept)
+        cancelled = self._async.cancel("shutdown", lease=lease, ids=waiting)
+        running = [
+            attempt
+            for runner in self.runners
+            if runner.lease is lease and runner.epoch and (attempt := runner.attempt) and attempt.id not in kept
+        ]
+        if kept or self._keeps_ends:
+            self._estates.append(lease)
+        else:
+            lease.done.clear()
         self._capacity.gave_back(len(jobs))
         _log.warning(
             "the lease was lost: %d tasks that had not started are forgotten, %d async tasks cancelled; "
-            "what %d others return will be thrown away",
+            "what %d others return will be %s%s",
             len(jobs),
             cancelled,
-            running,
+            len(running),
+            "stored, and they are run again elsewhere meanwhile" if self._keeps_ends else "thrown away",
+            f"; {len(kept)} go on that are no part of it any more" if kept else "",
         )
+        for attempt in running:
+            if not attempt.plan.rerun_when_lost:
+                _log.error("%s[%s] may run twice: the lease was lost as it had just started", attempt.name, attempt.id)
         await self._open()
         self._probe.signal("lease_lost", lease.consumer.incarnation)
         self._fetcher.wake()
+        self._flusher.wake()
+
+    async def _store_ended(self, lease: Lease, ended: Sequence[Outcome]) -> None:
+        """Store how these ended, though their messages are in their queues again: who is about to run one finds that it
+        has ended.
+        """
+        try:
+            await self._settler.settle(lease.consumer, ended)
+        except LeaseLostError:
+            pass  # the rest of it is theirs
+        except Exception as exc:
+            _log.warning("%d tasks will run again: their ends cannot be stored (%s)", len(ended), exc)
+
+    def _heir(self) -> Lease:
+        """The lease to settle under, which first takes over what others have left."""
+        heir = self.lease
+        if self._estates and not heir.lost:
+            for lost in [*self._estates]:
+                may_end = any(runner.lease is lost and runner.epoch for runner in self.runners)
+                ended: list[Outcome] = []
+                for outcome in [lost.done.popleft() for _ in range(len(lost.done))]:
+                    delivery = lost.committed.pop(outcome.delivery.id, None)
+                    if delivery is not None:
+                        heir.committed[delivery.id] = delivery
+                        heir.done.append(outcome)
+                    elif isinstance(outcome, (Done, Bury)):
+                        ended.append(outcome)
+                if ended and self._keeps_ends:
+                    storing = asyncio.get_running_loop().create_task(self._store_ended(lost, ended))
+                    self._storing.add(storing)
+                    storing.add_done_callback(self._storing.discard)
+                if not lost.committed and not may_end:
+                    self._estates.remove(lost)
+        return heir
+
+    # -- tasks that may not run twice ----------------------------------------------------------------------------
+
+    async def _commit(self) -> None:
+        """Take them out of their queues soon after they have started; asleep while there are none."""
+        while True:
+            await self._once.wait()
+            self._once.clear()
+            pause_s, quiet = SOON_S, 0
+            while quiet < 2:  # a runner that has just taken a job shows neither that it waits nor that it runs
+                await asyncio.sleep(pause_s)
+                pause_s = COMMIT_S
+                quiet = 0 if await self._commit_started() else quiet + 1
+
+    async def _commit_started(self) -> bool:
+        """Commit what runs now; whether more may start."""
+        lease = self.lease
+        if lease.committer is None or lease.lost:
+            return False
+        is_busy = bool(self._desk.ready.qsize() or self._async.backlog or self._throttle)
+        started = [job.attempt for job in self._async.running.values() if job.lease is lease]
+        for runner in self.runners:
+            if runner.epoch:
+                attempt = runner.attempt
+                if attempt is None:
+                    is_busy = True  # it is about to start
+                elif runner.lease is lease:
+                    started.append(attempt)
+        deliveries = [
+            attempt.delivery
+            for attempt in started
+            if not attempt.plan.rerun_when_lost and attempt.delivery is not None and attempt.id not in lease.committed
+        ]
+        if not deliveries:
+            return is_busy
+        # A settlement of what ends meanwhile must find it here; and the supervisor must have it before it is nowhere.
+        lease.committed.update((one.id, one) for one in deliveries)
+        self.on_unheld(deliveries)
+        try:
+            answers = await lease.committer.commit(deliveries)
+        except LeaseLostError:
+            answers = [Settled.LEASE_LOST] * len(deliveries)
+        except Exception as exc:
+            _log.warning(
+                "%d tasks that may not run twice cannot be taken out of their queues yet: %s", len(deliveries), exc
+            )
+            answers = [Settled.LEASE_LOST] * len(deliveries)
+            is_busy = True
+        refused = [one.id for one, answer in zip(deliveries, answers, strict=True) if answer is not Settled.OK]
+        if refused:
+            for task_id in refused:
+                lease.committed.pop(task_id, None)
+            self.on_closed(refused)
+            await self._refused(lease)
+        return is_busy
 
     # -- work ----------------------------------------------------------------------------------------------------
 
@@ -473,9 +608,14 @@ class Station:
         received: list[Attempt] = []
         stopping = self._stop.is_set()
         was_idle = not self._async.running and all(runner.epoch == 0 for runner in self.runners)
+        once = False
         for delivery in deliveries:
             if stopping:
                 lease.done.append(Release(delivery=delivery))
+                continue
+            if delivery.lost and (judged := self._judge(delivery)) is not None:
+                lease.done.append(judged)
+                ended += 1
                 continue
             attempt = begin(delivery)
             if not isinstance(attempt, Attempt):
@@ -483,6 +623,7 @@ class Station:
                 ended += 1
                 continue
             async_count += attempt.is_async
+            once = once or not attempt.plan.rerun_when_lost
             job = Job(attempt, lease, now, stamp if attempt.is_async or delivery.deliveries == 1 else SUSPECT)
             if rates and not self._throttle.is_free(job, now):
                 continue
@@ -499,7 +640,22 @@ class Station:
         if ended or stopping:
             self._on_done()
         self._busy.set()
+        if once and lease.committer is not None:
+            self._once.set()
         return was_idle and len(deliveries) == 1 and not async_count
+
+    def _judge(self, delivery: Delivery) -> Outcome | None:
+        """What becomes of a message that dead processes ran before; None: it runs (again)."""
+        if self._executor.has_ended(delivery.id):  # its end was stored before its process died
+            return None
+        judged = self._runtime.casualties.judge_noted(delivery)
+        if judged is None:
+            return None
+        outcome, cause = judged
+        event = casualty_event(outcome, cause)
+        if event is not None and self._dispatcher is not None and self._events is not None:
+            self._dispatcher.send(event[0], **event[1])
+        return outcome
 
     def _may_keep(self) -> bool:
         return (
@@ -560,6 +716,10 @@ class Station:
         # A runner that empties the desk while a settlement is under way finds the wake-up flags still set and tells
         # nobody, so the fetcher looks again after each settlement; without this it slept up to half a second.
         self._fetcher.wake()
+        if self._is_connection:
+            now = self._clock.monotonic()
+            if not self.lease.done and not any(runner.epoch for runner in self.runners):
+                self.slot.clean = now
         options = self.options
         if self._left_to_run is not None:
             self._left_to_run -= count
@@ -661,7 +821,11 @@ class Station:
                 waiting = self._take_unstarted()
                 held = waiting if job is None else [job, *waiting]
                 ids = {one.attempt.id for one in held if one.lease is lease}
-                ids.update(one.attempt.id for one in self._async.running.values() if one.lease is lease)
+                ids.update(
+                    one.attempt.id
+                    for one in self._async.running.values()
+                    if one.lease is lease or one.attempt.id in one.lease.committed
+                )
                 try:
                     orders = await lease.consumer.cancelled(ids) if ids else ()
                 except Exception as exc:
@@ -677,7 +841,7 @@ class Station:
                 self._put_back([one._replace(stamp=stamp) for one in waiting if not self._is_revoked(one)])
                 ended = frozenset(order.id for order in orders if order.terminate)
                 if ended:
-                    self._async.cancel("terminated", lease=lease, ids=ended)
+                    self._async.cancel("terminated", ids=ended)
                 self._on_done()
                 return job is None or not self._is_revoked(job)
         return False

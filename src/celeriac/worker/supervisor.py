@@ -2,7 +2,8 @@
 
 It knows what its processes do from the shared map (`slots`), and it acts on tasks only after the process that ran them
 is dead: then it adopts exactly what that process was running, judges it (`engine.Casualties`), and abandons the rest,
-which goes back to its place unharmed.
+which goes back to its place unharmed. Where the connection is the lease, all of it is back at once, and it leaves word
+of what that process was running: whoever gets it next judges it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK
-from celeriac.engine.casualties import Crashed, HardLimit, Terminated
+from celeriac.engine.casualties import Crashed, Dragged, HardLimit, Note, Terminated
 from celeriac.engine.settle import Settler
 from celeriac.errors import BrokerUnavailableError, CeleriacError, LeaseLostError, WorkerError
-from celeriac.model import new_incarnation
+from celeriac.interfaces import Notary
+from celeriac.model import Delivery, new_incarnation
 from celeriac.worker import exits, slots
 from celeriac.worker.backoff import Backoff
 from celeriac.worker.children import Child, Nursery, Server
-from celeriac.worker.events import HEARTBEAT_S, SOFTWARE, Dispatcher, outcome_event, signal_number
+from celeriac.worker.events import HEARTBEAT_S, SOFTWARE, Dispatcher, casualty_event
 from celeriac.worker.failure import LoadError
 from celeriac.worker.janitor import keep_clean
 from celeriac.worker.lease import Lease, safe_until
@@ -36,7 +38,7 @@ from celeriac.worker.slots import SlotMap
 from celeriac.worker.throttle import interval_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from celeriac.clock import Clock
@@ -81,9 +83,15 @@ ASIDE: Final = 2
 """Slots of processes that are not the pool's: the listener's, the last, and the beat's, before it."""
 SPARE_CELLS: Final = 64
 """For tasks that get a rate limit and that only code of a restart has."""
+WORD_S: Final = 60.0
+"""How long word of a process's end is tried to be left; then others run its tasks as if it had never been."""
 GOODBYE_S: Final = 1.0
 """What sending the last events may take."""
 REAP_LIMIT: Final = 100
+NOTE_S: Final = 0.5
+"""What a note on a task may take before its process is killed all the same."""
+CONNECTION_S: Final = 1.0
+"""How often a lease that is a connection is looked at; that costs a comparison."""
 _REVOKED_KEPT: Final = 50_000
 
 
@@ -187,7 +195,9 @@ class Supervisor:
         self.links: Links = oversight.links
         self.broker: Broker = oversight.links.broker
         self.casualties: Casualties = oversight.casualties
+        self.define_queue, self.describe_queue = oversight.define, oversight.describe
         self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
+        self._notary = self.broker if isinstance(self.broker, Notary) and not self.broker.traits.adopts else None
         threads = self.options.threads
         self.slots = SlotMap.create(
             slots=max(MOST_SLOTS, 4 * self.wanted) + ASIDE,
@@ -238,6 +248,8 @@ class Supervisor:
         loops: dict[str, Any] = {"tick": self._tick(), "reap": self._reap()}
         if self.broker.traits.lease_kind == "incarnation":
             loops["beat"] = self._beat()
+        else:
+            loops["connection"] = self._stay_connected()
         if self.links.control is not None:
             loops["control"] = self._serve_control()
         if self.links.results is not None:
@@ -399,9 +411,20 @@ class Supervisor:
             child.is_unwanted = True
             self._retire(child, self.options.grace_s, LEAVE_S)
 
-    def serve_queue(self, queue: str) -> None:
-        """Consume from one more queue: every process is replaced, the old ones finish what they run."""
+    def serve_queue(self, queue: str, options: Mapping[str, Any]) -> None:
+        """Consume from one more queue: every process is replaced, the old ones finish what they run.
+
+        Args:
+            queue: Its name.
+            options: What it is, unless the application knows it: Celery's of `add_consumer`.
+
+        Raises:
+            CeleriacError: It cannot be declared like that.
+        """
         if queue not in self.queues:
+            if options:
+                self.define_queue(queue, options)
+                self.told = msgspec.structs.replace(self.told, queues={**self.told.queues, queue: dict(options)})
             self.queues.append(queue)
             self._replace_all()
 
@@ -584,6 +607,12 @@ class Supervisor:
                 self._announce("worker_ready")
                 self._on_ready()
                 _log.info("ready")
+        elif message["what"] == "unheld":
+            for one in msgspec.convert(message["deliveries"], list[Delivery]):
+                child.unheld[one.id] = one
+        elif message["what"] == "settled":
+            for task_id in message["ids"]:
+                child.unheld.pop(task_id, None)
         elif message["what"] == "draining" and not child.is_leaving:
             child.is_leaving = True
             child.has_successor = True
@@ -651,6 +680,9 @@ class Supervisor:
             return
         if not child.was_killed and not (child.is_leaving and status == exits.FORCED):
             _log.error("process %d ended with %s%s", child.pid, _ending(status), _what(running))
+        if self._notary is not None:
+            await self._leave_word(child, running, causes)
+            return
         backoff = Backoff()
         while causes:
             try:
@@ -685,10 +717,49 @@ class Supervisor:
                     _log.warning("%d outcomes cannot be settled yet (%s)", len(outcomes), exc)
                     await self._clock.sleep(backoff.next())
 
+    async def _leave_word(self, child: Child, running: Sequence[Running], causes: Mapping[str, Cause]) -> None:
+        """Note how what it ran has ended, and settle here what is in no queue any more."""
+        dragged = Dragged(pid=child.pid)
+        left = {**dict.fromkeys((one.id for one in running), dragged), **causes}
+        await self._until_it_works(
+            lambda: self._note(child, {one: cause for one, cause in left.items() if one not in child.noted}),
+            f"how the tasks of process {child.pid} ended cannot be noted yet",
+        )
+        if child.unheld:
+            judged = []
+            for delivery in child.unheld.values():
+                cause = left.get(delivery.id, dragged)
+                outcome = self.casualties.judge(delivery, cause)
+                self._tell_of_dead(outcome, cause)
+                judged.append(outcome)
+            await self._until_it_works(
+                lambda: self._settler.settle_unheld(judged), f"{len(judged)} outcomes cannot be stored yet"
+            )
+
+    async def _note(self, child: Child, causes: Mapping[str, Cause]) -> None:
+        assert self._notary is not None
+        if causes:
+            node, at = self.options.node, self._clock.time()
+            notes = {one: Note(cause=cause, node=node, pid=child.pid, at=at).encode() for one, cause in causes.items()}
+            await self._notary.note_lost(notes)
+            child.noted.update(causes)
+
+    async def _until_it_works(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+        """Try for a minute: word that comes later helps nobody, and the process has no successor before."""
+        backoff = Backoff()
+        until = self._clock.monotonic() + WORD_S
+        while True:
+            try:
+                return await work()
+            except Exception as exc:
+                if self._clock.monotonic() > until:
+                    _log.error("%s, and is given up: %s", what, exc)
+                    return None
+                _log.warning("%s (%s)", what, exc)
+                await self._clock.sleep(backoff.next())
+
     def _tell_of_dead(self, outcome: Outcome, cause: Cause) -> None:
-        signum = signal_number(cause.signal) if isinstance(cause, Terminated) else None
-        text = f"TimeLimitExceeded({cause.limit_s:g})" if isinstance(cause, HardLimit) else f"WorkerLostError({cause})"
-        event = outcome_event(outcome, text, signum)
+        event = casualty_event(outcome, cause)
         if event is not None:
             self.tell_of(event[0], **event[1])
 
@@ -816,7 +887,7 @@ class Supervisor:
                 await self._pause(delay_s)
             else:
                 self._lease = Lease(consumer)
-                self._stamp = consumer.cancel_stamp
+                self._stamp = -1 if self._was_open else consumer.cancel_stamp  # orders may have come meanwhile
                 self._was_open = True
                 return True
 
@@ -851,6 +922,24 @@ class Supervisor:
         if self._unheard < MOST_UNHEARD:
             self._announce("heartbeat_sent")
         return True
+
+    async def _stay_connected(self) -> None:
+        """Open another connection when this one, by which orders come, is lost."""
+        told_at = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(CONNECTION_S)
+            try:
+                await self._lease.consumer.beat()
+            except LeaseLostError as exc:
+                _log.warning("the connection to the broker was lost: %s", exc)
+                await self._open()
+            except Exception as exc:
+                _log.warning("whether the broker is there is unknown (%s)", exc)
+            else:
+                now = self._clock.monotonic()
+                if now - told_at >= self.options.lease_s / 3.0 and self._unheard < MOST_UNHEARD:
+                    told_at = now
+                    self._announce("heartbeat_sent")
 
     async def _reap(self) -> None:
         while True:
@@ -932,7 +1021,27 @@ class Supervisor:
                 late.limit_s,
                 child.pid,
             )
-            child.kill(**{late.id: HardLimit(limit_s=late.limit_s)})
+            self._kill(child, late, HardLimit(limit_s=late.limit_s))
+
+    def _kill(self, child: Child, one: Running, cause: Cause) -> None:
+        """Kill a process because of a task it runs."""
+        if self._notary is None:
+            child.kill(**{one.id: cause})
+        elif one.epoch not in child.condemned:
+            child.condemned.add(one.epoch)
+            self._start(self._note_and_kill(child, one, cause))
+
+    async def _note_and_kill(self, child: Child, one: Running, cause: Cause) -> None:
+        # Its message is in its queue again the moment it dies: whoever gets it must find the note there.
+        try:
+            async with asyncio.timeout(NOTE_S):
+                await self._note(child, {one.id: cause})
+        except Exception as exc:
+            _log.warning("why process %d is killed cannot be noted before (%s)", child.pid, exc)
+        if self._still_runs(child, one):
+            child.kill(**{one.id: cause})
+        else:
+            child.noted.discard(one.id)
 
     @staticmethod
     def _still_runs(child: Child, one: Running) -> bool:
@@ -983,7 +1092,7 @@ class Supervisor:
                     await asyncio.sleep(0.01)  # has no event
         if not child.ended.done() and self._still_runs(child, one):
             _log.warning("%s[%s] is terminated with process %d", one.name, one.id, child.pid)
-            child.kill(**{one.id: Terminated(signal=name)})
+            self._kill(child, one, Terminated(signal=name))
 
     def _look_after_nurseries(self) -> None:
         for nursery in list(self._nurseries):

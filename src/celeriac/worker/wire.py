@@ -68,6 +68,16 @@ class Wire:
         self._buffer += data
         return list(self._messages())
 
+    def is_waiting(self) -> bool:
+        """Whether `receive` would find something, the end of the stream included."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            pass
+        return True
+
     def _messages(self) -> Iterable[Any]:
         buffer = self._buffer
         while len(buffer) >= _LENGTH.size:

@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta, tzinfo
 from typing import Any, Generic, NoReturn, TypeVar
 
-from celeriac.app.routing import Queue, as_queues, check_queue_name, check_routes
+import msgspec
+
+from celeriac.app.queues import Binding, Exchange, Queue, as_queues, check_queue_name
+from celeriac.app.routing import check_routes
 from celeriac.app.urls import is_secret, masked
 from celeriac.errors import ScheduleError
 
@@ -356,16 +359,23 @@ class Queues(Kind[tuple[Queue, ...]]):
         return as_queues(_read_json(text) if start in ("[", "{") else Names().parse(text))
 
     def render(self, value: tuple[Queue, ...]) -> str:
-        fields = ("routing_key", "priority", "max_priority", "queue_arguments")
-        table: dict[str, dict[str, Any]] = {}
-        for queue in value:
-            table[queue.name] = {key: found for key in fields if (found := getattr(queue, key)) is not None}
-            if isinstance(queue.exchange, str):
-                table[queue.name]["exchange"] = queue.exchange
-            elif queue.exchange is not None:
-                table[queue.name] |= {"exchange": queue.exchange.name, "exchange_type": queue.exchange.type}
-        plain = not any(table.values()) and bool(table) and not any(name[0] in "[{" for name in table)
-        return Names().render(tuple(table)) if plain else _write_json(table, default=repr)
+        names = [queue.name for queue in value]
+        if value and all(queue == Queue(queue.name) for queue in value) and not any(name[0] in "[{" for name in names):
+            return Names().render(tuple(names))
+        return _write_json([_said(queue) for queue in value], default=repr)
+
+
+def _said(value: Queue | Exchange | Binding) -> dict[str, Any]:
+    """What it says that is not understood."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(value)}
+    said: dict[str, Any] = {}
+    for field, default in defaults.items():
+        found = getattr(value, field)
+        if field == "name" or found != default:
+            said[field] = _said(found) if isinstance(found, Exchange) else found
+    if isinstance(value, Queue) and value.bindings:
+        said["bindings"] = [_said(one) for one in value.bindings]
+    return said
 
 
 class Routes(Kind[Any]):

@@ -110,9 +110,9 @@ def _is(
     return Option(Maybe(kind) if default is None else kind, default, doc, celery=celery, ours=ours, later=later)
 
 
-_EVENTS = "it is for monitors that have a queue, which they have on RabbitMQ only"
 _SERVERS = "workers connect again for ever; producers within task_publish_timeout"
 _AMQP = "it is for RabbitMQ, which is not built yet in this version"
+_RPC = "rpc:// sends them to the queue of who asked, through no exchange, as Celery's does"
 _REDIS_CLIENT = "connections are bounded by task_publish_timeout, kept alive, and made as they are needed"
 _SQL = "it is for SQL result stores, which are not built yet in this version"
 
@@ -207,8 +207,13 @@ class Settings:
     broker_failover_strategy = _is(
         Choice("round-robin", "shuffle"), None, "Order in which several broker URLs are tried.", later=_SERVERS
     )
-    broker_heartbeat = _is(Seconds(), 120.0, "Heartbeat of AMQP connections; 0: none.", later=_AMQP)
-    broker_login_method = _is(Text(), None, "SASL mechanism of AMQP.", later=_AMQP)
+    broker_heartbeat = _is(
+        Seconds(),
+        10.0,
+        "Heartbeat of AMQP connections: a server or network that is silent for twice as long is lost; 0: none.",
+        celery="120",
+    )
+    broker_login_method = _is(Text(), None, "SASL mechanism of AMQP; None: the server's own choice.")
     broker_pool_limit = _is(
         Whole(), 10, "Most connections that producers of one process keep; 0: no pool.", later=_SERVERS
     )
@@ -297,20 +302,30 @@ class Settings:
     task_default_exchange_type = _is(_EXCHANGE_TYPES, "direct", "Its type.")
     task_default_routing_key = _is(Text(), None, "Routing key of the default queue; None: its name.")
     task_default_priority = _is(Whole(0, 9), None, "Priority of messages that ask for none; None: 0.")
-    task_queue_max_priority = _is(Whole(0, 255), None, "Messages that ask for more get this; None: 9.")
-    task_inherit_parent_priority = _is(Flag(), False, "Tasks that a task sends get its priority.")
-    task_default_delivery_mode = _is(DeliveryMode(), 2, "Whether RabbitMQ writes messages to disk.", later=_AMQP)
-    task_default_queue_type = _is(_QUEUE_TYPES, "classic", "Type of the default queue.", later=_AMQP)
-    task_create_missing_queue_type = _is(
-        _QUEUE_TYPES, "classic", "Type of queues that are made on demand.", later=_AMQP
+    task_queue_max_priority = _is(
+        Whole(0, 255), None, "Messages that ask for more get this, None: 9; RabbitMQ: also the queues' x-max-priority."
     )
-    task_create_missing_queue_exchange_type = _is(_EXCHANGE_TYPES, None, "Type of their exchanges.", later=_AMQP)
+    task_inherit_parent_priority = _is(Flag(), False, "Tasks that a task sends get its priority.")
+    task_default_delivery_mode = _is(
+        DeliveryMode(), 2, "Whether RabbitMQ writes messages to disk; quorum queues write all."
+    )
+    task_default_queue_type = _is(
+        _QUEUE_TYPES,
+        None,
+        "RabbitMQ: the default queue is declared as Celery would, of this type; None: as celeriac has its queues.",
+        celery="classic",
+    )
+    task_create_missing_queue_type = _is(
+        _QUEUE_TYPES, None, "RabbitMQ: the same for queues that `task_queues` does not name.", celery="classic"
+    )
+    task_create_missing_queue_exchange_type = _is(_EXCHANGE_TYPES, None, "RabbitMQ: the type of their exchanges.")
 
     # results
     result_backend = _is(
         Address(),
         None,
-        "Where results are kept; None: with the broker; `disabled://`: nowhere.",
+        "Where results are kept; None: with the broker, and nowhere with RabbitMQ, which keeps none; `rpc://`: sent to "
+        "the process that sent the task, over RabbitMQ; `disabled://`: nowhere.",
         celery="None (nowhere)",
     )
     result_backend_transport_options = _is(
@@ -327,9 +342,11 @@ class Settings:
     )
     result_compression = _is(_COMPRESSIONS, None, "How results are compressed.", later="results are stored plain")
     result_chord_join_timeout = _is(Seconds(), 3.0, "To read a chord's member results.", later="they are read at once")
-    result_exchange = _is(Text(), "celeryresults", "Exchange of results sent over AMQP.", later=_AMQP)
-    result_exchange_type = _is(_EXCHANGE_TYPES, "direct", "Its type.", later=_AMQP)
-    result_persistent = _is(Flag(), None, "Whether those results are written to disk.", later=_AMQP)
+    result_exchange = _is(Text(), "celeryresults", "Exchange of results sent over AMQP.", later=_RPC)
+    result_exchange_type = _is(_EXCHANGE_TYPES, "direct", "Its type.", later=_RPC)
+    result_persistent = _is(
+        Flag(), None, "Whether results of `rpc://` are written to disk, to outlive a restart of the server; None: no."
+    )
     result_allowed_exceptions = _is(
         Names(read=_exception_name),
         (),
@@ -357,7 +374,6 @@ class Settings:
         Flag(),
         False,
         "Each worker also serves a queue of its own, `<node>.dq2`.",
-        later="not built yet in this version",
     )
     worker_disable_rate_limits = _is(Flag(), False, "Ignore rate limits.")
 
@@ -453,18 +469,18 @@ class Settings:
         "beat_max_loop_interval.",
     )
 
-    # events, remote control
-    event_queue_expires = _is(Seconds(), 60.0, "Life of a monitor's queue without a reader.", later=_EVENTS)
-    event_queue_ttl = _is(Seconds(), 5.0, "Life of an event in it.", later=_EVENTS)
-    event_queue_prefix = _is(Text(), "celeryev", "Start of its name.", later=_EVENTS)
-    event_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.", later=_EVENTS)
-    event_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.", later=_EVENTS)
+    # events, remote control; the queues are RabbitMQ's
+    event_queue_expires = _is(Seconds(), 60.0, "Life of a monitor's queue without a reader.")
+    event_queue_ttl = _is(Seconds(), 5.0, "Life of an event in it.")
+    event_queue_prefix = _is(Text(), "celeryev", "Start of its name.")
+    event_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.")
+    event_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.")
     event_serializer = _is(Choice("json"), "json", "How events are written.")
     event_exchange = _is(Text(), "celeryev", "Exchange of events.")
-    control_queue_ttl = _is(Seconds(), 300.0, "Life of a command that nobody reads.", later=_SERVERS)
-    control_queue_expires = _is(Seconds(), 10.0, "Life of a command queue without a reader.", later=_SERVERS)
-    control_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.", later=_SERVERS)
-    control_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.", later=_SERVERS)
+    control_queue_ttl = _is(Seconds(), 300.0, "Life of a command that nobody reads.")
+    control_queue_expires = _is(Seconds(), 10.0, "Life of a command queue without a reader.")
+    control_queue_exclusive = _is(Flag(), True, "Whether it has one reader only.")
+    control_queue_durable = _is(Flag(), False, "Whether it survives a restart of the broker.")
     control_exchange = _is(Text(), "celery", "Start of the names of command exchanges.")
 
     # servers to come

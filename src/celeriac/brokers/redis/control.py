@@ -8,16 +8,14 @@ published and reach those who listen then.
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import logging
-import re
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.brokers.redis.fanout import BINDING_LIFE_S, Names, member, new_id, number, pack, queues_of, unpack
+from celeriac.brokers.redis.fanout import BINDING_LIFE_S, Names, member, pack, queues_of, unpack
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerError
+from celeriac.storage.pidbox import MOST_AT_ONCE, Command, Count, new_id, number, read, request
 from celeriac.storage.redis import Deployment, Line
 
 if TYPE_CHECKING:
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("celeriac.control")
 
-MOST_AT_ONCE: Final = 100
-"""Commands that a worker answers at a time; more are dropped."""
 REPLIERS: Final = 4
 """Threads that send replies."""
 BLOCK_S: Final = 1.0
@@ -39,7 +35,6 @@ FIRST_S: Final = 5.0
 """How long `serve` waits until it listens; after that it goes on trying in the background."""
 LAST_S: Final = 1.0
 """What leaving may take."""
-_MOST_PATTERN: Final = 200
 
 
 class RedisControl:
@@ -93,13 +88,7 @@ class RedisControl:
     ) -> Mapping[str, Any]:
         """As `ControlChannel.call`. As many replies are waited for as clients of the server got the command."""
         ticket, mine = new_id(), new_id()
-        body: dict[str, Any] = {
-            "method": method,
-            "arguments": dict(arguments or {}),
-            "destination": None if destination is None else list(destination),
-            "pattern": None,
-            "matcher": None,
-        }
+        body = request(method, arguments, destination)
         if not reply:
             self._send(body, timeout_s)
             return {}
@@ -233,48 +222,29 @@ class RedisControlServer:
         try:
             headers, body = unpack(payload)
             self._logical.adjust(number(headers.get("clock")))
-            method, arguments = body["method"], body.get("arguments") or {}
-            if not isinstance(method, str) or not isinstance(arguments, dict):
-                raise ValueError(f"method {method!r} with arguments of type {type(arguments).__name__}")
-            if not self._is_meant(body):
-                return
-            reply_to = body.get("reply_to")
-            if reply_to is not None and not (
-                isinstance(reply_to, dict)
-                and isinstance(reply_to.get("exchange"), str)
-                and isinstance(reply_to.get("routing_key"), str)
-            ):
-                raise ValueError(f"reply_to {reply_to!r}")
+            command = read(body, self._node)
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             _log.warning("a remote command is ignored: %s", str(exc)[:200])
             return
-        if len(self._answering) >= MOST_AT_ONCE:
-            _log.warning("remote command %.100r is dropped: %d are under way", method, MOST_AT_ONCE)
+        if command is None:
             return
-        task = asyncio.get_running_loop().create_task(self._answer(method, arguments, reply_to, body.get("ticket")))
+        if len(self._answering) >= MOST_AT_ONCE:
+            _log.warning("remote command %.100r is dropped: %d are under way", command.method, MOST_AT_ONCE)
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(command))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
-    def _is_meant(self, body: Mapping[str, Any]) -> bool:
-        destination, pattern, matcher = body.get("destination"), body.get("pattern"), body.get("matcher")
-        if destination:
-            return isinstance(destination, list) and self._node in destination
-        if pattern and matcher:
-            return matches(self._node, pattern, matcher)
-        return True
-
-    async def _answer(
-        self, method: str, arguments: Mapping[str, Any], reply_to: Mapping[str, str] | None, ticket: Any
-    ) -> None:
+    async def _answer(self, command: Command) -> None:
         try:
-            reply = await self._handler(method, arguments)
+            reply = await self._handler(command.method, command.arguments)
         except Exception as exc:
             reply = {"error": repr(exc)}
-        if reply_to is not None:
+        if command.reply_to is not None:
             try:
-                await self._in_thread(self._reply, reply, reply_to["exchange"], reply_to["routing_key"], ticket)
+                await self._in_thread(self._reply, reply, *command.reply_to, command.ticket)
             except Exception as exc:
-                _log.warning("the reply to remote command %.100r cannot be sent: %s", method, exc)
+                _log.warning("the reply to remote command %.100r cannot be sent: %s", command.method, exc)
 
     def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
         channel = self._channel
@@ -286,43 +256,3 @@ class RedisControlServer:
             key = channel.names.key(queue)
             call(doing, "LPUSH", key, payload)
             call(doing, "EXPIRE", key, REPLY_LIFE_S)
-
-
-class Count:
-    """Lamport's clock of one process."""
-
-    def __init__(self) -> None:
-        self._value = 0
-        self._lock = threading.Lock()
-
-    @property
-    def value(self) -> int:
-        return self._value
-
-    def forward(self) -> int:
-        return self.adjust(0)
-
-    def adjust(self, other: int, /) -> int:
-        with self._lock:
-            self._value = max(self._value, other if 0 <= other < 1 << 62 else 0) + 1
-            return self._value
-
-
-def matches(node: str, pattern: Any, matcher: Any) -> bool:
-    """Whether a node's name is meant by a pattern; False also for one that would take for ever to find out.
-
-    Raises:
-        ValueError: There is no such matcher, or the pattern is none.
-    """
-    if not isinstance(pattern, str) or len(pattern) > _MOST_PATTERN:
-        raise ValueError("a pattern that is no text, or too long")
-    if matcher == "glob":
-        return fnmatch.fnmatchcase(node, pattern)
-    if matcher != "pcre":
-        raise ValueError(f"matcher {matcher!r} is neither 'glob' nor 'pcre'")
-    if re.search(r"\)\s*[*+{]", pattern) or len(re.findall(r"[*+{]", pattern)) > 4:
-        raise ValueError(f"pattern {pattern!r} repeats too much")
-    try:
-        return re.match(pattern, node) is not None
-    except re.error as exc:
-        raise ValueError(f"pattern {pattern!r}: {exc}") from exc

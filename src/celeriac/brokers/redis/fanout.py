@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from celeriac.clock import ENTROPY
+from celeriac.storage.pidbox import MOST_BYTES, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 SEPARATOR: Final = "\x06\x16"
 BINDING_LIFE_S: Final = 3600
 """What kombu gives the table of an exchange whose queues come and go."""
-MOST_BYTES: Final = 16 << 20
-"""Of one message; what is longer is not read."""
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 _decode = msgspec.json.Decoder().decode
@@ -115,13 +112,3 @@ def unpack(payload: bytes) -> tuple[dict[str, Any], Any]:
         return headers, _decode(body)
     except (msgspec.MsgspecError, AttributeError, KeyError, TypeError, binascii.Error, RecursionError) as exc:
         raise ValueError(f"not a message of kombu's: {exc!r}") from exc
-
-
-def new_id() -> str:
-    """A random UUID, as text."""
-    return str(uuid.UUID(int=ENTROPY.getrandbits(128), version=4))
-
-
-def number(value: Any) -> int:
-    """A logical clock from a header; 0 where there is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -15,7 +15,7 @@ _ORDERS: Final[dict[str, tuple[str, str]]] = {
     "pool_grow": ("[N]", "add N processes (1)"),
     "pool_shrink": ("[N]", "take N processes away, once idle (1)"),
     "pool_restart": ("", "replace all processes; the code is imported anew"),
-    "add_consumer": ("QUEUE", "serve one more queue"),
+    "add_consumer": ("QUEUE [EXCHANGE] [TYPE] [KEY]", "serve one more queue"),
     "cancel_consumer": ("QUEUE", "leave a queue"),
     "rate_limit": ("TASK RATE", "start a task so often per worker: 10/s, 10/m, 10/h; 0: no limit"),
     "time_limit": ("TASK SOFT [HARD]", "seconds that a task may run"),
@@ -71,7 +71,9 @@ def _arguments(order: str, given: tuple[str, ...]) -> dict[str, Any] | None:
             if not (number.isascii() and number.isdigit() and int(number) > 0):
                 raise click.UsageError(f"{order} takes a number of processes from 1, not {number!r}")
             return {"n": int(number)}
-        case "add_consumer" | "cancel_consumer":
+        case "add_consumer":
+            return dict(zip(("queue", "exchange", "exchange_type", "routing_key"), given, strict=False))
+        case "cancel_consumer":
             return {"queue": given[0]}
         case "rate_limit":
             return {"task_name": given[0], "rate_limit": given[1]}

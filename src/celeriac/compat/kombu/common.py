@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from celeriac.compat.kombu.entity import Exchange, Queue
 from celeriac.compat.kombu.utils.uuid import uuid
-from celeriac.errors import NotSupportedError
 
 __all__ = ["Broadcast", "maybe_declare", "uuid"]
 
 
-def Broadcast(name: str | None = None, queue: str | None = None, *args: Any, **kwargs: Any) -> Any:
-    """Not there: a queue whose every message goes to every worker."""
-    raise NotSupportedError(
-        f"Broadcast({name or queue!r}): a task goes to one worker. For something that every worker shall do, use a "
-        "remote-control command (@control_command and app.control.broadcast)"
-    )
+class Broadcast(Queue):
+    """A queue whose every message goes to every worker, on RabbitMQ; with `queue`, to one of those who share that."""
+
+    attrs = (*Queue.attrs, ("queue", None))
+
+    def __init__(
+        self, name: str | None = None, queue: str | None = None, unique: bool = False, auto_delete: bool = True,
+        exchange: Any = None, alias: str | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        self.queue = f"{queue or 'bcast'}.{uuid()}" if unique or not queue else queue
+        super().__init__(
+            self.queue,
+            Exchange(name or "", "fanout") if exchange is None else exchange,
+            alias=alias or name,
+            auto_delete=auto_delete,
+            **kwargs,
+        )
 
 
 def maybe_declare(entity: Any, channel: Any = None, retry: bool = False, **retry_policy: Any) -> bool:

@@ -42,6 +42,10 @@ class MemoryResultStore:
     def url(self) -> str:
         return self._url
 
+    @property
+    def has_joins(self) -> bool:
+        return True
+
     def put(self, results: Sequence[StoredResult], /) -> Sequence[bool]:
         now = self._clock.time()
         with self._space.lock:

@@ -80,6 +80,10 @@ class RedisResultStore:
     def url(self) -> str:
         return self._deployment.url
 
+    @property
+    def has_joins(self) -> bool:
+        return True
+
     def put(self, results: Sequence[StoredResult], /) -> Sequence[bool]:
         answers: list[bool] = []
         for batch in self._batches(results):

@@ -78,6 +78,10 @@ class SqliteResultStore:
     def url(self) -> str:
         return self._database.url
 
+    @property
+    def has_joins(self) -> bool:
+        return True
+
     def put(self, results: Sequence[StoredResult], /) -> Sequence[bool]:
         if not results:
             return []

@@ -31,6 +31,10 @@ class ChannelClosed(BrokerUnavailableError):
         self.text = text or ""
 
 
+class ServerFailed(BrokerUnavailableError):
+    """541: a part of the server has crashed over what was asked; it closes the connection, and goes on."""
+
+
 def translate(exc: Exception, doing: str, url: str) -> BrokerError:
     """Our error for a call that failed while we were `doing` something with the server at `url` (without password)."""
     if isinstance(exc, ChannelClosed):
@@ -63,4 +67,4 @@ def closed_by_server(code: int | None, text: str | None, url: str, *, opening: b
             f"could not open the virtual host of {url}: {code} {text}; create it (rabbitmqctl add_vhost NAME) and let "
             "the user in (rabbitmqctl set_permissions -p NAME USER '.*' '.*' '.*'), or correct the end of the URL"
         )
-    return BrokerUnavailableError(said)
+    return ServerFailed(said) if code == 541 else BrokerUnavailableError(said)

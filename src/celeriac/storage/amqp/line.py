@@ -367,7 +367,7 @@ class Channel:
         except TimeoutError:
             pass  # the verdict says so
         return verdict(
-            publications, batches, confirms, unwritten=unwritten, url=self.line.where.shown, blocked=self.line.blocked,
+            publications, batches, confirms, unwritten=unwritten, where=self.line.where, blocked=self.line.blocked,
             timeout_s=limit_s,
         )  # fmt: skip
 

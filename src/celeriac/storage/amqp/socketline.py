@@ -371,7 +371,7 @@ class SocketChannel:
         if not self.is_open:  # once more, for what was numbered just after
             confirms.fail(self.lost or BrokerUnavailableError("the channel was closed"))
         return verdict(
-            publications, batches, confirms, unwritten=unwritten, url=link.where.shown, blocked=link.blocked,
+            publications, batches, confirms, unwritten=unwritten, where=link.where, blocked=link.blocked,
             timeout_s=until - began,
         )  # fmt: skip
 

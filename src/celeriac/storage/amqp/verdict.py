@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celeriac.storage.amqp.frames import Batch, Confirms, Publication, Returned
+    from celeriac.storage.amqp.url import AmqpUrl
 
 _TOO_LARGE: Final = re.compile(r"message size (\d+)\D+ max size (\d+)|too large", re.IGNORECASE)
 _NO_EXCHANGE: Final = re.compile(r"no exchange '(.*)' in vhost")
@@ -30,7 +31,7 @@ def verdict(
     confirms: Confirms,
     *,
     unwritten: Exception | None,
-    url: str,
+    where: AmqpUrl,
     blocked: str | None,
     timeout_s: float,
 ) -> list[Returned | None]:
@@ -41,7 +42,7 @@ def verdict(
         batches: Those that were numbered, in order; the rest was not written.
         confirms: Of the channel.
         unwritten: Why the rest was not written, where it is not the time.
-        url: Without password.
+        where: The server.
         blocked: Why the server takes no publishes from anybody.
         timeout_s: How long we have waited.
 
@@ -66,7 +67,10 @@ def verdict(
     if not open_ and not nacked and not missing:
         return answer
     refused = {*nacked, *missing, *(position for position, returned in enumerate(answer) if returned is not None)}
-    raise _error(publications, refused - {*open_}, open_, unwritten or fault, url, blocked, timeout_s, len(missing))
+    fault = unwritten or fault
+    raise _error(
+        publications, refused - {*open_}, open_, fault, where.shown, blocked, timeout_s, len(missing)
+    ) from fault
 
 
 def _error(

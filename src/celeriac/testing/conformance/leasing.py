@@ -14,8 +14,10 @@ from celeriac.testing.conformance.stage import (
     batch,
     elapse,
     ids_of,
+    keeps_places,
     outgoing,
     skip_unless,
+    skip_without_leases,
     take,
     take_one,
 )
@@ -25,10 +27,6 @@ if TYPE_CHECKING:
 
     from celeriac.clock import Clock
     from celeriac.interfaces import Broker
-
-
-def _skip_without_leases(broker: Broker) -> None:
-    skip_unless(broker.traits.lease_kind == "incarnation", "lease of the incarnation's")
 
 
 class LeasingTests(BrokerStage):
@@ -42,7 +40,7 @@ class LeasingTests(BrokerStage):
         span: float,
         who: str,
     ) -> None:
-        _skip_without_leases(broker)
+        skip_without_leases(broker)
         broker.publish(batch(3))
         consumer = await consume("q", lease_s=span)
         deliveries = await take(consumer)
@@ -60,7 +58,7 @@ class LeasingTests(BrokerStage):
     async def test_a_lease_that_runs_out_is_reaped(
         self, broker: Broker, consume: Consume, clock: Clock, span: float
     ) -> None:
-        _skip_without_leases(broker)
+        skip_without_leases(broker)
         broker.publish(sent := batch(3))
         consumer = await consume("q", lease_s=span)
         await take(consumer)
@@ -76,7 +74,7 @@ class LeasingTests(BrokerStage):
     async def test_the_first_lease_begins_with_the_consumer(
         self, broker: Broker, consume: Consume, clock: Clock, span: float
     ) -> None:
-        _skip_without_leases(broker)
+        skip_without_leases(broker)
         broker.publish([outgoing()])
         await elapse(clock, span)
         consumer = await consume("q", lease_s=span)
@@ -88,7 +86,7 @@ class LeasingTests(BrokerStage):
     async def test_a_reaped_incarnation_cannot_beat(
         self, broker: Broker, consume: Consume, clock: Clock, span: float
     ) -> None:
-        _skip_without_leases(broker)
+        skip_without_leases(broker)
         lost, kept = await consume("q", lease_s=span), await consume("q", lease_s=10 * span)
         broker.publish([outgoing()])
         await take(lost)
@@ -103,7 +101,7 @@ class LeasingTests(BrokerStage):
     async def test_an_overdue_beat_that_comes_before_the_reaper_renews(
         self, broker: Broker, consume: Consume, clock: Clock, span: float
     ) -> None:
-        _skip_without_leases(broker)
+        skip_without_leases(broker)
         broker.publish([outgoing()])
         consumer = await consume("q", lease_s=span)
         delivery = await take_one(consumer)
@@ -115,7 +113,7 @@ class LeasingTests(BrokerStage):
     async def test_reap_takes_at_most_so_many(
         self, broker: Broker, consume: Consume, clock: Clock, span: float
     ) -> None:
-        _skip_without_leases(broker)
+        skip_without_leases(broker)
         broker.publish(batch(6))
         for _ in range(3):
             assert len(await take(await consume("q", lease_s=span), 2)) == 2
@@ -123,6 +121,7 @@ class LeasingTests(BrokerStage):
         assert [await broker.reap(limit=2) for _ in range(3)] == [4, 2, 0]
 
     async def test_abandon_counts_only_what_was_running(self, broker: Broker, consume: Consume) -> None:
+        skip_without_leases(broker)
         broker.publish(sent := batch(4))
         consumer, bystander = await consume("q"), await consume("q")
         running = [each.id for each in await take(consumer, 3)][1:2]
@@ -147,6 +146,7 @@ class LeasingTests(BrokerStage):
     async def test_adopt_moves_what_was_held(
         self, broker: Broker, broker_factory: Callable[[], Broker], consume: Consume
     ) -> None:
+        skip_unless(broker.traits.adopts, "adoption")
         broker.publish(sent := batch(3))
         dead, other = await consume("q"), broker_factory()
         supervisor = await consume(broker=other)
@@ -173,7 +173,7 @@ class LeasingTests(BrokerStage):
     async def test_what_was_adopted_lives_on_the_adopters_lease(
         self, broker: Broker, consume: Consume, clock: Clock, span: float
     ) -> None:
-        _skip_without_leases(broker)
+        skip_without_leases(broker)
         broker.publish([message := outgoing()])
         dead, heir = await consume("q", lease_s=span), await consume(lease_s=3 * span)
         await take(dead)
@@ -189,13 +189,15 @@ class LeasingTests(BrokerStage):
         await consumer.close()
         await consumer.close()
         assert await consumer.settle([Done(delivery=first)]) == [Settled.LEASE_LOST]
-        assert await broker.beat([consumer.incarnation]) == {consumer.incarnation}
+        if broker.traits.lease_kind == "incarnation":
+            assert await broker.beat([consumer.incarnation]) == {consumer.incarnation}
         got = await take(await consume("q"))
         assert sorted((each.id, each.deliveries) for each in got) == sorted((each.id, 1) for each in sent)
-        if broker.traits.ordering == "fifo":
+        if keeps_places(broker):
             assert ids_of(got) == ids_of(sent)
 
     async def test_closing_a_lost_consumer_is_fine(self, broker: Broker, consume: Consume) -> None:
+        skip_without_leases(broker)
         broker.publish([outgoing()])
         consumer, other = await consume("q"), await consume("q")
         await take_one(consumer)

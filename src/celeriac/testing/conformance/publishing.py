@@ -18,6 +18,7 @@ from celeriac.testing.conformance.stage import (
     Consume,
     batch,
     ids_of,
+    keeps_places,
     outgoing,
     result_of,
     skip_unless,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from celeriac.interfaces import Broker, ResultStore
     from celeriac.model import Outgoing
 
-NAMES = ["celery", "köln-☃", "队列", "🥬", "two words", "quo'te\"d", "a:b.c/d\\e", "%_*?[x]", "Q", "q" * 200]
+NAMES = ["celery", "köln-☃", "队列", "🥬", "two words", "quo'te\"d", "a:b.c/d\\e", "%_*?[x]", "Q", "q" * 180]
 
 
 class PublishingTests(BrokerStage):
@@ -112,10 +113,12 @@ class PublishingTests(BrokerStage):
     async def test_apublish_does_the_same(self, broker: Broker, consume: Consume) -> None:
         sent = batch(3)
         await within(broker.apublish(sent))
-        await within(broker.apublish(sent))
+        if broker.traits.drops_doubles:
+            await within(broker.apublish(sent))
         assert sorted(ids_of(await take(await consume("q")))) == sorted(ids_of(sent))
 
     async def test_a_live_id_is_dropped_and_the_first_stays(self, broker: Broker, consume: Consume) -> None:
+        skip_unless(broker.traits.drops_doubles, "dropping of doubles")
         first = outgoing(body=b"first")
         broker.publish([first, outgoing(id=first.id, body=b"second of one batch")])
         broker.publish([outgoing(id=first.id, body=b"of another batch")])
@@ -129,12 +132,14 @@ class PublishingTests(BrokerStage):
 
     async def test_a_delayed_id_is_live(self, broker: Broker, consume: Consume, clock: Clock, span: float) -> None:
         skip_unless(broker.traits.native_delay, "native_delay")
+        skip_unless(broker.traits.drops_doubles, "dropping of doubles")
         message = outgoing(not_before=clock.time() + 100 * span)
         broker.publish([message])
         broker.publish([outgoing(id=message.id)])
         assert await take(await consume("q")) == []
 
     async def test_a_dead_id_is_dropped(self, broker: Broker, consume: Consume) -> None:
+        skip_unless(broker.traits.drops_doubles, "dropping of doubles")
         broker.publish([message := outgoing()])
         consumer = await consume("q")
         await consumer.settle([Bury(delivery=await take_one(consumer), reason="why not")])
@@ -208,7 +213,9 @@ class PublishingTests(BrokerStage):
         assert os.waitstatus_to_exitcode(ended) == 0
         broker.publish([after])
         expected = [before.id, from_child.id, after.id] if broker.traits.cross_process else [before.id, after.id]
-        assert ids_of(await take(await consume("q"))) == expected
+        got = ids_of(await take(await consume("q")))
+        # where to look is to take and give back, the child has changed the order
+        assert got == expected if keeps_places(broker) else sorted(got) == sorted(expected)
 
     async def test_a_closed_broker_opens_again(self, broker: Broker, broker_factory: Callable[[], Broker]) -> None:
         keeper = broker_factory()  # what is not durable lives as long as somebody has it open

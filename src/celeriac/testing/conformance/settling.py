@@ -13,9 +13,11 @@ from celeriac.testing.conformance.stage import (
     batch,
     elapse,
     ids_of,
+    keeps_places,
     outgoing,
     result_of,
     skip_unless,
+    skip_without_leases,
     take,
     take_one,
     within,
@@ -49,7 +51,8 @@ class SettlingTests(BrokerStage):
         broker.publish([outgoing(), live := outgoing("s", body=b"first")])
         consumer = await consume("q")
         following = outgoing("s")
-        successors = (following, outgoing("s", id=live.id, body=b"double"), following)
+        doubles = (outgoing("s", id=live.id, body=b"double"), following) if broker.traits.drops_doubles else ()
+        successors = (following, *doubles)
         assert await settle(consumer, Done(delivery=await take_one(consumer), successors=successors)) == [OK]
         got = {each.id: each.body for each in await take(await consume("s"))}
         assert got == {live.id: b"first", following.id: following.body}, (
@@ -60,10 +63,10 @@ class SettlingTests(BrokerStage):
         skip_unless(broker.traits.native_delay, "native_delay")
         broker.publish([outgoing()])
         consumer = await consume("q")
-        following = outgoing(not_before=clock.time() + span)
+        following = outgoing(not_before=clock.time() + 2 * span)
         await settle(consumer, Done(delivery=await take_one(consumer), successors=(following,)))
         assert await take(consumer) == []
-        await elapse(clock, span + broker.traits.time_precision_s)
+        await elapse(clock, 2 * span + broker.traits.time_precision_s)
         assert ids_of(await take(consumer)) == [following.id]
 
     async def test_results_are_stored_with_the_acknowledgement(
@@ -105,13 +108,14 @@ class SettlingTests(BrokerStage):
         broker.publish([message := outgoing(body=b"first try")])
         consumer = await consume("q")
         again = outgoing(
-            "r", id=message.id, body=b"second try", headers=b'{"retries":1}', not_before=clock.time() + span
+            "r", id=message.id, body=b"second try", headers=b'{"retries":1}', not_before=clock.time() + 2 * span
         )
         assert await settle(consumer, Later(delivery=await take_one(consumer), message=again)) == [OK]
         second = await consume("r")
         assert await take(second) == []
-        assert (broker.depth(["r"])["r"].delayed, ids_of(broker.peek())) == (1, [message.id])
-        await elapse(clock, span + broker.traits.time_precision_s)
+        if broker.traits.shows_all:
+            assert (broker.depth(["r"])["r"].delayed, ids_of(broker.peek())) == (1, [message.id])
+        await elapse(clock, 2 * span + broker.traits.time_precision_s)
         got = await take_one(second)
         assert (got.id, got.queue, got.body, got.headers) == (message.id, "r", b"second try", b'{"retries":1}')
         assert got.deliveries == 1
@@ -133,7 +137,7 @@ class SettlingTests(BrokerStage):
             == [OK] * 3
         )
         got = await take(consumer)
-        if broker.traits.ordering == "fifo":
+        if keeps_places(broker):
             assert ids_of(got) == ids_of(sent)
         assert sorted(ids_of(got)) == sorted(ids_of(sent))
 
@@ -219,7 +223,8 @@ class SettlingTests(BrokerStage):
     async def test_a_stale_incarnation_is_refused(
         self, broker: Broker, consume: Consume, clock: Clock, span: float, loss: str, kind: str
     ) -> None:
-        skip_unless(loss != "reaped" or broker.traits.lease_kind == "incarnation", "lease of the incarnation's")
+        if loss != "closed":
+            skip_without_leases(broker)
         broker.publish([message := outgoing()])
         stale = await consume("q", lease_s=span)
         other = await consume("q", lease_s=10 * span)
@@ -240,9 +245,10 @@ class SettlingTests(BrokerStage):
         # the same once another holds it: this is what a broker gets wrong that looks only at the message
         assert await settle(stale, _outcome(kind, old, follower)) == [LOST]
         assert not broker.dead_letters()
-        assert [(each.id, each.holder, each.body) for each in broker.peek()] == [
-            (message.id, other.incarnation, message.body)
-        ]
+        if broker.traits.shows_all:
+            assert [(each.id, each.holder, each.body) for each in broker.peek()] == [
+                (message.id, other.incarnation, message.body)
+            ]
         assert await settle(other, Done(delivery=new)) == [OK]
         assert not broker.peek()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import WeakSet
 
 import msgspec
 import pytest
@@ -82,11 +83,8 @@ class BrokerStage(Stage):
         default = broker
 
         async def open_one(*queues: str, broker: Broker | None = None, lease_s: float = 3600.0) -> Consumer:
-            consumer = await (broker or default).open_consumer(
-                queues, incarnation=new_incarnation(), lease_s=lease_s, name="celery@conformance"
-            )
-            opened.append(consumer)
-            return consumer
+            opened.append(await open_for(broker or default, queues, lease_s=lease_s))
+            return opened[-1]
 
         yield open_one
         for consumer in opened:
@@ -117,6 +115,16 @@ def skip_unless(able: bool, trait: str) -> None:
     """Skip a test of what the engine says it cannot do."""
     if not able:
         pytest.skip(f"the engine's traits say it has no {trait}")
+
+
+def skip_without_leases(broker: Broker) -> None:
+    """Skip a test in which somebody else ends an incarnation: a connection only its own process ends."""
+    skip_unless(broker.traits.lease_kind == "incarnation", "lease of the incarnation's")
+
+
+def keeps_places(broker: Broker) -> bool:
+    """Whether a message that was out and comes back stands where it stood."""
+    return broker.traits.ordering == "fifo" and broker.traits.lease_kind == "incarnation"
 
 
 def outgoing(queue: str = "q", **fields: Any) -> Outgoing:
@@ -205,9 +213,33 @@ async def background(work: Coroutine[Any, Any, ResultT]) -> AsyncIterator[asynci
         await asyncio.gather(task, return_exceptions=True)
 
 
+_pushed: WeakSet[Consumer] = WeakSet()
+"""Consumers to which a server brings messages, at its own time: a look shows what has come, not what is there."""
+_ON_ITS_WAY_S = 0.4
+"""A message that can be had comes within this, held back for a note on it or not."""
+
+
+async def open_for(broker: Broker, queues: Sequence[str], *, lease_s: float) -> Consumer:
+    """Open a consumer that nobody closes but the caller."""
+    consumer = await broker.open_consumer(
+        queues, incarnation=new_incarnation(), lease_s=lease_s, name="celery@conformance"
+    )
+    if broker.traits.lease_kind == "connection":
+        _pushed.add(consumer)
+    return consumer
+
+
 async def take(consumer: Consumer, limit: int = 100) -> list[Delivery]:
     """What is due now."""
-    return list(await within(consumer.claim(limit=limit, wait_s=0)))
+    if consumer not in _pushed:
+        return list(await within(consumer.claim(limit=limit, wait_s=0)))
+    taken: list[Delivery] = []
+    while len(taken) < limit:
+        more = await within(consumer.claim(limit=limit - len(taken), wait_s=_ON_ITS_WAY_S))
+        if not more:
+            break
+        taken += more
+    return taken
 
 
 async def take_one(consumer: Consumer) -> Delivery:

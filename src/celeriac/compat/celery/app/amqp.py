@@ -27,13 +27,15 @@ class Queues(dict[str, Any]):
         return queue
 
     def add(self, queue: Any, **kwargs: Any) -> Any:
-        """Add a queue to `task_queues`."""
-        from celeriac.app.routing import Queue, as_queue
+        """Add a queue to `task_queues`; of a name, the options say what it is."""
+        from celeriac.app.queues import as_queue, queue_from_options
 
-        made = as_queue(queue) if not isinstance(queue, str) else Queue(queue)
+        made = queue_from_options(queue, kwargs) if isinstance(queue, str) else as_queue(queue)
         self._app.conf.task_queues = [*(self._app.conf.task_queues or self._consume_from.values()), made]
         self[made.name] = self._consume_from[made.name] = made
         return made
+
+    add_compat = select_add = add
 
     def select(self, include: Any) -> None:
         """Serve these only."""

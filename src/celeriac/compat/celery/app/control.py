@@ -189,8 +189,9 @@ class Control(core.Control):
         self, queue: str, exchange: Any = None, exchange_type: str = "direct", routing_key: Any = None,
         options: Any = None, destination: Any = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """Make workers serve one more queue; exchange and key are of no account here."""
-        return self._ordered("add_consumer", {"queue": queue}, destination, kwargs)
+        """Make workers serve one more queue, declared as the rest says where the engine has exchanges."""
+        way = {"exchange": exchange, "exchange_type": exchange_type, "routing_key": routing_key, **(options or {})}
+        return self._ordered("add_consumer", {"queue": queue, **way}, destination, kwargs)
 
     def cancel_consumer(self, queue: str, destination: Any = None, **kwargs: Any) -> Any:
         """Make workers leave a queue."""

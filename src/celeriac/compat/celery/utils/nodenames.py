@@ -23,9 +23,9 @@ gethostname = cache(socket.gethostname)
 
 def worker_direct(hostname: Any) -> Any:
     """The queue of one worker only."""
-    from celeriac.app.routing import Queue
+    from celeriac.app.queues import worker_direct as queue_of
 
-    return hostname if isinstance(hostname, Queue) else Queue(f"{hostname}.dq2")
+    return queue_of(hostname) if isinstance(hostname, str) else hostname
 
 
 def nodename(name: str, hostname: str) -> str:

@@ -1,0 +1,1009 @@
+"""The consumer: the server pushes, the worker claims, and the connection is the lease.
+
+**Lanes.** Each of the server's queues is a lane: awake while a consumer of ours has messages sent here, as many as the
+claims ask for (`prefetch`); asleep otherwise. What was sent and is not claimed within a second goes back, and the lanes
+go to sleep: that is a process with long tasks. Its next claim fetches exactly what it asks for, message by message in
+the order of priority, and only if there is nothing does it wake the lanes, so that the next message comes by itself.
+
+**Going back** counts on a quorum queue, before 4.3, against the limit after which the server buries a message. So it is
+returned (`nack`) once; after that it is published anew instead, with its history in its headers.
+
+**Two connections.** What follows from tasks is published over another one (`outlet`), since a server that is short of
+memory reads nothing more from who publishes, acknowledgements included.
+
+**The lease.** When the channel or its connection is gone, everything is in its queue again. Nothing can be acknowledged
+that came over another channel: a delivery's tag holds the number of the channel it came over.
+
+**Suspects.** A message that came back several times though no supervisor said how its process ended has perhaps killed
+whole hosts. It is handed out alone, so that what lies beside it is not blamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from pamqp import commands
+
+from celeriac.brokers.amqp import ladder, topology
+from celeriac.brokers.amqp.lanes import Lane, Lanes
+from celeriac.brokers.amqp.layout import (
+    BURIED_AT,
+    DELIVERIES,
+    DELIVERY_LIMIT,
+    DETAIL,
+    QUEUE,
+    REASON,
+    RETURNS,
+    SERVERS,
+    SINCE,
+    TO,
+    dead_name,
+)
+from celeriac.brokers.amqp.notes import Notes, NotesReader
+from celeriac.brokers.amqp.outlet import Outlet
+from celeriac.brokers.amqp.parking import MARK, STEPS, Parking
+from celeriac.brokers.amqp.prefetch import FEW, fitting
+from celeriac.brokers.amqp.publisher import Parcel, Sender
+from celeriac.errors import (
+    BackPressureError,
+    BrokerError,
+    BrokerUnavailableError,
+    EnqueueUnknownError,
+    LeaseLostError,
+)
+from celeriac.model import Bury, Delivery, Done, Later, Release, Settled
+from celeriac.model.tables import headers_of, with_headers
+from celeriac.storage.amqp import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+
+    from celeriac.brokers.amqp.layout import Places
+    from celeriac.brokers.amqp.parking import ConsumerTimeout
+    from celeriac.brokers.amqp.publisher import Publisher
+    from celeriac.brokers.amqp.topology import Source
+    from celeriac.clock import Clock
+    from celeriac.interfaces import PropertiesForm
+    from celeriac.model import Cancellation, Incarnation, Outcome, Outgoing, QueuePlan, TaskId
+    from celeriac.probe import Probe
+    from celeriac.storage.amqp import AmqpUrl, Arrived, Channel
+
+_log = logging.getLogger("celeriac.worker")
+
+Entry = tuple[Lane, "Arrived"]
+
+_epochs: Final = count(1)
+"""Numbers of channels of this process, so that no delivery of one is taken for another's."""
+_EPOCH: Final = 40
+"""Bits of a tag below the epoch."""
+HOLD_BACK_S: Final = 0.25
+"""What has been out before is handed out this much later: its process may just have died, and the supervisor's note on
+that is on its way."""
+_TOGETHER_S: Final = 0.005
+PATIENCE_S: Final = 1.0
+"""How long something may lie here unclaimed."""
+_WATCH_S: Final = 0.25
+_SUSPICIOUS: Final = 3
+"""Returns without a note on why."""
+_ALONE_S: Final = 60.0
+"""How long a suspect keeps a process from claiming others: what kills a host does so sooner."""
+_REDECLARE_S: Final = (0.05, 5.0)
+
+
+class AmqpConsumer:
+    """One incarnation's door to the queues."""
+
+    def __init__(
+        self,
+        line: Line,
+        channel: Channel,
+        sources: Sequence[Source],
+        *,
+        incarnation: Incarnation,
+        outlet: Outlet,
+        call: Callable[[Any], Awaitable[Any]],
+        publisher: Publisher,
+        form: PropertiesForm,
+        clock: Clock,
+        probe: Probe,
+        committed: dict[int, Entry],
+        consumer_timeout: ConsumerTimeout,
+        restore: Callable[[str], Awaitable[object]],
+        elsewhere: Callable[[Sequence[Parcel]], Awaitable[None]],
+    ) -> None:
+        """Wire it; `open` does all of it.
+
+        Args:
+            line: Ours alone; closed with us.
+            channel: Of it, on which everything is consumed and acknowledged.
+            sources: What to read.
+            incarnation: Whose lease the connection is.
+            outlet: What is published goes over it.
+            call: Calls a method over our line that the server may refuse.
+            publisher: Addresses messages.
+            form: Reads messages.
+            clock: Wall time.
+            probe: Signalled as by other consumers.
+            committed: What consumers of this broker have acknowledged and not settled, by tag.
+            consumer_timeout: How long the server lets a message be held.
+            restore: Declares a queue that was deleted.
+            elsewhere: Publishes over another connection, for when ours is lost.
+        """
+        self._line = line
+        self._channel = channel
+        self._incarnation = incarnation
+        self._notes = Notes()
+        self._clock = clock
+        self._probe = probe
+        self._outlet = outlet
+        self._sender = sender = Sender(outlet, publisher)
+        self._parcel = publisher.parcel
+        self._elsewhere = elsewhere
+        self._committed = committed
+        self._timeout = consumer_timeout
+        self._restore = restore
+        self._decode = form.decode
+        self._loop = asyncio.get_running_loop()
+        self._base = next(_epochs) << _EPOCH
+        self._lanes = Lanes(sources)
+        self._held: dict[int, Entry] = {}
+        """Claimed and not settled, by tag."""
+        self._settling: dict[int, Entry] = {}
+        """Of them, those whose settlement is under way."""
+        self._aside: dict[int, Entry] = {}
+        """Unclaimed and in no lane: held back, waiting for their last milliseconds, or on their way to the ladder."""
+        self._early: deque[tuple[float, Lane, Arrived]] = deque()
+        self._early_timer: asyncio.TimerHandle | None = None
+        self._suspect: int | None = None
+        self._suspect_until = 0.0
+        self._last_tag = 0
+        self._consumers = 0
+        self._claiming = asyncio.Lock()
+        self._tuning = asyncio.Event()
+        self._tuning_turn = asyncio.Lock()
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_slow = False
+        """Whether tasks here take so long that claims fetch what they need."""
+        self._asked_at = self._loop.time()
+        self._stamp = 0
+        self._is_interrupted = False
+        self._is_closed = False
+        self._lost: Exception | None = None
+        self._errands: set[asyncio.Task[Any]] = set()
+        self._reader = NotesReader(
+            line,
+            self._notes,
+            name=incarnation,
+            publish=sender.publish,
+            is_blocked=lambda: outlet.is_blocked,
+            now=clock.time,
+            pause=clock.sleep,
+        )
+        self._parking = Parking(
+            channel,
+            incarnation,
+            timeout=consumer_timeout,
+            call=call,
+            send=self._send,
+            now=self._loop.time,
+            swap=self._swap,
+        )
+        channel.on_lost.append(self._on_lost)
+
+    @classmethod
+    async def open(
+        cls,
+        where: AmqpUrl,
+        queues: Sequence[str],
+        *,
+        incarnation: Incarnation,
+        name: str,
+        timeout_s: float,
+        clock: Clock,
+        places: Places,
+        plan_of: Callable[[str], QueuePlan],
+        publisher: Publisher,
+        delay_queue_type: str = "quorum",
+        **parts: Any,
+    ) -> AmqpConsumer:
+        """Connect, declare what is missing, read the notes; nothing is sent to us before the first claim.
+
+        Args:
+            where: The server.
+            queues: To be served, in this order.
+            incarnation: Whose.
+            name: The node's, for its copies of what is broadcast.
+            timeout_s: For each step.
+            clock: Wall time.
+            places: What this process knows of the server.
+            plan_of: How a queue is made where it is missing.
+            publisher: Addresses and writes messages.
+            delay_queue_type: Of Celery's ladder of delays, where it is needed and missing.
+            **parts: As `AmqpConsumer`.
+
+        Raises:
+            BrokerUnavailableError: The server was not reached, or went away.
+            StorageError: A queue cannot be made.
+        """
+
+        def make_outlet() -> Outlet:
+            return Outlet(lambda: Line(where, purpose="worker publishes", timeout_s=timeout_s))
+
+        async def elsewhere(parcels: Sequence[Parcel]) -> None:
+            other = make_outlet()
+            try:
+                await Sender(other, publisher).send(parcels)
+            finally:
+                await other.close()
+
+        outlet = make_outlet()
+        line = Line(where, purpose="worker", timeout_s=timeout_s)
+        await line.connect()
+        try:
+            sender = Sender(line, publisher)
+            node = name or incarnation
+
+            async def serve(queue: str) -> list[Source]:
+                return await sender.run(topology.serve(places, plan_of(queue), node=node))
+
+            async def restore(queue: str) -> None:
+                places.forget(queue)
+                await serve(queue)
+
+            sources = [source for queue in queues for source in await serve(queue)]
+            plans = [plan_of(queue) for queue in queues]
+            await sender.run(topology.make_celery_ladder(plans, queue_type=delay_queue_type))
+            channel = await line.open_channel()
+            consumer = cls(
+                line,
+                channel,
+                sources,
+                incarnation=incarnation,
+                outlet=outlet,
+                call=sender.call,
+                publisher=publisher,
+                clock=clock,
+                restore=restore,
+                elsewhere=elsewhere,
+                **parts,
+            )
+            await consumer._begin(timeout_s)
+        except BaseException:
+            await outlet.close()
+            await line.close()
+            raise
+        return consumer
+
+    async def _begin(self, timeout_s: float) -> None:
+        await self._reader.open(timeout_s)
+        self._errand(self._tune())
+        self._errand(self._watch())
+
+    @property
+    def incarnation(self) -> Incarnation:
+        return self._incarnation
+
+    @property
+    def cancel_stamp(self) -> int:
+        return self._stamp + self._notes.stamp
+
+    # -- claiming -----------------------------------------------------------------------------------------------------
+
+    async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
+        self._is_interrupted = False
+        async with self._claiming:
+            self._check_open()
+            self._asked_at = self._loop.time()
+            if limit > FEW:
+                self._is_slow = False
+            self._fit(limit, awake_only=True)
+            found = self._take(limit)
+            if not found:
+                try:
+                    found = await (self._wait(limit, wait_s) if wait_s > 0 else self._look(limit))
+                except asyncio.CancelledError:  # the caller went away: what was sent for him goes back first
+                    self._is_interrupted = True
+                    await asyncio.shield(self._errand(self._rest()))
+                    raise
+                except BrokerError:
+                    self._check_open()  # with the channel the lease is lost
+                    raise
+        self._probe.signal("claimed", len(found))
+        return found
+
+    async def _look(self, limit: int) -> list[Delivery]:
+        """Find out what is there now."""
+        if not self._is_isolated():
+            await asyncio.shield(self._errand(self._fetch(limit)))
+        while self._early and not self._is_interrupted:
+            await self._arrival(HOLD_BACK_S)
+            self._check_open()
+        return self._take(limit)
+
+    async def _wait(self, limit: int, wait_s: float) -> list[Delivery]:
+        deadline = self._loop.time() + wait_s
+        if self._is_slow and not self._is_isolated():
+            await asyncio.shield(self._errand(self._fetch(limit)))
+            if found := self._take(limit):
+                return found
+        self._fit(limit)
+        self._probe.signal("waiting", self._incarnation)
+        while not self._is_interrupted:
+            left_s = deadline - self._loop.time()
+            if left_s <= 0:
+                break
+            await self._arrival(left_s)
+            self._check_open()
+            if found := self._take(limit):
+                return found
+            if not self._is_isolated():
+                self._fit(limit)  # a suspect may have ended
+        for lane in self._lanes.all:
+            if lane.broken is not None:
+                raise BrokerUnavailableError(f"cannot consume queue {lane.name!r}: {lane.broken}") from lane.broken
+        return []
+
+    async def _arrival(self, most_s: float) -> None:
+        """Wait until something has arrived, or happened, or so long."""
+        waiter = self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(most_s, self._ring)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+            self._asked_at = self._loop.time()
+
+    def _ring(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _fetch(self, limit: int) -> None:
+        """Ask the server for up to `limit` messages, those of highest priority first, into the lanes."""
+        async with self._tuning_turn:
+            for lane in self._lanes:
+                while limit > 0:
+                    arrived = await self._channel.get(lane.name)
+                    if arrived is None:
+                        break
+                    limit -= 1
+                    self._receive(lane, arrived)
+
+    def _receive(self, lane: Lane, arrived: Arrived) -> None:
+        self._last_tag = arrived.delivery_tag
+        if arrived.redelivered or _TO in arrived.properties:
+            self._hold_back(lane, arrived)
+            return
+        lane.buffer.append(arrived)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _hold_back(self, lane: Lane, arrived: Arrived) -> None:
+        self._aside[arrived.delivery_tag] = (lane, arrived)
+        self._early.append((self._loop.time() + HOLD_BACK_S, lane, arrived))
+        if self._early_timer is None:
+            self._early_timer = self._loop.call_later(HOLD_BACK_S, self._mature)
+
+    def _mature(self) -> None:
+        now = self._loop.time()
+        ripe: dict[Lane, list[Arrived]] = {}
+        while self._early and self._early[0][0] <= now + _TOGETHER_S:
+            _, lane, arrived = self._early.popleft()
+            if self._aside.pop(arrived.delivery_tag, None) is not None:
+                ripe.setdefault(lane, []).append(arrived)
+        for lane, several in ripe.items():
+            lane.put_back(several)
+        self._early_timer = None
+        if self._early:
+            self._early_timer = self._loop.call_later(self._early[0][0] - now, self._mature)
+        self._ring()
+
+    def _take(self, limit: int) -> list[Delivery]:
+        """Hand out what is here."""
+        if self._is_isolated():
+            return []
+        found: list[Delivery] = []
+        held, base, decode = self._held, self._base, self._decode
+        cancelled_ids, lost_ids = self._notes.cancelled_ids, self._notes.lost_ids
+        for lane in self._lanes:
+            buffer = lane.buffer
+            if not buffer:
+                continue
+            queue, is_copy = lane.queue, lane.is_copy
+            before = len(found)
+            while buffer and len(found) < limit:
+                arrived = buffer.popleft()
+                message = decode(arrived.properties, arrived.body, queue)
+                task_id = message.id
+                if message.not_before is not None and self._is_early(lane, arrived, message):
+                    continue
+                tag = base + arrived.delivery_tag
+                deliveries, was_out = 1, False
+                lost: tuple[bytes, ...] = ()
+                if arrived.redelivered or _OURS in arrived.properties or task_id in lost_ids:
+                    deliveries, was_out, lost, returns = self._history(arrived, task_id)
+                    if returns >= DELIVERY_LIMIT:
+                        self._aside[arrived.delivery_tag] = (lane, arrived)
+                        self._errand(self._bury(lane, arrived, deliveries, returns))
+                        continue
+                    if returns >= _SUSPICIOUS and returns > len(lost):
+                        if found:
+                            buffer.appendleft(arrived)
+                            lane.held += len(found) - before
+                            self._lanes.turn()
+                            return found
+                        limit = 1
+                        self._isolate(tag, message.id, queue, returns)
+                if task_id in cancelled_ids:
+                    self._stamp += 1
+                held[tag] = (lane, arrived)
+                found.append(
+                    Delivery(
+                        tag=tag,
+                        id=task_id,
+                        queue=queue,
+                        headers=message.headers,
+                        body=message.body,
+                        priority=message.priority,
+                        deliveries=deliveries,
+                        was_out=was_out,
+                        is_copy=is_copy,
+                        lost=lost,
+                    )
+                )
+            lane.held += len(found) - before
+            if len(found) >= limit:
+                break
+        if found:  # a look that finds nothing costs no queue its turn
+            self._lanes.turn()
+        return found
+
+    def _history(self, arrived: Arrived, task_id: TaskId) -> tuple[int, bool, tuple[bytes, ...], int]:
+        """How often it has been handed out, whether it may have been out uncounted, notes on it, how often it came
+        back without having been given back.
+        """
+        headers = _headers(arrived)
+        lost = self._notes.lost(task_id, _number(headers.get(SINCE)))
+        spent = int(_number(headers.get(DELIVERIES)))
+        returns = int(_number(headers.get(_COUNT)) + _number(headers.get(RETURNS)))
+        return 1 + spent + len(lost), arrived.redelivered or TO in headers or RETURNS in headers, lost, returns
+
+    def _is_isolated(self) -> bool:
+        """Whether a suspect runs, beside which nothing is handed out."""
+        if self._suspect is None:
+            return False
+        is_here = self._suspect in self._held or self._suspect in self._settling
+        if is_here and self._loop.time() < self._suspect_until:
+            return True
+        self._suspect = None
+        return False
+
+    def _isolate(self, tag: int, task_id: TaskId, queue: str, returns: int) -> None:
+        self._suspect = tag
+        self._suspect_until = self._loop.time() + _ALONE_S
+        _log.warning(
+            "task %s of queue %r came back %d times from hosts that said nothing: it runs alone now",
+            task_id,
+            queue,
+            returns,
+        )
+        for lane in self._lanes.all:
+            lane.rest()
+        self._tuning.set()
+
+    # -- what is not due ----------------------------------------------------------------------------------------------
+
+    def _is_early(self, lane: Lane, arrived: Arrived, message: Outgoing) -> bool:
+        assert message.not_before is not None
+        left_s = message.not_before - self._clock.time()
+        if left_s <= 0:
+            return False
+        self._aside[arrived.delivery_tag] = (lane, arrived)
+        if left_s <= ladder.EARLY_S:
+            self._loop.call_later(left_s, self._due, lane, arrived)
+        else:
+            self._errand(self._postpone(lane, arrived, message))
+        return True
+
+    def _due(self, lane: Lane, arrived: Arrived) -> None:
+        if self._aside.pop(arrived.delivery_tag, None) is not None:
+            lane.put_back([arrived])
+            self._ring()
+
+    async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
+        """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
+        kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
+        try:
+            await self._send([self._parcel(message, kept, to=lane.copies)])
+        except Exception as exc:
+            if self._lost is None:
+                _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
+                await self._clock.sleep(PATIENCE_S)
+                if self._aside.pop(arrived.delivery_tag, None) is not None:
+                    self._channel.reject([arrived.delivery_tag], requeue=True)
+            return
+        if self._aside.pop(arrived.delivery_tag, None) is not None:
+            self._channel.ack([arrived.delivery_tag])
+
+    # -- how much is sent to us ---------------------------------------------------------------------------------------
+
+    def _fit(self, limit: int, *, awake_only: bool = False) -> None:
+        """Have as much sent here as this claim has room for."""
+        if self._suspect is not None:
+            return
+        is_changed = False
+        for lane in self._lanes.all:
+            if not awake_only or lane.wanted:
+                is_changed |= lane.wake(fitting(lane.prefetch, held=lane.held, limit=limit))
+        if is_changed:
+            self._tuning.set()
+
+    async def _rest(self) -> None:
+        """Have nothing sent to us, and give back what was."""
+        for lane in self._lanes.all:
+            lane.rest()
+        await self._apply()
+        self._aside_back()
+
+    def _aside_back(self) -> None:
+        """Have what is held back go back as well: nobody waits for it."""
+        entries = [(lane, arrived) for _, lane, arrived in self._early if self._aside.pop(arrived.delivery_tag, None)]
+        self._early.clear()
+        if entries:
+            self._errand(self._give_back(entries))
+
+    async def _tune(self) -> None:
+        while self._lost is None:
+            await self._tuning.wait()
+            self._tuning.clear()
+            try:
+                await self._apply()
+            except BrokerError as exc:
+                _log.debug("cannot change what is consumed: %s", exc)  # with the channel, the lease is lost
+
+    async def _apply(self) -> None:
+        async with self._tuning_turn:
+            for lane in self._lanes.all:
+                if lane.wanted != lane.prefetch and lane.broken is None and self._lost is None:
+                    await self._change(lane)
+                if lane.unwanted and not lane.wanted:
+                    lane.unwanted = False
+                    entries = [(lane, each) for each in lane.buffer]
+                    lane.buffer.clear()
+                    await self._give_back(entries)
+
+    async def _change(self, lane: Lane) -> None:
+        old, wanted = lane.tag, lane.wanted
+        lane.tag = None
+        if wanted:
+            self._consumers += 1
+            tag = lane.tag = f"{self._consumers}:{lane.name}"[:100]
+            await self._channel.consume(
+                lane.name,
+                lambda arrived: self._receive(lane, arrived),
+                prefetch=wanted,
+                arguments=dict(lane.arguments) or None,
+                on_cancel=lambda: self._deleted(lane, tag),
+                tag=tag,
+            )
+        lane.prefetch = wanted
+        if old is not None:
+            await self._channel.cancel(old)
+
+    def _deleted(self, lane: Lane, tag: str) -> None:
+        """The server has cancelled a consumer of ours: its queue is gone."""
+        if tag == lane.tag and not self._is_closed:
+            lane.tag, lane.prefetch = None, 0
+            lane.broken = BrokerUnavailableError("it was deleted")
+            self._errand(self._revive(lane))
+
+    async def _revive(self, lane: Lane) -> None:
+        _log.warning("queue %r was deleted; it is made again", lane.name)
+        pause_s, most_s = _REDECLARE_S
+        while self._lost is None:
+            try:
+                await self._restore(lane.queue)
+            except BrokerError as exc:
+                lane.broken = exc
+                await self._clock.sleep(pause_s)
+                pause_s = min(2.0 * pause_s, most_s)
+                continue
+            lane.broken = None
+            self._tuning.set()
+            return
+
+    async def _watch(self) -> None:
+        """Give back what nobody claims, park what is held for long."""
+        while self._lost is None:
+            await self._clock.sleep(min(_WATCH_S, self._timeout.seconds / STEPS))
+            now = self._loop.time()
+            if self._waiter is None and now - self._asked_at > PATIENCE_S:
+                if any(lane.buffer or lane.prefetch > lane.is_fleeting for lane in self._lanes.all):
+                    self._is_slow = True
+                    for lane in self._lanes.all:
+                        lane.rest()
+                    self._tuning.set()
+            else:
+                for lane in self._lanes.all:
+                    if lane.is_stale(now, PATIENCE_S):
+                        lane.rest()  # others of higher priority go first; woken again when these have ended
+                        self._tuning.set()
+            overdue = self._parking.overdue(self._last_tag)
+            if overdue:
+                await self._park(overdue)
+
+    async def _give_back(self, entries: Iterable[Entry]) -> None:
+        """To their places in their queues, as far as that is possible without counting against them."""
+        again: list[Parcel] = []
+        anew: list[int] = []
+        back: list[int] = []
+        for lane, arrived in entries:
+            parcel = self._returned(lane, arrived)
+            if parcel is None:
+                back.append(arrived.delivery_tag)
+            else:
+                again.append(parcel)
+                anew.append(arrived.delivery_tag)
+        if back and self._lost is None:
+            self._channel.reject(sorted(back), requeue=True)
+        if again:
+            try:
+                await self._send(again)
+            except BrokerError as exc:
+                _log.debug("cannot publish anew what goes back, it is returned instead: %s", exc)
+                if self._lost is None:
+                    self._channel.reject(sorted(anew), requeue=True)
+            else:
+                if self._lost is None:
+                    self._channel.ack(anew)
+
+    def _returned(self, lane: Lane, arrived: Arrived) -> Parcel | None:
+        """What to publish in order to give it back; None: the server may return it."""
+        if _COUNT_BYTES not in arrived.properties or self._line.server.version >= (4, 3):
+            return None
+        headers = _headers(arrived)
+        count_ = int(_number(headers.get(_COUNT)))
+        if count_ < 1:
+            return None
+        # a single one was ours, as a rule
+        returns = int(_number(headers.get(RETURNS))) + (count_ if count_ > 1 else 0)
+        return self._again(lane, arrived, {RETURNS: returns})
+
+    def _again(self, lane: Lane, arrived: Arrived, headers: dict[str, Any], *, to: str | None = None) -> Parcel:
+        """The message as it came, to be published with other headers."""
+        properties = with_headers(arrived.properties, headers, drop=_NOT_KEPT)
+        return Parcel.bare(to or lane.name, lane.queue, properties, arrived.body)
+
+    # -- settling -----------------------------------------------------------------------------------------------------
+
+    async def settle(self, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
+        if self._lost is not None or self._is_closed:
+            return await self._settle_lost(outcomes)
+        held = self._held
+        parked = self._parking.parked
+        tags: list[int] = []
+        answers = [Settled.OK] * len(outcomes)
+        base = self._base
+        popped: list[tuple[int, Entry]] = []
+        for outcome in outcomes:
+            if type(outcome) is not Done or outcome.successors:
+                break
+            tag = outcome.delivery.tag
+            entry = held.pop(tag, None)  # type: ignore[arg-type]
+            if entry is None:
+                break
+            entry[0].held -= 1
+            popped.append((tag, entry))  # type: ignore[arg-type]
+            tags.append(tag - base)  # type: ignore[operator]
+        if len(tags) == len(outcomes):
+            if parked:
+                tags = [parked.pop(base + tag, tag) for tag in tags]
+            self._channel.ack(tags)
+        else:
+            for known, entry in popped:
+                held[known] = entry
+                entry[0].held += 1
+            answers = await self._settle(outcomes)
+        if self._suspect is not None:
+            self._ring()
+        return answers
+
+    async def _settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+        """What follows is published, and confirmed, before anything is acknowledged."""
+        answers = [Settled.LEASE_LOST] * len(outcomes)
+        parcels: list[Parcel] = []
+        mine: dict[int, tuple[int, bool | None]] = {}
+        """By tag: which outcome, and whether the server puts the message back or away; None: neither."""
+        bygone: list[int] = []
+        try:
+            for index, outcome in enumerate(outcomes):
+                tag = outcome.delivery.tag
+                assert isinstance(tag, int)
+                if (entry := self._held.pop(tag, None)) is not None:
+                    self._settling[tag] = entry
+                    mine[tag] = (index, None)
+                    if entry[0].has_exit and isinstance(outcome, Bury) and tag not in self._parking.parked:
+                        following = [self._parcel(each) for each in outcome.successors]
+                        mine[tag] = (index, False)
+                    else:
+                        following = self._parcels(outcome, entry, is_held=True)
+                        mine[tag] = (index, True if isinstance(outcome, Release) and not following else None)
+                    parcels += following
+                elif (entry := self._committed.get(tag)) is not None and tag not in bygone:
+                    bygone.append(tag)
+                    parcels += self._parcels(outcome, entry, is_held=False)
+                    answers[index] = Settled.OK
+            if parcels:
+                await self._send(parcels)
+        except BaseException:
+            for tag in mine:
+                self._held[tag] = self._settling.pop(tag)
+            if self._lost is not None:
+                return list(await self._settle_lost(outcomes))
+            raise
+        done: list[int] = []
+        back: list[int] = []
+        away: list[int] = []
+        for tag, (index, is_returned) in mine.items():
+            lane, _ = self._settling.pop(tag)
+            lane.held -= 1
+            copy = self._parking.parked.pop(tag, None)
+            if is_returned is None:
+                done.append(tag - self._base if copy is None else copy)
+            elif copy is not None:
+                away.append(copy)  # dead-lettered to where it came from
+            else:
+                (back if is_returned else away).append(tag - self._base)
+            answers[index] = Settled.OK
+        for tag in bygone:
+            self._committed.pop(tag, None)
+        if self._lost is not None:  # between the confirms and this line
+            for index, _ in mine.values():
+                answers[index] = Settled.LEASE_LOST
+            return answers
+        self._channel.ack(done)
+        if back:
+            self._channel.reject(sorted(back), requeue=True)
+        if away:
+            self._channel.reject(sorted(away), requeue=False)
+        return answers
+
+    def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:
+        """What is to be published for it."""
+        lane, arrived = entry
+        if isinstance(outcome, Done):
+            return [self._parcel(each) for each in outcome.successors]
+        if isinstance(outcome, Later):
+            to = lane.copies if outcome.message.queue == lane.queue else ""
+            return [self._parcel(outcome.message, {SINCE: self._clock.time()}, to=to)]
+        if isinstance(outcome, Bury):
+            return [
+                *(self._parcel(each) for each in outcome.successors),
+                self._dead(lane, arrived, outcome.reason, outcome.detail, outcome.delivery.deliveries),
+            ]
+        if outcome.spent:
+            spent = int(_number(_headers(arrived).get(DELIVERIES))) + 1
+            return [self._again(lane, arrived, {DELIVERIES: spent, SINCE: _number(_headers(arrived).get(SINCE))})]
+        parcel = self._returned(lane, arrived)
+        if parcel is None and not is_held:
+            parcel = self._again(lane, arrived, {})
+        return [] if parcel is None else [parcel]
+
+    def _dead(self, lane: Lane, arrived: Arrived, reason: str, detail: str | None, deliveries: int) -> Parcel:
+        about: dict[str, Any] = {
+            REASON: reason,
+            BURIED_AT: self._clock.time(),
+            DELIVERIES: deliveries,
+            QUEUE: lane.queue,
+        }
+        if detail is not None:
+            about[DETAIL] = detail
+        return self._again(lane, arrived, about, to=dead_name(lane.queue))
+
+    async def _bury(self, lane: Lane, arrived: Arrived, deliveries: int, returns: int) -> None:
+        """The last resort, which the server has for messages that were never given back."""
+        reason = f"came back {returns} times from hosts that said nothing; it may be what ended them"
+        try:
+            await self._send([self._dead(lane, arrived, reason, None, deliveries + returns)])
+        except BrokerError as exc:
+            _log.warning("cannot bury a message of queue %r: %s", lane.name, exc)
+            return
+        if self._aside.pop(arrived.delivery_tag, None) is not None and self._lost is None:
+            self._channel.ack([arrived.delivery_tag])
+
+    async def _send(self, parcels: Sequence[Parcel]) -> None:
+        """Publish.
+
+        Raises:
+            EnqueueRejectedError: Some of these will never be taken.
+            BrokerUnavailableError: It may be tried again.
+        """
+        try:
+            await self._sender.send(parcels)
+        except BackPressureError:
+            raise
+        except EnqueueUnknownError as exc:
+            self._errand(self._outlet.renew())
+            raise BrokerUnavailableError(str(exc)) from exc
+
+    async def _settle_lost(self, outcomes: Sequence[Outcome]) -> Sequence[Settled]:
+        """Only what was acknowledged before can be settled now."""
+        answers = [Settled.LEASE_LOST] * len(outcomes)
+        parcels: list[Parcel] = []
+        tags: list[int] = []
+        for index, outcome in enumerate(outcomes):
+            tag = outcome.delivery.tag
+            entry = self._committed.get(tag)  # type: ignore[arg-type]
+            if entry is not None and tag not in tags:
+                parcels += self._parcels(outcome, entry, is_held=False)
+                tags.append(tag)  # type: ignore[arg-type]
+                answers[index] = Settled.OK
+        if parcels:
+            await self._elsewhere(parcels)
+        for tag in tags:
+            self._committed.pop(tag, None)
+        return answers
+
+    async def commit(self, deliveries: Sequence[Delivery], /) -> Sequence[Settled]:
+        """As `Committer.commit`."""
+        entries: dict[int, Entry] = {}
+        for delivery in deliveries:
+            tag = delivery.tag
+            assert isinstance(tag, int)
+            if self._lost is None and not self._is_closed and (entry := self._held.pop(tag, None)) is not None:
+                entries[tag] = entry
+                entry[0].held -= 1
+        if entries:
+            self._channel.ack([self._parking.parked.pop(tag, tag - self._base) for tag in entries])
+            # from here on they are settled as committed, whatever comes of the next line
+            self._committed.update(entries)
+            try:
+                await self._channel.call(commands.Channel.Flow(active=True))  # the server has read all before this
+            except BrokerError as exc:
+                _log.debug("whether the server has heard of %d acknowledgements is not known: %s", len(entries), exc)
+                for tag in entries:
+                    self._committed.pop(tag, None)
+                entries.clear()
+        return [Settled.OK if each.tag in entries else Settled.LEASE_LOST for each in deliveries]
+
+    async def adopt(self, incarnation: Incarnation, ids: Collection[TaskId], /) -> Sequence[Delivery]:
+        """What a dead connection held is in its queue again: there is nothing to take over."""
+        self._check_open()
+        return []
+
+    # -- long tasks ---------------------------------------------------------------------------------------------------
+
+    async def _park(self, overdue: int) -> None:
+        """Renew the hold on what has been out for long; what is only buffered goes back."""
+        parked = self._parking.parked
+        held = {tag: entry for tag, entry in self._held.items() if parked.get(tag, tag - self._base) <= overdue}
+        if held:
+            try:
+                await self._parking.park({tag: (lane.name, arrived) for tag, (lane, arrived) in held.items()})
+            except BrokerError as exc:
+                _log.warning("cannot renew the hold on %d messages: %s", len(held), exc)
+
+    def _swap(self, tag: int, delivery_tag: int) -> None:
+        """The copy of a parked message is here: from now on it is what is acknowledged."""
+        if self._lost is not None:
+            return
+        self._last_tag = max(self._last_tag, delivery_tag)
+        if tag in self._held or tag in self._settling:
+            self._channel.ack([self._parking.parked.get(tag, tag - self._base)])
+            self._parking.parked[tag] = delivery_tag
+        else:  # settled meanwhile
+            self._channel.ack([delivery_tag])
+
+    # -- cancellations ------------------------------------------------------------------------------------------------
+
+    async def cancelled(self, ids: Collection[TaskId], /) -> Sequence[Cancellation]:
+        self._check_open()
+        return self._notes.cancelled(ids, self._clock.time())
+
+    def interrupt(self) -> None:
+        self._is_interrupted = True
+        self._ring()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def _on_lost(self, exc: Exception) -> None:
+        if self._lost is None and not self._is_closed:
+            self._lost = exc
+            self._timeout.learn(str(exc))
+            _log.debug("the lease of incarnation %s is lost: %s", self._incarnation, exc)
+            self._tuning.set()
+            self._ring()
+
+    async def beat(self) -> None:
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise LeaseLostError(f"the consumer of incarnation {self._incarnation} is closed; open another one")
+        if self._lost is not None:
+            raise LeaseLostError(
+                f"the connection that was the lease of incarnation {self._incarnation} is lost ({self._lost}); what it "
+                "held is in its queues again. Open another consumer"
+            ) from self._lost
+
+    def _errand(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Something that goes on beside."""
+        task = self._loop.create_task(work)
+        self._errands.add(task)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._errands.discard(task)
+            if not task.cancelled() and (exc := task.exception()) is not None and not self._is_closed:
+                _log.debug("an errand of the AMQP consumer failed: %s", exc)
+
+        task.add_done_callback(ended)
+        return task
+
+    async def close(self) -> None:
+        if self._is_closed:
+            return
+        self.interrupt()
+        self._is_closed = True
+        try:
+            if self._lost is None:
+                async with self._tuning_turn:
+                    for lane in self._lanes.all:
+                        if lane.tag is not None:
+                            tag, lane.tag, lane.prefetch = lane.tag, None, 0
+                            await self._channel.cancel(tag)
+                parked = self._parking.parked
+                entries = [*self._lanes.buffered(), *self._aside.values()]
+                entries += [entry for tag, entry in self._held.items() if tag not in parked]
+                self._aside.clear()
+                self._held.clear()
+                await self._give_back(entries)  # what is parked goes back by itself
+        except BrokerError as exc:
+            _log.debug("the server gives back by itself what could not be: %s", exc)
+        finally:
+            await self._hang_up()
+
+    async def drop(self) -> int:
+        """End the connection at once: how many messages went back to their queues."""
+        if self._is_closed:
+            return 0
+        count_ = 0 if self._lost else len(self._held) + len(self._settling)
+        self._on_lost(LeaseLostError("it was abandoned"))
+        self._is_closed = True
+        await self._hang_up()
+        return count_
+
+    async def _hang_up(self) -> None:
+        self._is_closed = True
+        if self._early_timer is not None:
+            self._early_timer.cancel()
+        tasks = [each for each in self._errands if each is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._reader.close()
+        await asyncio.gather(self._outlet.close(), self._line.close())
+
+
+_TO: Final = TO.encode()
+_OURS: Final = b"celeriac-"
+_COUNT: Final = "x-delivery-count"
+_COUNT_BYTES: Final = _COUNT.encode()
+_NOT_KEPT: Final = (*SERVERS, TO, MARK)
+
+
+def _headers(arrived: Arrived) -> dict[str, Any]:
+    try:
+        return headers_of(arrived.properties)
+    except ValueError:
+        return {}
+
+
+def _number(value: Any) -> float:
+    """A header that ought to be one; anybody can write anything."""
+    return float(value) if isinstance(value, (int, float)) and value == value and abs(value) < 1e15 else 0.0

@@ -1,0 +1,131 @@
+"""What lies ready in this process, by the server's queue it came from."""
+
+from __future__ import annotations
+
+from collections import deque
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from celeriac.brokers.amqp.topology import Source
+    from celeriac.storage.amqp import Arrived
+
+
+class Lane:
+    """One of the server's queues, as it is consumed: awake while the server sends us its messages, else asleep."""
+
+    __slots__ = (
+        "arguments",
+        "broken",
+        "buffer",
+        "has_exit",
+        "head",
+        "head_since",
+        "held",
+        "is_copy",
+        "is_fleeting",
+        "level",
+        "name",
+        "prefetch",
+        "queue",
+        "tag",
+        "unwanted",
+        "wanted",
+    )
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        """The server's."""
+        self.queue = source.queue
+        self.level = source.level
+        self.is_copy = source.kind == "broadcast"
+        self.arguments = source.arguments
+        """Of the consumer."""
+        self.is_fleeting = source.is_fleeting
+        """Deleted by the server when it sleeps, with what is in it; so it never does."""
+        self.has_exit = source.has_exit
+        """Its declaration says where its dead letters go (`x-dead-letter-exchange`): the server takes them there."""
+        self.buffer: deque[Arrived] = deque()
+        """Sent to us and not claimed yet, oldest first."""
+        self.held = 0
+        """Claimed and not settled."""
+        self.prefetch = 0
+        """Of the consumer that there is now; 0: none, the lane sleeps."""
+        self.wanted = 0
+        """Of the consumer that there should be."""
+        self.unwanted = False
+        """Whether what lies here goes back."""
+        self.tag: str | None = None
+        """Of the consumer."""
+        self.head: Arrived | None = None
+        self.head_since = 0.0
+        """How long the first one of the buffer has been the first."""
+        self.broken: Exception | None = None
+        """Why it cannot be consumed at the moment."""
+
+    @property
+    def copies(self) -> str:
+        """The server's queue, where it is this node's own: its copy of a message is nobody else's affair."""
+        return self.name if self.is_copy else ""
+
+    def put_back(self, arrived: Sequence[Arrived]) -> None:
+        """In the order of arrival: most of what is there now came after them."""
+        buffer = self.buffer
+        if buffer and arrived[-1].delivery_tag > buffer[0].delivery_tag:
+            self.buffer = deque(sorted([*arrived, *buffer], key=attrgetter("delivery_tag")))
+        else:
+            buffer.extendleft(reversed(arrived))
+
+    def rest(self) -> None:
+        """To sleep, and to be emptied; as far as may be."""
+        self.wanted = 1 if self.is_fleeting else 0
+        self.unwanted = not self.is_fleeting
+
+    def wake(self, wanted: int) -> bool:
+        """To be awake; whether that changes anything."""
+        self.wanted = wanted
+        self.unwanted = False
+        return wanted != self.prefetch
+
+    def is_stale(self, now: float, patience_s: float) -> bool:
+        """Whether nobody has claimed the first one for so long. To be asked now and then."""
+        head = self.buffer[0] if self.buffer else None
+        if head is not self.head:
+            self.head, self.head_since = head, now
+        return head is not None and now - self.head_since > patience_s
+
+
+class Lanes:
+    """All of a consumer's, in the order in which they are served."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.all = [Lane(source) for source in sources]
+        levels: dict[int, list[Lane]] = {}
+        for lane in self.all:
+            levels.setdefault(lane.level, []).append(lane)
+        self._levels = [levels[level] for level in sorted(levels, reverse=True)]
+        self._turn = 0
+
+    def turn(self) -> None:
+        """Begin with the next queue: none starves."""
+        self._turn += 1
+
+    def __iter__(self) -> Iterator[Lane]:
+        turn = self._turn
+        for lanes in self._levels:
+            start = turn % len(lanes)
+            if start:
+                yield from lanes[start:]
+                yield from lanes[:start]
+            else:
+                yield from lanes
+
+    def buffered(self) -> list[tuple[Lane, Arrived]]:
+        """Take everything that nobody has claimed."""
+        found: list[tuple[Lane, Any]] = []
+        for lane in self.all:
+            found += [(lane, each) for each in lane.buffer]
+            lane.buffer.clear()
+        return found

@@ -1,0 +1,468 @@
+"""The consumer of RabbitMQ: lanes, prefetch, the connection as a lease, what goes back and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from rabbit_desk import Desk, ids_of, message, take, take_all, wait_for
+
+from celeriac.brokers.amqp.consumer import HOLD_BACK_S
+from celeriac.brokers.amqp.methods import QueueDeclare
+from celeriac.brokers.amqp.prefetch import FEW, MOST, fitting
+from celeriac.clock import SYSTEM_CLOCK
+from celeriac.errors import CodecError, LeaseLostError
+from celeriac.model import Binding, Bury, Done, ExchangePlan, Later, Outgoing, QueuePlan, Release, Settled
+from celeriac.model.tables import headers_of
+from celeriac.testing import TcpProxy
+from servers.rabbit_server import RabbitServer
+
+OK, LOST = Settled.OK, Settled.LEASE_LOST
+
+
+@pytest.fixture
+async def desk(rabbit_url: str) -> AsyncIterator[Desk]:
+    async with Desk(rabbit_url) as desk:
+        yield desk
+
+
+def _celery(name: str) -> QueuePlan:
+    return QueuePlan(name=name, form="celery")
+
+
+def _broadcast(name: str) -> QueuePlan:
+    return QueuePlan(name=name, form="broadcast", bindings=(Binding(exchange=ExchangePlan(name=name, type="fanout")),))
+
+
+# -- prefetch --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held", [0, 1, 7, 100, 1500])
+@pytest.mark.parametrize("limit", [1, FEW, FEW + 1, 100, 512])
+def test_prefetch_has_room_for_the_claim_and_settles(held: int, limit: int) -> None:
+    found = fitting(0, held=held, limit=limit)
+    assert found >= min(held + limit, MOST)
+    assert fitting(found, held=held, limit=limit) == found
+    assert found <= MOST
+
+
+def test_few_are_sent_exactly() -> None:
+    assert fitting(0, held=0, limit=1) == 1
+    assert fitting(1, held=0, limit=1) == 1
+    assert fitting(4, held=3, limit=1) == 4
+
+
+def test_it_shrinks_only_when_it_is_far_too_large() -> None:
+    assert fitting(256, held=0, limit=100) == 256
+    assert fitting(2048, held=0, limit=100) == 256
+
+
+# -- claiming --------------------------------------------------------------------------------------------------------
+
+
+async def test_levels_go_before_queues_and_queues_take_turns(desk: Desk) -> None:
+    sent = [message(queue, priority=priority) for priority in (0, 9, 3, 6) for queue in ("a", "b")]
+    await desk.publish(*sent)
+    consumer = await desk.open("a", "b")
+    got = [*await take(consumer, 3), *await take(consumer)]
+    assert [each.priority for each in got] == [9, 9, 6, 6, 3, 3, 0, 0]
+    assert {each.queue for each in got} == {"a", "b"}
+
+
+async def test_what_is_published_reaches_a_waiting_claim(desk: Desk) -> None:
+    consumer = await desk.open()
+    waiting = asyncio.ensure_future(wait_for(consumer))
+    await desk.publish(one := message())
+    assert ids_of(await waiting) == [one.id]
+
+
+async def test_a_thousand_come_in_a_few_claims(desk: Desk) -> None:
+    sent = [message() for _ in range(1000)]
+    await desk.publish(*sent)
+    consumer = await desk.open()
+    got = await take_all(consumer, 1000)
+    assert ids_of(got) == ids_of(sent)
+    assert set(await consumer.settle([Done(delivery=each) for each in got])) == {OK}
+    await consumer.close()
+    assert await desk.count("q") == 0
+
+
+async def test_a_claim_that_is_called_off_swallows_nothing(desk: Desk) -> None:
+    consumer, other = await desk.open(), await desk.open()
+    waiting = asyncio.ensure_future(wait_for(consumer))
+    await desk.until(lambda: any(lane.prefetch for lane in consumer._lanes.all), "the lanes wake")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await desk.publish(one := message())
+    assert ids_of(await take(other)) == [one.id]
+
+
+async def test_what_nobody_claims_goes_to_others(desk: Desk) -> None:
+    busy, idle = await desk.open(), await desk.open()
+    await desk.publish(*(message() for _ in range(3)))
+    waiting = asyncio.ensure_future(wait_for(busy, 1))
+    (first,) = await waiting
+    rest = await take_all(idle, 2)
+    assert first.id not in ids_of(rest)
+    assert {each.deliveries for each in rest} == {1}
+
+
+async def test_a_busy_worker_leaves_the_next_message_to_others(desk: Desk) -> None:
+    """One that waited, got a task and asks no more holds back nothing that comes later for longer than a second."""
+    busy = await desk.open()
+    waiting = asyncio.ensure_future(wait_for(busy, 4))
+    await desk.publish(message())
+    await waiting
+    await desk.publish(late := message())
+    other = await desk.open()
+    assert ids_of(await wait_for(other)) == [late.id]
+
+
+async def test_a_slow_worker_fetches_the_highest_first_and_no_more(desk: Desk) -> None:
+    consumer = await desk.open()
+    waiting = asyncio.ensure_future(wait_for(consumer, 1))
+    await desk.publish(first := message())
+    await waiting
+    await desk.until(
+        lambda: consumer._is_slow and not any(lane.prefetch for lane in consumer._lanes.all), "it is known to be slow"
+    )
+    await desk.publish(low := message(), high := message(priority=9), message())
+    assert ids_of(await wait_for(consumer, 1)) == [high.id]
+    assert await desk.count("q") == 2, "nothing else was taken"
+    assert ids_of(await wait_for(consumer, 1)) == [low.id]
+    assert first.id != low.id
+
+
+async def test_an_interrupt_ends_a_wait(desk: Desk) -> None:
+    consumer = await desk.open()
+    waiting = asyncio.ensure_future(wait_for(consumer))
+    await asyncio.sleep(0)
+    consumer.interrupt()
+    assert await waiting == []
+
+
+async def test_one_queue_of_celerys_and_its_companion(rabbit_url: str) -> None:
+    async with Desk(rabbit_url, plan_of=_celery) as desk:
+        await desk.publish(shared := message(), ours := message(native=True))
+        assert (await desk.count("q"), await desk.count("q.celeriac")) == (1, 1)
+        got = await take(await desk.open())
+        assert sorted(ids_of(got)) == sorted([shared.id, ours.id])
+        assert {each.queue for each in got} == {"q"}
+
+
+async def test_each_node_gets_a_copy_of_a_broadcast(rabbit_url: str) -> None:
+    async with Desk(rabbit_url, plan_of=_broadcast) as desk:
+        first, second = await desk.open("news", name="one@x"), await desk.open("news", name="one@x")
+        third = await desk.open("news", name="two@x")
+        await desk.publish(one := message("news"))
+        got = [*await take(first), *await take(second)]
+        assert ids_of(got) == [one.id], "the processes of a node share one copy"
+        (copy,) = await take(third)
+        assert (copy.id, copy.is_copy, copy.queue) == (one.id, True, "news")
+
+
+async def test_what_becomes_of_a_copy_is_of_this_node_only(rabbit_url: str) -> None:
+    async with Desk(rabbit_url, plan_of=_broadcast) as desk:
+        first, second = await desk.open("news", name="one@x"), await desk.open("news", name="two@x")
+        await desk.publish(one := message("news"))
+        (copy,), (other,) = await take(first), await take(second)
+        due = SYSTEM_CLOCK.time() + 0.3
+        assert await first.settle([Later(delivery=copy, message=message("news", id=one.id))]) == [OK]
+        (copy,) = await wait_for(first)
+        later = message("news", id=one.id, not_before=due)
+        assert await first.settle([Later(delivery=copy, message=later)]) == [OK]
+        (copy,) = await wait_for(first)
+        assert (copy.id, copy.is_copy) == (one.id, True)
+        assert SYSTEM_CLOCK.time() >= due
+        assert await first.settle([Release(delivery=copy, spent=True)]) == [OK]
+        (copy,) = await wait_for(first)
+        assert copy.deliveries == 2
+        assert await first.settle([Bury(delivery=copy, reason="no")]) == [OK]
+        assert await desk.count("news.dead") == 1
+        assert await take(second) == []
+        assert await second.settle([Done(delivery=other, successors=(message("news"),))]) == [OK]
+        assert len(await wait_for(first)) == len(await wait_for(second)) == 1, "what a task sends is for all"
+
+
+# -- what is not due -------------------------------------------------------------------------------------------------
+
+
+async def test_a_message_that_is_not_due_goes_to_the_ladder(desk: Desk) -> None:
+    consumer = await desk.open()
+    due = SYSTEM_CLOCK.time() + 0.6
+    # as Celery's producers publish one with an eta: to the queue itself
+    parcel = desk.publisher.parcel(early := message(not_before=due, headers=_with_eta(message(), due)))
+    await desk.sender.send([msgspec.structs.replace(parcel, message=None, target="q")])
+    await desk.publish(other := message())
+    first = await wait_for(consumer)
+    assert other.id in ids_of(first)
+    (got,) = await wait_for(consumer)
+    assert got.queue == early.queue
+    assert SYSTEM_CLOCK.time() >= due
+    assert got.deliveries == 1
+    assert await consumer.settle([Done(delivery=each) for each in (*first, got)]) == [OK, OK]
+
+
+def _with_eta(outgoing: Outgoing, due: float) -> bytes:
+    from datetime import UTC, datetime
+
+    head = msgspec.json.decode(outgoing.headers)
+    return msgspec.json.encode({**head, "eta": datetime.fromtimestamp(due, UTC).isoformat()})
+
+
+# -- settling --------------------------------------------------------------------------------------------------------
+
+
+async def test_every_kind_in_one_batch(desk: Desk) -> None:
+    sent = [message() for _ in range(6)]
+    await desk.publish(*sent)
+    consumer = await desk.open("q", "r")
+    a, b, c, d, e, f = await take(consumer)
+    assert await consumer.settle([Done(delivery=f)]) == [OK]
+    answers = await consumer.settle(
+        [
+            Done(delivery=a, successors=(following := message("s"),)),
+            Done(delivery=f, successors=(message("s"),)),
+            Later(delivery=b, message=message("r", id=b.id)),
+            Release(delivery=c),
+            Bury(delivery=d, reason="no", detail="nö\n2"),
+            Release(delivery=e, spent=True),
+            Release(delivery=a),
+        ]
+    )
+    assert answers == [OK, LOST, OK, OK, OK, OK, LOST]
+    (successor,) = await desk.drain("s")
+    assert following.id.encode() in successor.properties
+    (dead,) = await desk.drain("q.dead")
+    about = headers_of(dead.properties)
+    assert (about["celeriac-reason"], about["celeriac-detail"], about["celeriac-queue"]) == ("no", "nö\n2", "q")
+    assert (about["celeriac-deliveries"], about["id"], dead.body) == (1, d.id, sent[3].body)
+    assert {each.id: each.deliveries for each in await take(consumer)} == {b.id: 1, c.id: 1, e.id: 2}
+
+
+async def test_only_a_spent_release_counts(desk: Desk) -> None:
+    await desk.publish(message())
+    consumer = await desk.open()
+    counts = []
+    for spent in (False, False, True, False, True):
+        (delivery,) = await take(consumer)
+        counts.append(delivery.deliveries)
+        await consumer.settle([Release(delivery=delivery, spent=spent)])
+    (last,) = await take(consumer)
+    assert [*counts, last.deliveries] == [1, 1, 1, 2, 2, 3]
+
+
+async def test_nothing_dies_of_being_given_back(desk: Desk) -> None:
+    """The server buries what was returned more than twenty times."""
+    await desk.publish(one := message())
+    consumer = await desk.open()
+    for _ in range(25):
+        (delivery,) = await take(consumer)
+        assert (delivery.id, delivery.deliveries) == (one.id, 1)
+        await consumer.settle([Release(delivery=delivery)])
+    assert await desk.count("q.dead") == 0
+
+
+async def test_what_cannot_be_written_leaves_everything_as_it_was(desk: Desk) -> None:
+    await desk.publish(message(), message())
+    consumer = await desk.open()
+    first, second = await take(consumer)
+    broken = message("s", headers=b"not a header block")
+    with pytest.raises(CodecError):
+        await consumer.settle([Done(delivery=first), Done(delivery=second, successors=(broken,))])
+    assert await consumer.settle([Done(delivery=first), Done(delivery=second)]) == [OK, OK]
+
+
+async def test_closing_gives_back_in_order(desk: Desk) -> None:
+    sent = [message() for _ in range(5)]
+    await desk.publish(*sent)
+    consumer = await desk.open()
+    first, *_ = await take(consumer, 3)
+    await consumer.close()
+    await consumer.close()
+    assert await consumer.settle([Done(delivery=first)]) == [LOST]
+    with pytest.raises(LeaseLostError):
+        await consumer.beat()
+    got = await take(await desk.open())
+    assert ids_of(got) == ids_of(sent)
+    assert {each.deliveries for each in got} == {1}
+
+
+# -- the lease -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxied(
+    rabbit_server: RabbitServer, rabbit_vhost: str, start_proxy: Callable[..., TcpProxy]
+) -> tuple[TcpProxy, str]:
+    """A proxy in front of the server, and the URL by way of it."""
+    proxy = start_proxy(*rabbit_server.address)
+    return proxy, rabbit_server.url_of(rabbit_vhost, port=proxy.port)
+
+
+async def test_with_the_connection_the_lease_is_lost(desk: Desk, proxied: tuple[TcpProxy, str]) -> None:
+    proxy, url = proxied
+    consumer = await desk.open(url=url)
+    await desk.publish(one := message())
+    (delivery,) = await take(consumer)
+    waiting = asyncio.ensure_future(wait_for(consumer))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(proxy.cut)
+    with pytest.raises(LeaseLostError):
+        await waiting
+    with pytest.raises(LeaseLostError):
+        await consumer.beat()
+    assert await consumer.settle([Done(delivery=delivery, successors=(message("s"),))]) == [LOST]
+    other = await desk.open()
+    (again,) = await wait_for(other)
+    assert (again.id, again.deliveries, again.was_out, again.lost) == (one.id, 1, True, ())
+    assert await other.settle([Done(delivery=delivery)]) == [LOST], "a tag of another connection means nothing"
+    assert await other.settle([Done(delivery=again)]) == [OK]
+
+
+async def test_a_note_counts_a_delivery_and_comes_with_it(desk: Desk) -> None:
+    first, other = await desk.open(), await desk.open()
+    await desk.publish(one := message())
+    await take(first)
+    assert await first.drop() == 1
+    waiting = asyncio.ensure_future(wait_for(other))
+    await asyncio.sleep(0)
+    await desk.note_lost(**{one.id: b"signal 9"})
+    (again,) = await waiting
+    assert (again.deliveries, again.lost, again.was_out) == (2, (b"signal 9",), True)
+    await other.settle([Later(delivery=again, message=message(id=one.id))])
+    (later,) = await take(other)
+    assert (later.deliveries, later.lost) == (1, ()), "put in another's place, it counts anew"
+
+
+async def test_what_was_out_waits_for_a_note(desk: Desk) -> None:
+    first, other = await desk.open(), await desk.open()
+    await desk.publish(message())
+    await take(first)
+    waiting = asyncio.ensure_future(wait_for(other))
+    await asyncio.sleep(0)
+    before = SYSTEM_CLOCK.monotonic()
+    await first.drop()
+    await waiting
+    assert SYSTEM_CLOCK.monotonic() - before >= HOLD_BACK_S
+
+
+async def test_what_is_committed_is_settled_whatever_happens(desk: Desk) -> None:
+    first = await desk.open()
+    await desk.publish(message(), message(), message())
+    a, b, c = await take(first)
+    assert await first.commit([a, b]) == [OK, OK]
+    assert await first.commit([a]) == [LOST], "once only"
+    assert await first.settle([Done(delivery=a, successors=(message("s"),))]) == [OK]
+    assert await first.settle([Done(delivery=a)]) == [LOST]
+    await first.drop()
+    assert await first.commit([c]) == [LOST]
+    second = await desk.open()
+    outcomes = [Done(delivery=b, successors=(message("s"),)), Done(delivery=c, successors=(message("s"),))]
+    assert await second.settle(outcomes) == [OK, LOST]
+    assert await desk.count("s") == 2
+    assert ids_of(await take(second)) == [c.id], "what was committed does not come again"
+
+
+async def test_what_is_committed_is_settled_by_a_lost_consumer_too(desk: Desk) -> None:
+    first = await desk.open()
+    await desk.publish(message())
+    (a,) = await take(first)
+    await first.commit([a])
+    await first.drop()
+    assert await first.settle([Done(delivery=a, successors=(message("s"),))]) == [OK]
+    assert await desk.count("s") == 1
+
+
+async def test_a_queue_deleted_under_the_consumer_is_made_again(
+    desk: Desk, rabbit_server: RabbitServer, rabbit_vhost: str
+) -> None:
+    consumer = await desk.open()
+    waiting = asyncio.ensure_future(wait_for(consumer))
+    lanes = consumer._lanes.all
+    await desk.until(lambda: all(lane.prefetch for lane in lanes), "the lanes wake")
+    tags = {lane.tag for lane in lanes}
+    await asyncio.to_thread(rabbit_server.delete_queue, "q", rabbit_vhost)
+    await asyncio.to_thread(rabbit_server.delete_queue, "q.p9", rabbit_vhost)
+    await desk.until(lambda: len(tags & {lane.tag for lane in lanes}) == 2, "it hears of both")
+    await desk.until(lambda: all(lane.prefetch and not lane.broken for lane in consumer._lanes.all), "consumed again")
+    await desk.publish(one := message(priority=9))
+    assert ids_of(await waiting) == [one.id]
+
+
+# -- suspects --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_ended_hosts_runs_alone(desk: Desk) -> None:
+    sent = [message() for _ in range(3)]
+    await desk.publish(*sent)
+    for _ in range(3):
+        victim = await desk.open()
+        await take_all(victim, 3)
+        await victim.drop()
+    consumer = await desk.open()
+    seen: list[str] = []
+    while len(seen) < 3:
+        got = await wait_for(consumer)
+        assert len(got) == 1, "alone"
+        assert got[0].was_out
+        assert await take(consumer) == [], "and nothing beside it"
+        seen += ids_of(got)
+        assert await consumer.settle([Done(delivery=each) for each in got]) == [OK]
+    assert sorted(seen) == sorted(ids_of(sent))
+    await desk.publish(*(message() for _ in range(3)))
+    assert len(await take_all(consumer, 3)) == 3
+
+
+async def test_what_lies_beside_a_suspect_goes_to_others(desk: Desk) -> None:
+    await desk.publish(guilty := message(priority=9))
+    for _ in range(3):
+        victim = await desk.open()
+        await take_all(victim, 1)
+        await victim.drop()
+    await desk.publish(*(message() for _ in range(5)))
+    consumer, other = await desk.open(), await desk.open()
+    waiting = asyncio.ensure_future(wait_for(consumer))
+    got = await waiting
+    while guilty.id not in ids_of(got):
+        got = await wait_for(consumer)
+    assert ids_of(got) == [guilty.id]
+    beside = asyncio.ensure_future(consumer.claim(limit=10, wait_s=10))
+    await desk.publish(late := message())
+    assert late.id in ids_of(await take_all(other, 1)) or beside.done() is False
+    assert not beside.done()
+    await consumer.settle([Done(delivery=got[0])])
+    await desk.publish(message(), message())
+    assert await beside
+
+
+async def test_whose_deaths_are_known_is_no_suspect(desk: Desk) -> None:
+    sent = [message() for _ in range(2)]
+    await desk.publish(*sent)
+    for _ in range(3):
+        victim = await desk.open()
+        await take_all(victim, 2)
+        await victim.drop()
+        await desk.note_lost(**{each.id: b"signal 11" for each in sent})
+    consumer = await desk.open()
+    got = await take(consumer)
+    assert sorted((each.id, each.deliveries) for each in got) == sorted((each.id, 4) for each in sent)
+
+
+async def test_a_queue_that_exists_otherwise_is_used_as_it_is(desk: Desk) -> None:
+    await desk.sender.call(QueueDeclare(queue="q", durable=True, arguments={"x-max-length": 50}))
+    await desk.publish(one := message(), two := message(native=True))
+    got = await take(await desk.open())
+    assert sorted(ids_of(got)) == sorted([one.id, two.id])
+
+
+def test_entries_are_any() -> None:
+    """Numbers in headers are anybody's."""
+    from celeriac.brokers.amqp.consumer import _number
+
+    values: list[Any] = ["x", None, float("nan"), 1e300, {}, True, 3]
+    assert [_number(each) for each in values] == [0, 0, 0, 0, 0, 1, 3]

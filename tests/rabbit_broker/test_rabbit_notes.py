@@ -1,0 +1,144 @@
+"""What all workers must know: the stream of cancellations and deaths."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from rabbit_desk import Desk, message, take
+
+from celeriac.brokers.amqp import notes
+from celeriac.brokers.amqp.methods import QueueDeclare
+from celeriac.brokers.amqp.notes import Note, Notes
+from celeriac.model import Cancellation, StoredResult
+from celeriac.storage.amqp import Publication
+from servers.rabbit_server import RabbitServer
+
+
+@pytest.fixture
+async def desk(rabbit_url: str) -> AsyncIterator[Desk]:
+    async with Desk(rabbit_url) as desk:
+        yield desk
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_to_end_is_not_taken_back_by_one_to_forbid() -> None:
+    known = Notes()
+    known.add(Note(at=1.0, cancel=(Cancellation(id="a", terminate=True, signal="SIGKILL"),)))
+    known.add(Note(at=2.0, cancel=(Cancellation(id="a"),)))
+    assert known.cancelled(["a", "b"], 3.0) == [Cancellation(id="a", terminate=True, signal="SIGKILL")]
+    assert known.stamp == 2
+
+
+def test_orders_end_after_a_week() -> None:
+    known = Notes()
+    known.add(Note(at=1.0, cancel=(Cancellation(id="a"),)))
+    assert known.cancelled(["a"], notes.KEPT_S)
+    assert not known.cancelled(["a"], notes.KEPT_S + 2.0)
+
+
+def test_notes_from_before_do_not_count() -> None:
+    known = Notes()
+    for at in (1.0, 2.0, 3.0):
+        known.add(Note(at=at, lost={"a": f"{at}".encode()}))
+    assert known.lost("a", 2.0) == (b"2.0", b"3.0")
+    assert known.lost("b", 0.0) == ()
+
+
+def test_it_forgets_the_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "_MOST", 10)
+    known = Notes()
+    for number in range(25):
+        known.add(Note(at=0.0, cancel=(Cancellation(id=f"{number}"),), lost={f"{number}": b""}))
+    known.add(Note(at=0.0, lost={"15": b"again"}))
+    known.add(Note(at=0.0, lost={"new": b""}))
+    assert list(known.cancelled_ids) == [f"{number}" for number in range(15, 25)]
+    assert list(known.lost_ids) == [*(f"{number}" for number in range(17, 25)), "15", "new"]
+
+
+def test_a_thousand_orders_are_a_few_notes() -> None:
+    result = StoredResult(id="x", state="REVOKED", payload=b"x" * 1000)
+    orders = [Cancellation(id=f"{number}", result=result) for number in range(1000)]
+    sent = list(notes.cancelling(orders, 1.0))
+    assert len(sent) == 2
+    assert all(len(each.body) < 100_000 for each in sent), "results stay at home"
+
+
+# -- the stream -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_consumer_knows_all_that_was_ordered_before(desk: Desk) -> None:
+    first = await desk.open()
+    stamp = first.cancel_stamp
+    await desk.cancel(*(f"t{number}" for number in range(1200)), terminate=True)
+    await desk.note_lost(gone=b"signal 9")
+    second = await desk.open()
+    assert len(await second.cancelled([f"t{number}" for number in range(1300)])) == 1200
+    assert second._notes.lost("gone", 0.0) == (b"signal 9",)
+    await desk.until(lambda: first.cancel_stamp > stamp, "the first hears of it")
+    (order,) = await first.cancelled(["t7", "unknown"])
+    assert order.terminate
+
+
+async def test_a_cancelled_message_is_handed_out_with_another_stamp(desk: Desk) -> None:
+    consumer = await desk.open()
+    await desk.publish(one := message(), message())
+    await desk.cancel(one.id)
+    await desk.until(lambda: consumer.cancel_stamp, "it hears of it")
+    stamp = consumer.cancel_stamp
+    got = await take(consumer)
+    assert len(got) == 2, "nothing is dropped"
+    assert consumer.cancel_stamp != stamp
+    assert await consumer.cancelled([each.id for each in got]) == [Cancellation(id=one.id)]
+
+
+async def test_what_is_no_note_is_passed_over(desk: Desk) -> None:
+    consumer = await desk.open()
+    await desk.sender.publish(
+        [
+            Publication("", notes.STREAM, b"\x00\x00", b"\xff"),
+            Publication("", notes.STREAM, b"\x00\x00", b'{"at":1,"later":{}}'),
+        ]
+    )
+    await desk.cancel("a")
+    await desk.until(lambda: consumer.cancel_stamp, "it reads on")
+
+
+async def test_a_stream_that_was_deleted_is_made_again(
+    desk: Desk, rabbit_server: RabbitServer, rabbit_vhost: str
+) -> None:
+    consumer = await desk.open()
+    await desk.note_lost(t=b"once")
+    await desk.until(lambda: consumer._notes.lost("t", 0.0), "the note")
+    await asyncio.to_thread(rabbit_server.delete_queue, notes.STREAM, rabbit_vhost)
+
+    async def goes_on() -> bool:
+        try:
+            await desk.cancel("a")
+        except Exception:
+            return False
+        return bool(consumer.cancel_stamp)
+
+    await desk.until(goes_on, "orders are heard again")
+    assert consumer._notes.lost("t", 0.0) == ()
+
+
+async def test_a_stream_that_exists_otherwise_is_used(desk: Desk) -> None:
+    await desk.sender.call(
+        QueueDeclare(queue=notes.STREAM, durable=True, arguments={"x-queue-type": "stream", "x-max-age": "1D"})
+    )
+    consumer = await desk.open()
+    await desk.cancel("a")
+    await desk.until(lambda: consumer.cancel_stamp, "the order")
+    assert await consumer.cancelled(["a"])
+
+
+async def test_without_a_stream_a_consumer_works_all_the_same(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    await desk.sender.call(QueueDeclare(queue=notes.STREAM, durable=True, exclusive=True))
+    consumer = await desk.open(url=desk.where.normal)
+    assert "nobody learns" in caplog.text
+    await desk.publish(one := message())
+    assert [each.id for each in await take(consumer)] == [one.id]

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from rabbit_town import Town
+
+
+@pytest.fixture
+def found_town(rabbit_url: str) -> Iterator[Callable[..., Town]]:
+    """Makes towns on the test's vhost: `found_town(task_queues=[…])`."""
+    with ExitStack() as stack:
+
+        def found(**settings: Any) -> Town:
+            return stack.enter_context(Town(rabbit_url, **settings))
+
+        yield found
