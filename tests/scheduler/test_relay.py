@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -54,8 +55,13 @@ class Post:
         self.messages: list[Outgoing] = []
         self.failure: Exception | None = None
         self.refused: set[str] = set()
+        self.meanwhile: Callable[[], None] | None = None
+        """What happens once, while something is published."""
 
     def publish(self, messages: Any) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
         if self.failure is not None:
             raise self.failure
         self.messages += [each for each in messages if each.id not in self.refused]
@@ -193,12 +199,25 @@ def test_of_many_that_find_it_one_sends(desk: Desk) -> None:
     for other in others:
         other.marks([("e", "q")])
     desk.clock.advance(LONG_S)
-    others[0].look()
-    # the others have read the mark before it was asked for
-    stale = others[1]._read([("e", "q")])[0]
-    assert stale is not None
-    others[1].look()
-    others[2].look()
+    for other in others:
+        other.look()
+    assert desk.post.taken == ["e@1"]
+
+
+def test_who_is_on_it_is_left_alone(desk: Desk) -> None:
+    """While one publishes, for as long as that may take, nobody else does, nor moves the mark on."""
+    first, second = desk.relay(), desk.relay()
+
+    verdicts: list[str] = []
+
+    def meanwhile() -> None:
+        desk.clock.advance(TIMEOUT_S)
+        verdicts.append(second.tick([tick(1, 2)])[0].verdict)
+        second.look()
+
+    desk.post.meanwhile = meanwhile
+    first.tick([tick(0, 1)])
+    assert verdicts == ["lost"]
     assert desk.post.taken == ["e@1"]
 
 
@@ -209,8 +228,11 @@ def test_two_that_ask_at_once(desk: Desk) -> None:
     first, second = desk.relay(), desk.relay()
     (seen,) = second._read([("e", "q")])
     assert seen is not None
+
+    got: list[Any] = []
+    desk.post.meanwhile = lambda: got.append(second._take_over({"e": seen}))  # what it has read is out of date by now
     first.tick([tick(1, 2)])
-    assert second._take_over({"e": seen}) == {}
+    assert got == [{}]
     assert desk.post.taken == ["e@1", "e@2"]
 
 
