@@ -37,6 +37,9 @@ def make_relayed(make_crew: Callable[..., Crew], rabbit_url: str, store_url: str
     return make
 
 
+RUSH = {f"rush {n}": {**ALL, "schedule": {"every": 4}} for n in range(150)}
+
+
 def account(crew: Crew) -> dict[str, int]:
     """End it all: each instant has come; returns those that came more than once, under one id."""
     crew.stop()
@@ -47,7 +50,8 @@ def account(crew: Crew) -> dict[str, int]:
         for each in crew.arrivals():
             there[each.name].add(each.at)
         expected = {
-            name: set(lattice(SCHEDULE[name]["schedule"], crew.origins[name], mark.at)) for name, mark in marks.items()
+            name: set(lattice(crew.schedule[name]["schedule"], crew.origins[name], mark.at))
+            for name, mark in marks.items()
         }
         return {name: found for name in marks if (found := sorted(expected[name] ^ there[name]))}
 
@@ -128,3 +132,16 @@ def test_connections_that_are_closed_all_the_time(
         rabbit_server.close_connections(rabbit_vhost)
     crew.wait_arrivals(20)
     account(crew)
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_rush_goes_up_the_ladder_and_comes_in_time(store_url, make_relayed) -> None:
+    """Its messages are sent before they are due, and RabbitMQ holds them back."""
+    crew = make_relayed(RUSH)
+    crew.begin()
+    for _ in range(2):
+        crew.start(ready=False)
+    crew.wait_arrivals(2 * len(RUSH))
+    assert not account(crew)
+    waits = [each.came - each.at for each in crew.arrivals()]
+    assert min(waits) >= 0, "none was early"

@@ -14,6 +14,7 @@ from celeriac.clock import ENTROPY
 from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
 from celeriac.model import BeatInfo, Mark, Outgoing, Tick, Ticked
 from celeriac.scheduler import Relay
+from celeriac.scheduler.beat import _must_wait
 from celeriac.testing import ManualClock
 
 T0 = 1_800_000_000
@@ -324,6 +325,13 @@ def test_what_is_found_and_refused_is_dropped_with_a_word(desk: Desk, caplog: py
 def test_whether_the_last_has_ended_cannot_be_known(desk: Desk) -> None:
     with pytest.raises(EnqueueRejectedError, match="overlap='skip'"):
         desk.relay().tick([tick(0, 1, unless_live=True)])
+
+
+def test_what_an_exchange_hands_on_goes_out_when_it_is_due() -> None:
+    """Nothing holds it back, so it has no part in a rush."""
+    assert _must_wait(tick(0, 5, message=message("e", 5, exchange="x")), 4)
+    assert not _must_wait(tick(0, 5, message=message("e", 5)), 4)
+    assert not _must_wait(tick(0, 5, message=message("e", 5, exchange="x")), 5)
 
 
 def test_marks_from_when_the_store_was_the_broker(desk: Desk) -> None:
