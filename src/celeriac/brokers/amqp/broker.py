@@ -133,6 +133,7 @@ class AmqpBroker:
         self._clock = clock
         self._form = form
         self._plan_of = plan_of
+        self._known_queues = known_queues
         self._probe = probe
         self._confirm = bool(where.options.get("confirm_publish", True))
         self._delay_queue_type = delay_queue_type
@@ -261,6 +262,7 @@ class AmqpBroker:
                     probe=self._probe,
                     committed=self._committed,
                     consumer_timeout=self._consumer_timeout,
+                    crossroads=topology.crossroads(map(self._plan_of, {*self._known_queues(), *queues})),
                 )
             except ServerFailed:
                 # who consumes a stream that another has declared, and the server has not made yet, crashes his channel

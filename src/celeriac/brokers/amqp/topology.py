@@ -67,6 +67,18 @@ class Source(NamedTuple):
     """The application has said where the server takes its dead letters."""
 
 
+class Crossroads(NamedTuple):
+    """Where one message may become several, each in a queue of its own, with one id."""
+
+    exchanges: frozenset[str] = frozenset()
+    """Those that are not direct, with more than one of the queues bound to them."""
+    queues: frozenset[str] = frozenset()
+    """These."""
+
+
+NO_CROSSROADS: Final = Crossroads()
+
+
 def run(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
     """Carry the steps out; what fails is thrown into them."""
     try:
@@ -97,6 +109,21 @@ async def arun(steps: Steps[T], perform: Callable[[Any], Awaitable[Any]]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def crossroads(plans: Iterable[QueuePlan]) -> Crossroads:
+    """What these queues have in common."""
+    bound: dict[str, set[str]] = {}
+    for plan in plans:
+        for one in plan.bindings:
+            if one.exchange.type != "direct" and plan.form != "broadcast":
+                bound.setdefault(one.exchange.name, set()).add(plan.name)
+    exchanges = {name for name, queues in bound.items() if len(queues) > 1}
+    if not exchanges:
+        return NO_CROSSROADS
+    queues = frozenset(queue for name in exchanges for queue in bound[name])
+    # what comes down Celery's ladder goes on from there to the exchange that it was meant for
+    return Crossroads(frozenset({*exchanges, _CELERY_DUE}), queues)
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------
