@@ -223,7 +223,7 @@ def test_options_by_name_are_celerys() -> None:
         "q", Exchange("e", "topic", arguments={"a": 1}), "k.#", durable=False, auto_delete=True, max_length=4
     )
     [both] = as_queues({"q": {"exchange": "e", "durable": False}})
-    assert both == Queue("q", Exchange("e", durable=False), durable=False)
+    assert both == Queue("q", Exchange("e", durable=False), "q", durable=False)
     assert as_queues({"a": None, "b": Queue("b", "e")}) == (Queue("a"), Queue("b", Exchange("e")))
 
 
@@ -412,6 +412,13 @@ def test_what_is_due_later_waits_where_it_arrives(app: Celeriac, broker: Exchang
     assert Codec(clock=app.clock).decode_headers(through.headers).eta is not None
     assert straight.exchange is None
     assert straight.not_before is not None
+
+
+def test_tasks_of_our_own_go_straight_to_their_queue(app: Celeriac, broker: Exchanges) -> None:
+    app.send_task("celeriac.noop", queue="video", countdown=60)
+    [message] = broker.sent
+    assert (message.native, message.exchange) == (True, None)
+    assert message.not_before is not None
 
 
 def test_members_of_workflows_have_addresses(app: Celeriac, broker: Exchanges) -> None:

@@ -56,35 +56,36 @@ def test_every_command_is_a_method() -> None:
     assert all(callable(getattr(Control, f"_{name}", None)) for name in control._COMMANDS)
 
 
-def test_values_of_arguments_and_reprs(here: Fleet) -> None:
-    here.start(processes=1)
-    running = here.send("work", "a", 30.0)
-    here.wait_for("a:start")
-    [info] = here.ask("active")
+def test_values_of_arguments_and_reprs(anywhere: Fleet) -> None:
+    anywhere.start(processes=1)
+    running = anywhere.send("work", "a", 30.0)
+    anywhere.wait_for("a:start")
+    [info] = anywhere.ask("active")
     assert info["id"] == running.id
     assert (info["args"], info["kwargs"]) == (["a", 30.0], {})
-    assert here.ask("active", safe=True)[0]["args"] == "('a', 30.0)"
-    later = here.send("work", "later", countdown=300)
-    wait_until(lambda: here.ask("scheduled"), "the delayed task to be listed")
-    state, found = here.ask("query_task", ids=[later.id])[later.id]
-    assert (state, found["request"]["id"]) == ("scheduled", later.id)
-    assert here.ask("terminate", signal="SIGKILL", task_id=[running.id]) == {"ok": f"terminate: {running.id}"}
-    assert here.ask("revoke", task_id="unknown", terminate=True) == {"ok": "terminate: tasks unknown"}
-    assert here.ask("revoke", task_id=[later.id]) == {"ok": f"tasks {{{later.id!r}}} flagged as revoked"}
+    assert anywhere.ask("active", safe=True)[0]["args"] == "('a', 30.0)"
+    later = anywhere.send("work", "later", countdown=300)
+    if not anywhere.url.startswith("amqp"):  # there it is between queues
+        wait_until(lambda: anywhere.ask("scheduled"), "the delayed task to be listed")
+        state, found = anywhere.ask("query_task", ids=[later.id])[later.id]
+        assert (state, found["request"]["id"]) == ("scheduled", later.id)
+    assert anywhere.ask("terminate", signal="SIGKILL", task_id=[running.id]) == {"ok": f"terminate: {running.id}"}
+    assert anywhere.ask("revoke", task_id="unknown", terminate=True) == {"ok": "terminate: tasks unknown"}
+    assert anywhere.ask("revoke", task_id=[later.id]) == {"ok": f"tasks {{{later.id!r}}} flagged as revoked"}
     for result in (running, later):
         assert type(result.get(timeout=10.0, propagate=False)).__name__ == "TaskRevokedError"
-    assert {running.id, later.id} <= set(here.ask("revoked"))
+    assert {running.id, later.id} <= set(anywhere.ask("revoked"))
 
 
-def test_revoked_ids_of_a_worker_that_says_hello_hold_here(here: Fleet) -> None:
-    here.start()
-    reply = here.ask("hello", from_node="celery@elsewhere", revoked=["revoked-elsewhere"])
+def test_revoked_ids_of_a_worker_that_says_hello_hold_here(anywhere: Fleet) -> None:
+    anywhere.start()
+    reply = anywhere.ask("hello", from_node="celery@elsewhere", revoked=["revoked-elsewhere"])
     assert reply["clock"] > 0
-    here.app.send_task("controlled.work", ("never",), task_id="revoked-elsewhere")
-    assert type(here.app.AsyncResult("revoked-elsewhere").get(timeout=10.0, propagate=False)).__name__ == (
+    anywhere.app.send_task("controlled.work", ("never",), task_id="revoked-elsewhere")
+    assert type(anywhere.app.AsyncResult("revoked-elsewhere").get(timeout=10.0, propagate=False)).__name__ == (
         "TaskRevokedError"
     )
-    assert here.ledger("never") == []
+    assert anywhere.ledger("never") == []
 
 
 def test_time_limits_are_changed_while_it_runs(here: Fleet) -> None:
@@ -105,19 +106,19 @@ def test_time_limits_are_changed_while_it_runs(here: Fleet) -> None:
     assert here.send("work", "d", 0.7).get(timeout=10.0) == "d"
 
 
-def test_queues_and_processes(here: Fleet) -> None:
-    here.start()
-    assert here.ask("pool_grow", n=1) == {"ok": "pool will grow"}
-    wait_until(lambda: len(here.ask("stats")["pool"]["processes"]) == 3, "three processes")
-    assert here.ask("pool_shrink", n=2) == {"ok": "pool will shrink"}
-    wait_until(lambda: len(here.ask("stats")["pool"]["processes"]) == 1, "one process")
-    result = here.send("work", "q2", queue="q2")
-    assert here.ask("add_consumer", queue="q2", exchange="q2", routing_key="q2") == {"ok": "add consumer q2"}
+def test_queues_and_processes(anywhere: Fleet) -> None:
+    anywhere.start()
+    assert anywhere.ask("pool_grow", n=1) == {"ok": "pool will grow"}
+    wait_until(lambda: len(anywhere.ask("stats")["pool"]["processes"]) == 3, "three processes")
+    assert anywhere.ask("pool_shrink", n=2) == {"ok": "pool will shrink"}
+    wait_until(lambda: len(anywhere.ask("stats")["pool"]["processes"]) == 1, "one process")
+    result = anywhere.send("work", "q2", queue="q2")
+    assert anywhere.ask("add_consumer", queue="q2", exchange="q2", routing_key="q2") == {"ok": "add consumer q2"}
     assert result.get(timeout=10.0) == "q2"
-    assert {queue["name"] for queue in here.ask("active_queues")} == {"celery", "q2"}
-    assert here.ask("cancel_consumer", queue="q2") == {"ok": "no longer consuming from q2"}
-    assert here.ask("pool_restart") == {"ok": "reload started"}
-    assert here.send("work", "z").get(timeout=10.0) == "z"
+    assert {queue["name"] for queue in anywhere.ask("active_queues")} == {"celery", "q2"}
+    assert anywhere.ask("cancel_consumer", queue="q2") == {"ok": "no longer consuming from q2"}
+    assert anywhere.ask("pool_restart") == {"ok": "reload started"}
+    assert anywhere.send("work", "z").get(timeout=10.0) == "z"
 
 
 def test_events_are_switched_for_all_processes(redis_fleet: Fleet) -> None:

@@ -96,6 +96,14 @@ async def test_what_arrives_releases_with_the_acknowledgement() -> None:
     ]
 
 
+async def test_members_that_arrive_together_release_once() -> None:
+    """All of them are told that their join is complete, and a broker may not drop doubles."""
+    both: Any = Noted()
+    outcomes = [Done(delivery=DELIVERY, workflow=Workflow(arrivals=(arrival(1),))) for _ in range(2)]
+    await Settler(both, both, fused=False).settle(both, outcomes)
+    assert both.calls[-1] == ("settle", [Done(delivery=DELIVERY, successors=(FOLLOWS,)), Done(delivery=DELIVERY)])
+
+
 async def test_a_join_is_closed_between_what_follows_it_and_the_acknowledgement() -> None:
     both: Any = Noted()
     release = Done(delivery=DELIVERY, successors=(NEXT,), workflow=Workflow(closed=("j",)))

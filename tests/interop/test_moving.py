@@ -87,9 +87,9 @@ def test_a_worker_of_ours_that_is_killed_loses_nothing_of_celery_s(make_fleet: M
     assert sorted(fleet.lines("end")) == [f"end {n}" for n in range(5)]
 
 
-def test_a_task_is_retried_by_both_in_turn(make_fleet: MakeFleet) -> None:
+def test_a_task_is_retried_by_both_in_turn(make_fleet: MakeFleet, broker: str) -> None:
     """Each retry goes to the other's queue, as a message of theirs, and counts on."""
-    fleet = make_fleet(ours={"task_celery_queues": ["theirs"]})
+    fleet = make_fleet(ours={"task_celery_queues": ["theirs"] if broker == "redis" else ["*"]})
     theirs = fleet.celery.worker("-Q", "theirs", name="theirs", ready=False)
     fleet.celeriac.worker("-Q", "ours", name="ours")
     theirs.wait_for_log(" ready.")

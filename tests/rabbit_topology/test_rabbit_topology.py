@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from control_fleet import Fleet, wait_until
 from rabbit_town import Town
 
 from celeriac import Binding, Broadcast, Exchange, Queue
 from celeriac.app.queues import worker_direct
 from celeriac.brokers.amqp.methods import ExchangeDeclare, QueueBind, QueueDeclare
 from celeriac.errors import ConfigError, StorageError, UnroutableError
+from celeriac.model import Done, new_incarnation
 from celeriac.storage.amqp.faults import ChannelClosed
 
 Found = Callable[..., Town]
@@ -195,19 +198,30 @@ def test_dead_letters_go_where_the_queue_says(found_town: Found) -> None:
     assert not town.app.broker.dead_letters("strict")
 
 
-def test_a_queue_that_goes_with_its_last_consumer_keeps_one(found_town: Found) -> None:
+async def test_a_queue_that_goes_with_its_last_consumer_keeps_one(found_town: Found) -> None:
     town = found_town(task_queues=[Queue("fleeting", auto_delete=True)], task_default_queue="fleeting")
-    town.start("w", threads=1)
-    town.send("long", task="wait")
-    town.wait_count(1)
-    for number in range(20):
-        town.send(f"behind {number:02}")
-    deadline = time.monotonic() + 2.5  # the worker has stopped asking for more by then
-    while time.monotonic() < deadline:
+    broker = town.app.broker
+    consumer = await broker.open_consumer(["fleeting"], incarnation=new_incarnation(), lease_s=30.0, name="w@town")
+    try:
+        town.send("first")
+        [first] = await consumer.claim(limit=1, wait_s=5.0)
+        for number in range(5):
+            town.send(str(number))
+        give_up = time.monotonic() + 1.8  # a second unclaimed, and what is sent here goes back
+        while time.monotonic() < give_up:
+            town.call(QueueDeclare(queue="fleeting", passive=True))
+            await asyncio.to_thread(town.open.wait, 0.1)
+        await consumer.settle([Done(delivery=first)])
+        left: list[Any] = []
+        while len(left) < 5:
+            claimed = await consumer.claim(limit=5, wait_s=5.0)
+            assert claimed, left
+            await consumer.settle([Done(delivery=one) for one in claimed])
+            left += claimed
+    finally:
+        await consumer.close()
+    with pytest.raises(ChannelClosed, match="404"):
         town.call(QueueDeclare(queue="fleeting", passive=True))
-        town.open.wait(0.25)
-    town.open.set()
-    assert town.wait_count(21)[-1] == ("w", "long")
 
 
 def test_arguments_of_consumers(found_town: Found) -> None:
@@ -253,3 +267,33 @@ def test_contradictions_are_told_before_anything_is_sent(found_town: Found) -> N
         app: Any = town.make("broken", task_queues=[broken])
         with pytest.raises(ConfigError, match="queue 'q'"):
             app.send_task("note", ("x",))
+
+
+@pytest.mark.processes
+def test_workers_are_told_of_queues(rabbit_fleet: Fleet) -> None:
+    fleet = rabbit_fleet
+    fleet.start()
+    way = {"exchange": "media", "exchange_type": "topic", "routing_key": "media.clips.#"}
+    assert fleet.ask("add_consumer", queue="clips", **way) == {"ok": "add consumer clips"}
+    refused = fleet.ask("add_consumer", queue="mine", exclusive=True)
+    assert "exclusive=True is for one connection" in refused["error"]
+
+    def known() -> Any:
+        return {queue["name"]: queue for queue in fleet.ask("active_queues")}
+
+    assert sorted(known()) == ["celery", "clips"]
+    clips = known()["clips"]
+    assert (clips["exchange"]["name"], clips["exchange"]["type"], clips["routing_key"]) == (
+        "media", "topic", "media.clips.#"
+    )  # fmt: skip
+    assert known()["celery"]["exchange"]["name"] == "", "the default exchange, as it is"
+    wait_until(lambda: _is_bound(fleet), "a process to have declared it")
+    assert fleet.send("work", "x", exchange="media", routing_key="media.clips.long").get(timeout=10.0) == "x"
+
+
+def _is_bound(fleet: Fleet) -> bool:
+    try:
+        fleet.send("work", "y", exchange="media", routing_key="media.clips")
+    except (UnroutableError, StorageError):
+        return False
+    return True

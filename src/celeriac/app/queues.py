@@ -320,6 +320,8 @@ def queue_from_options(name: str, options: Mapping[str, Any] | None) -> Queue:
         given.setdefault("exchange", name)
     if "binding_key" in given:  # Celery's older word
         given.setdefault("routing_key", given.pop("binding_key"))
+    if "exchange" in given:  # here, as with Celery, the key is not one for all queues
+        given.setdefault("routing_key", name)
     of_exchange = {field: given.pop(key) for field, key in _EXCHANGE_OPTIONS.items() if key in given}
     given.pop("delivery_mode", None)  # every message is stored
     for field in ("durable", "auto_delete"):

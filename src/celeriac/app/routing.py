@@ -108,7 +108,7 @@ class Router:
         self._queues: dict[str, Queue] = {}
         self._aliases: dict[str, str] = {}
         for queue in settings.task_queues or ():
-            self.add(_on_default(queue, shared, key))
+            self.add(_on_default(queue, shared, key, for_all=in_celerys_words(settings)))
         if default not in self._queues and (self._create_missing or settings.task_queues is None):
             self._queues[default] = Queue(default, shared, settings.task_default_routing_key)
         self._default = self.queue(default)
@@ -270,7 +270,7 @@ class Router:
         answer["queue"] = queue.name
         if address is None:
             address = self._address(queue, exchange, key, answer.get("exchange_type"))
-        if queue.routing_key is not None:
+        if queue.routing_key is not None and (queue.routing_key != queue.name or queue.exchange_name):
             answer.setdefault("routing_key", queue.routing_key)
         if queue.exchange_name:
             answer.setdefault("exchange", queue.exchange_name)
@@ -347,12 +347,16 @@ def default_key(settings: Settings) -> str | None:
     return settings.task_default_routing_key or settings.task_default_queue
 
 
-def _on_default(queue: Queue, shared: Exchange | None, key: str | None) -> Queue:
-    if shared is None or queue.exchange_name or queue.broadcast:
+def _on_default(queue: Queue, shared: Exchange | None, key: str | None, *, for_all: bool) -> Queue:
+    if queue.broadcast or queue.bindings:
         return queue
-    if shared.type != "direct":  # a direct one is passed by, so its key says only who else may send there
+    if not queue.exchange_name:
+        queue = msgspec.structs.replace(queue, exchange=shared)
+    elif not for_all:
+        return queue
+    if queue.exchange_type != "direct":  # a direct one is passed by, so its key says only who else may send there
         queue = msgspec.structs.replace(queue, routing_key=queue.routing_key or key)
-    return msgspec.structs.replace(queue, exchange=shared)
+    return queue
 
 
 def _resolve(router: str | type) -> Callable[..., Any] | Any:

@@ -147,13 +147,14 @@ class Topology:
 
     def _on_exchange(self, queue: Queue) -> Queue:
         """A queue of Celery's, bound as Celery binds it."""
-        if queue.exchange_name:
-            return queue
         settings, name = self._settings, queue.name
+        if queue.bindings and not queue.exchange_name:
+            return queue
         if name in self._declared or name == settings.task_default_queue:
-            exchange = default_exchange(settings) or Exchange(settings.task_default_queue)
-            return replace(queue, exchange=exchange, routing_key=queue.routing_key or default_key(settings))
-        return replace(queue, exchange=Exchange(name))
+            exchange = queue.exchange if queue.exchange_name else default_exchange(settings)
+            key = queue.routing_key or default_key(settings)
+            return replace(queue, exchange=exchange or Exchange(settings.task_default_queue), routing_key=key)
+        return queue if queue.exchange_name else replace(queue, exchange=Exchange(name))
 
     def describe(self, name: str) -> dict[str, Any]:
         """A queue as `inspect active_queues` shows it, in Celery's words."""

@@ -114,7 +114,10 @@ class Settler:
             return {}
         answers = await store.aarrive([arrival for _, arrival in arrivals])
         released: dict[int, list[Outgoing]] = {}
+        joins_released: set[str] = set()
         for (number, arrival), is_complete in zip(arrivals, answers, strict=True):
-            if is_complete:
+            # all of those that came with the last are told that it is complete, and not every broker drops doubles
+            if is_complete and arrival.join not in joins_released:
+                joins_released.add(arrival.join)
                 released.setdefault(number, []).append(arrival.release)
         return released

@@ -13,7 +13,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
-from celeriac.app.queues import Exchange, Queue, as_queues, check_queue_name
+from celeriac.app.queues import Binding, Exchange, Queue, as_queues, check_queue_name
 from celeriac.app.routing import check_routes
 from celeriac.app.urls import is_secret, masked
 from celeriac.errors import ScheduleError
@@ -359,23 +359,23 @@ class Queues(Kind[tuple[Queue, ...]]):
         return as_queues(_read_json(text) if start in ("[", "{") else Names().parse(text))
 
     def render(self, value: tuple[Queue, ...]) -> str:
-        table = {queue.name: _said(queue) for queue in value}
-        for queue in value:
-            said = table[queue.name]
-            if isinstance(queue.exchange, Exchange):
-                said |= {f"exchange_{key}": found for key, found in _said(queue.exchange).items()}
-                said |= {"exchange": queue.exchange.name, "exchange_type": queue.exchange.type}
-            if queue.bindings:
-                said["bindings"] = [msgspec.to_builtins(one) for one in queue.bindings]
-        plain = not any(table.values()) and bool(table) and not any(name[0] in "[{" for name in table)
-        return Names().render(tuple(table)) if plain else _write_json(table, default=repr)
+        names = [queue.name for queue in value]
+        if value and all(queue == Queue(queue.name) for queue in value) and not any(name[0] in "[{" for name in names):
+            return Names().render(tuple(names))
+        return _write_json([_said(queue) for queue in value], default=repr)
 
 
-def _said(value: Queue | Exchange) -> dict[str, Any]:
-    """What it says beside its name that is not understood."""
-    defaults = type(value)("any")
-    fields = [field for field in type(value).__struct_fields__ if field != "name"]
-    return {field: found for field in fields if (found := getattr(value, field)) != getattr(defaults, field)}
+def _said(value: Queue | Exchange | Binding) -> dict[str, Any]:
+    """What it says that is not understood."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(value)}
+    said: dict[str, Any] = {}
+    for field, default in defaults.items():
+        found = getattr(value, field)
+        if field == "name" or found != default:
+            said[field] = _said(found) if isinstance(found, Exchange) else found
+    if isinstance(value, Queue) and value.bindings:
+        said["bindings"] = [_said(one) for one in value.bindings]
+    return said
 
 
 class Routes(Kind[Any]):

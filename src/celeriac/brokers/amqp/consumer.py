@@ -116,6 +116,7 @@ class AmqpConsumer:
         consumer_timeout: ConsumerTimeout,
         restore: Callable[[str], Awaitable[object]],
         elsewhere: Callable[[Sequence[Parcel]], Awaitable[None]],
+        crossroads: topology.Crossroads = topology.NO_CROSSROADS,
     ) -> None:
         """Wire it; `open` does all of it.
 
@@ -134,6 +135,7 @@ class AmqpConsumer:
             consumer_timeout: How long the server lets a message be held.
             restore: Declares a queue that was deleted.
             elsewhere: Publishes over another connection, for when ours is lost.
+            crossroads: Where messages come from that may lie in several queues.
         """
         self._line = line
         self._channel = channel
@@ -146,6 +148,7 @@ class AmqpConsumer:
         self._sender = sender = Sender(outlet, publisher)
         self._parcel = publisher.parcel
         self._elsewhere = elsewhere
+        self._crossroads = crossroads
         self._committed = committed
         self._timeout = consumer_timeout
         self._restore = restore
@@ -416,11 +419,13 @@ class AmqpConsumer:
         found: list[Delivery] = []
         held, base, decode = self._held, self._base, self._decode
         cancelled_ids, lost_ids = self._notes.cancelled_ids, self._notes.lost_ids
+        crossroads = self._crossroads
         for lane in self._lanes:
             buffer = lane.buffer
             if not buffer:
                 continue
             queue, is_copy = lane.queue, lane.is_copy
+            is_crossed = queue in crossroads.queues
             before = len(found)
             while buffer and len(found) < limit:
                 arrived = buffer.popleft()
@@ -458,7 +463,7 @@ class AmqpConsumer:
                         priority=message.priority,
                         deliveries=deliveries,
                         was_out=was_out,
-                        is_copy=is_copy,
+                        is_copy=is_copy or (is_crossed and not lost and self._is_one_of_several(arrived)),
                         lost=lost,
                     )
                 )
@@ -468,6 +473,13 @@ class AmqpConsumer:
         if found:  # a look that finds nothing costs no queue its turn
             self._lanes.turn()
         return found
+
+    def _is_one_of_several(self, arrived: Arrived) -> bool:
+        """Whether another queue may have a message with the same id, to be run as well.
+
+        One that processes died of is not asked about: notes tell only ids apart, and it is judged by them.
+        """
+        return arrived.exchange in self._crossroads.exchanges or _OURS in arrived.properties  # a retry comes directly
 
     def _history(self, arrived: Arrived, task_id: TaskId) -> tuple[int, bool, tuple[bytes, ...], int]:
         """How often it has been handed out, whether it may have been out uncounted, notes on it, how often it came
