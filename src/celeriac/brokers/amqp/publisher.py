@@ -6,7 +6,8 @@ was deleted since this process last looked. Several messages are not one step: s
 and an error says which.
 
 As in `topology`, the steps are generators without I/O. They also yield lists of publications, and are sent what came
-back of them. Producers carry them out over a blocking connection, consumers over their own (`Sender`).
+back of them, and seconds to wait. Producers carry them out over a blocking connection, consumers over their own
+(`Sender`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 
 from celeriac.brokers.amqp import ladder, topology
 from celeriac.brokers.amqp.layout import TOP, Place
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import (
     BrokerError,
     EnqueueError,
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 128 << 20
 """The server's default; a lower one of its is respected when it says so, by closing the channel."""
+GONE_S: Final = 0.25
+"""How long a queue that was deleted stays so. When it is made again within a moment, RabbitMQ 3.10 consumes it again in
+the name of whoever consumed it, and then forgets what it has sent him: his next messages lie there unacknowledged until
+his channel ends. When it is gone for a moment, it tells him."""
 WINDOW: Final = 1000
 """Messages under way without a confirm."""
 _LIMIT: Final = re.compile(r"max size (\d+)")
@@ -269,6 +275,8 @@ class _Attempt:
                 if not any(returned):
                     break
                 todo = self._came_back(todo, returned)
+                if any(each.message is None or each.message.exchange is None for each in todo):
+                    yield GONE_S
             if not todo:
                 break
         else:
@@ -391,6 +399,8 @@ class Sender:
             return await self._for_calls.call(method)
 
     async def _perform(self, what: Any) -> Any:
+        if type(what) is float:
+            return await SYSTEM_CLOCK.sleep(what)
         return await (self.publish(what) if isinstance(what, list) else self.call(what))
 
 
