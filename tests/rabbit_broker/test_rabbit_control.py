@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -17,7 +18,7 @@ from celeriac.brokers.amqp.aside import Aside
 from celeriac.brokers.amqp.control import AmqpControl, AmqpControlServer
 from celeriac.brokers.amqp.events import AmqpEvents
 from celeriac.brokers.amqp.link import pack, unpack
-from celeriac.errors import BrokerUnavailableError
+from celeriac.errors import BrokerError, BrokerUnavailableError
 from celeriac.model.tables import read_properties
 from celeriac.storage.amqp.frames import Arrived, Publication
 from celeriac.storage.amqp.line import Line
@@ -322,6 +323,7 @@ def test_it_listens_again_after_every_loss(start_rabbit: Callable[..., RabbitSer
     end = in_thread(server.url, "w1@test")
     client = AmqpControl(server.url)
     events = AmqpEvents(server.url)
+    quick = AmqpEvents(server.url, timeout_s=1.0)
     receiver = events.listen()
 
     def answers() -> bool:
@@ -334,12 +336,21 @@ def test_it_listens_again_after_every_loss(start_rabbit: Callable[..., RabbitSer
         try:
             events.publish([event("worker-heartbeat")])
             return bool(receiver.receive(timeout_s=0.5))
-        except BrokerUnavailableError:
+        except BrokerError:
             return False
 
     try:
         assert answers()
         assert hears()
+        server.set_alarm()
+        with pytest.raises(BrokerError, match="takes none at present"):
+            quick.publish([event("worker-heartbeat")])
+        began = time.monotonic()
+        with pytest.raises(BrokerError, match="takes no messages"):
+            quick.publish([event("worker-heartbeat")])
+        assert time.monotonic() - began < 0.5, "it is known, and nothing is waited for"
+        server.clear_alarm()
+        wait_until(hears, "an event after the alarm", 20.0)
         server.close_connections()
         with pytest.raises(BrokerUnavailableError, match="could not listen"):
             receiver.receive(timeout_s=5.0)
@@ -358,6 +369,7 @@ def test_it_listens_again_after_every_loss(start_rabbit: Callable[..., RabbitSer
         client.close()
         receiver.close()
         events.close()
+        quick.close()
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
