@@ -43,6 +43,7 @@ from celeriac.brokers.amqp.layout import (
     TO,
     dead_name,
 )
+from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.notes import Notes, NotesReader
 from celeriac.brokers.amqp.outlet import Outlet
 from celeriac.brokers.amqp.parking import MARK, STEPS, Parking
@@ -57,7 +58,7 @@ from celeriac.errors import (
 )
 from celeriac.model import Bury, Delivery, Done, Later, Release, Settled
 from celeriac.model.tables import headers_of, with_headers
-from celeriac.storage.amqp import Line
+from celeriac.storage.amqp import ChannelClosed, Line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
@@ -91,6 +92,7 @@ _SUSPICIOUS: Final = 3
 """Returns without a note on why."""
 _ALONE_S: Final = 60.0
 """How long a suspect keeps a process from claiming others: what kills a host does so sooner."""
+_NOT_FOUND: Final = 404
 _REDECLARE_S: Final = (0.05, 5.0)
 
 
@@ -142,6 +144,7 @@ class AmqpConsumer:
         self._clock = clock
         self._probe = probe
         self._outlet = outlet
+        self._call = call
         self._sender = sender = Sender(outlet, publisher)
         self._parcel = publisher.parcel
         self._elsewhere = elsewhere
@@ -382,12 +385,14 @@ class AmqpConsumer:
         if arrived.redelivered or _TO in arrived.properties:
             self._hold_back(lane, arrived)
             return
+        lane.heard = True
         lane.buffer.append(arrived)
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def _hold_back(self, lane: Lane, arrived: Arrived) -> None:
+        lane.heard = True
         self._aside[arrived.delivery_tag] = (lane, arrived)
         self._early.append((self._loop.time() + HOLD_BACK_S, lane, arrived))
         if self._early_timer is None:
@@ -608,6 +613,29 @@ class AmqpConsumer:
         if old is not None:
             await self._channel.cancel(old)
 
+    async def _examine(self, lane: Lane) -> None:
+        """See whether the server still knows of our consumer.
+
+        When a queue is deleted and made again within a moment, 3.10 forgets its consumers and tells nobody.
+        """
+        tag = lane.tag
+        try:
+            found = await self._call(QueueDeclare(queue=lane.name, passive=True))
+        except ChannelClosed as exc:
+            if exc.code == _NOT_FOUND and tag is not None and lane.tag == tag:
+                self._deleted(lane, tag)
+            return
+        except BrokerError as exc:
+            _log.debug("queue %r could not be examined: %s", lane.name, exc)
+            return
+        if lane.heard or lane.tag != tag or (found.consumer_count and not found.message_count):
+            return
+        _log.debug("nothing comes of queue %r: it is consumed anew", lane.name)
+        lane.doubt_less()
+        async with self._tuning_turn:
+            if lane.tag == tag and lane.wanted:
+                await self._change(lane)
+
     def _deleted(self, lane: Lane, tag: str) -> None:
         """The server has cancelled a consumer of ours: its queue is gone."""
         if tag == lane.tag and not self._is_closed:
@@ -646,6 +674,9 @@ class AmqpConsumer:
                     if lane.is_stale(now, PATIENCE_S):
                         lane.rest()  # others of higher priority go first; woken again when these have ended
                         self._tuning.set()
+            for lane in self._lanes.all:
+                if lane.is_doubtful(now) and lane.broken is None:
+                    await self._examine(lane)
             overdue = self._parking.overdue(self._last_tag)
             if overdue:
                 await self._park(overdue)
