@@ -104,8 +104,8 @@ def _rights(health: Health) -> Iterator[Line]:
         "wrong",
         found[-1],
         (
-            f"rabbitmqctl set_permissions -p {health.vhost} {health.user} '.*' '.*' '.*', or patterns (configure, write, "
-            "read) that match all of these"
+            f"rabbitmqctl set_permissions -p {health.vhost} {health.user} '.*' '.*' '.*', or patterns (configure, "
+            "write, read) that match all of these"
         ),
     )
 
