@@ -276,7 +276,7 @@ class AmqpConsumer:
         return consumer
 
     async def _begin(self, sources: Sequence[Source], timeout_s: float) -> None:
-        self._lanes.set([await self._open_lane(source) for source in sources])
+        self._lanes.set(await asyncio.gather(*(self._open_lane(source) for source in sources)))
         await self._reader.open(timeout_s)
         self._errand(self._tune())
         self._errand(self._watch())
