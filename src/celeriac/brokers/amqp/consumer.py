@@ -646,6 +646,7 @@ class AmqpConsumer:
     async def _revive(self, lane: Lane) -> None:
         _log.warning("queue %r was deleted; it is made again", lane.name)
         pause_s, most_s = _REDECLARE_S
+        await self._clock.sleep(topology.UNTIL_ALL_KNOW.seconds)
         while self._lost is None:
             try:
                 await self._restore(lane.queue)

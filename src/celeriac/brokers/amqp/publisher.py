@@ -269,6 +269,8 @@ class _Attempt:
                 if not any(returned):
                     break
                 todo = self._came_back(todo, returned)
+                if todo and any(answer is not None and not answer.exchange for answer in returned):
+                    yield topology.UNTIL_ALL_KNOW
             if not todo:
                 break
         else:
