@@ -48,7 +48,7 @@ from celeriac.brokers.amqp.notes import Notes, NotesReader
 from celeriac.brokers.amqp.outlet import Outlet
 from celeriac.brokers.amqp.parking import MARK, STEPS, Parking
 from celeriac.brokers.amqp.prefetch import FEW, fitting
-from celeriac.brokers.amqp.publisher import GONE_S, Parcel, Sender
+from celeriac.brokers.amqp.publisher import Parcel, Sender
 from celeriac.errors import (
     BackPressureError,
     BrokerError,
@@ -667,7 +667,7 @@ class AmqpConsumer:
     async def _revive(self, lane: Lane) -> None:
         _log.warning("queue %r cannot be consumed (%s); it is made again where it is missing", lane.name, lane.broken)
         pause_s, most_s = _REDECLARE_S
-        await self._clock.sleep(GONE_S)
+        await self._clock.sleep(topology.UNTIL_ALL_KNOW.seconds)
         while self._lost is None:
             try:
                 await self._restore(lane.queue)

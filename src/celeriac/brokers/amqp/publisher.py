@@ -48,10 +48,6 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 128 << 20
 """The server's default; a lower one of its is respected when it says so, by closing the channel."""
-GONE_S: Final = 0.25
-"""How long a queue that was deleted stays so. When it is made again within a moment, RabbitMQ 3.10 consumes it again in
-the name of whoever consumed it, and then forgets what it has sent him: his next messages lie there unacknowledged until
-his channel ends. When it is gone for a moment, it tells him."""
 WINDOW: Final = 1000
 """Messages under way without a confirm."""
 _LIMIT: Final = re.compile(r"max size (\d+)")
@@ -275,8 +271,8 @@ class _Attempt:
                 if not any(returned):
                     break
                 todo = self._came_back(todo, returned)
-                if any(each.message is None or each.message.exchange is None for each in todo):
-                    yield GONE_S
+                if todo and any(answer is not None and not answer.exchange for answer in returned):
+                    yield topology.UNTIL_ALL_KNOW
             if not todo:
                 break
         else:
