@@ -333,6 +333,11 @@ def _declare_queue(
         )
     except ChannelClosed as exc:
         if exc.code != _LOCKED and not (yield from _exists(name)):
+            if exc.code == _REFUSED:
+                raise StorageError(
+                    f"cannot make queue {name!r}: {exc}; the user needs the permissions that docs/how-to/rabbitmq.md "
+                    "lists, and `celeriac doctor` says which are missing"
+                ) from exc
             raise StorageError(f"cannot make queue {name!r} with arguments {dict(arguments)}: {exc}") from exc
         return None if exc.code == _REFUSED else False
     return True
