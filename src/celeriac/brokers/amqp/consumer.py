@@ -469,6 +469,7 @@ class AmqpConsumer:
                         was_out=was_out,
                         is_copy=is_copy or (is_crossed and not lost and self._is_one_of_several(arrived)),
                         lost=lost,
+                        via=_via(arrived) if arrived.exchange else None,
                     )
                 )
             lane.held += len(found) - before
@@ -1119,6 +1120,11 @@ def _headers(arrived: Arrived) -> dict[str, Any]:
         return headers_of(arrived.properties)
     except ValueError:
         return {}
+
+
+def _via(arrived: Arrived) -> tuple[str, str] | None:
+    """The exchange it was sent to; what ours are for, no task needs to know."""
+    return None if arrived.exchange.startswith("celeriac.") else (arrived.exchange, arrived.routing_key)
 
 
 def _number(value: Any) -> float:
