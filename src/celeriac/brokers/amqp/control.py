@@ -16,6 +16,7 @@ from celeriac.brokers.amqp.aside import Aside
 from celeriac.brokers.amqp.link import Links, TemporaryQueue, declare_exchange, pack, unpack
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerError, BrokerUnavailableError
+from celeriac.storage.amqp.faults import ChannelClosed, translate
 from celeriac.storage.amqp.frames import Publication
 from celeriac.storage.amqp.url import AmqpUrl
 from celeriac.storage.pidbox import MOST_AT_ONCE, Command, Count, new_id, number, read, request
@@ -104,10 +105,13 @@ class AmqpControl:
         So without a destination a call with a reply takes `timeout_s`, as it does in Celery.
         """
         body = request(method, arguments, destination)
-        if not reply:
-            self._aside.run(self._tell(body, timeout_s))
-            return {}
-        return self._aside.run(self._ask(body, destination, timeout_s))
+        try:
+            if not reply:
+                self._aside.run(self._tell(body, timeout_s))
+                return {}
+            return self._aside.run(self._ask(body, destination, timeout_s))
+        except ChannelClosed as exc:
+            raise translate(exc, "reach the workers over", self.links.where.shown) from exc
 
     def _command(self, body: Mapping[str, Any], timeout_s: float) -> Publication:
         headers = {"clock": self._logical.forward(), "expires": math.ceil(self.clock.time() + timeout_s)}
