@@ -297,7 +297,8 @@ class Settings:
     task_celery_queues = _is(
         Names(),
         (),
-        "Queues, by name or glob, of Celery's workers: on Redis, messages to them are written in Celery's form.",
+        "Queues, by name or glob, of Celery's workers: on Redis, messages to them are written in Celery's form; on "
+        "RabbitMQ, they are declared as Celery does.",
         ours=True,
     )
     task_create_missing_queues = _is(Flag(), True, "Queues that `task_queues` does not name may be used.")

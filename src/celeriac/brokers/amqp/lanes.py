@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from celeriac.storage.amqp import Arrived
 
 
-DOUBT_S: Final = 2.0
+DOUBT_S: Final = 1.0
 _MOST_DOUBT_S: Final = 60.0
 
 
