@@ -33,6 +33,7 @@ _log = logging.getLogger("celeriac.control")
 
 FIRST_S: Final = 5.0
 """How long `serve` waits until it listens; after that it goes on trying in the background."""
+_LOCKED: Final = 405
 LAST_S: Final = 1.0
 """What leaving may take."""
 
@@ -230,7 +231,10 @@ class AmqpControlServer:
             except asyncio.CancelledError:
                 raise
             except Exception as exc:
-                _log.warning("remote control does not hear commands (%s); trying again in %.1f s", exc, delay_s)
+                why: object = exc
+                if isinstance(exc, ChannelClosed) and exc.code == _LOCKED:
+                    why = f"another worker is called {self._node}, or was until just now: give each a name, with -n"
+                _log.warning("remote control does not hear commands (%s); trying again in %.1f s", why, delay_s)
                 await self._control.clock.sleep(delay_s)
                 delay_s = min(delay_s * 2.0, 5.0)
 
