@@ -23,6 +23,8 @@ def facts(engine: Engine, store: Path, record: Path) -> dict[str, str]:
 
     if engine == "sqlite":
         ours = {"sqlite": sqlite3.sqlite_version, "database on": file_system(store)}
+    elif engine == "rabbitmq":
+        ours = {"pamqp": version("pamqp"), "messages on": file_system(store)}
     else:
         ours = {"redis-py": f"{version('redis')} with hiredis {version('hiredis')}"}
 
