@@ -1,4 +1,4 @@
-"""A RabbitMQ server of our own: on free ports of the loopback, with its own directory and node name, ended with the run."""
+"""A RabbitMQ server of our own: on free ports of the loopback, with its own directory and node name."""
 
 from __future__ import annotations
 

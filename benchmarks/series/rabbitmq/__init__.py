@@ -1,1 +1,1 @@
-"""The series on RabbitMQ: every contestant on one server and a classic durable queue, with two worker processes each."""
+"""The series on RabbitMQ: one server, a classic durable queue, and two worker processes for each contestant."""
