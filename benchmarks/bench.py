@@ -56,6 +56,7 @@ class Bench:
         self.record = Record(self.record_directory / "record")
         self._redis: RedisServer | None = None
         self._rabbit: RabbitServer | None = None
+        self._messages: Path | None = None
         self._ready: dict[str, Ready] = {}
         self._payload: int | None = None
 
@@ -135,6 +136,20 @@ class Bench:
         return self._redis
 
     @property
+    def message_directory(self) -> Path:
+        """Where RabbitMQ keeps messages: beside the record, which is in memory where that can be had, or where
+        `BENCH_MESSAGES` says.
+        """
+        if self._messages is None:
+            chosen = os.environ.get("BENCH_MESSAGES")
+            self._messages = (
+                Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-bench-", dir=chosen)))
+                if chosen
+                else self.record_directory
+            )
+        return self._messages
+
+    @property
     def rabbit(self) -> RabbitServer:
         """The RabbitMQ server of this run, started when it is first needed.
 
@@ -142,7 +157,7 @@ class Bench:
             UnavailableError: There is none, and none can be installed.
         """
         if self._rabbit is None:
-            self._rabbit = RabbitServer.start(self.directory)
+            self._rabbit = RabbitServer.start(self.message_directory)
             self._exit.callback(self._rabbit.end)
         return self._rabbit
 

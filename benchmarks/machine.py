@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def facts(engine: Engine, store: Path, record: Path) -> dict[str, str]:
-    """About this machine; `store` and `record` are the directories of the database and of the record of runs."""
+    """About this machine; `store` and `record` are the directories of what is stored and of the record of runs."""
     import celeriac
 
     if engine == "sqlite":

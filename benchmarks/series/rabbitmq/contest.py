@@ -1,4 +1,4 @@
-"""Contestants on RabbitMQ: ours on a classic and on a quorum queue, and the rivals."""
+"""Contestants on RabbitMQ: ours on a classic queue and on the quorum queue of its defaults, and the rivals."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.sides import Side
 
 QUORUM = "quorum"
+"""Ours with its default settings: a quorum queue with its levels for priorities."""
 
 
 def side_of(bench: Bench, name: str, *, results: bool = False, confirm: bool | None = None) -> Side:
@@ -28,8 +29,8 @@ def side_of(bench: Bench, name: str, *, results: bool = False, confirm: bool | N
     """
     more = {} if confirm is None else {"BENCH_CONFIRM": "1" if confirm else "0"}
     if name in (OURS, QUORUM):
-        kind = "classic" if name == OURS else "quorum"
-        return bench.ours(results=results, environment={"BENCH_QUEUE_TYPE": kind, **more})
+        kind = {"BENCH_QUEUE_TYPE": "classic"} if name == OURS else {}
+        return bench.ours(results=results, environment={**kind, **more})
     return bench.rival(name, results=results, environment=more)
 
 
