@@ -414,6 +414,13 @@ def test_what_is_due_later_waits_where_it_arrives(app: Celeriac, broker: Exchang
     assert straight.not_before is not None
 
 
+def test_tasks_of_our_own_go_straight_to_their_queue(app: Celeriac, broker: Exchanges) -> None:
+    app.send_task("celeriac.noop", queue="video", countdown=60)
+    [message] = broker.sent
+    assert (message.native, message.exchange) == (True, None)
+    assert message.not_before is not None
+
+
 def test_members_of_workflows_have_addresses(app: Celeriac, broker: Exchanges) -> None:
     add = app.tasks["add"]
     (add.s(1, 2).set(queue="video") | add.s(3)).apply_async()

@@ -127,6 +127,18 @@ def test_broadcasts_are_refused_where_they_are_used(app: Any) -> None:
     assert add.apply_async((1, 2)).get() == 3
 
 
+def test_the_supervisor_is_told_whose_queues_they_are(as_celery: None) -> None:
+    from celery import Celery
+
+    from celeriac import Celeriac
+    from celeriac.app.runtime import _plain_settings
+
+    app: Any = Celery("shop", set_as_current=False, fixups=[], broker="memory://plans")
+    there = Celeriac("shop", **_plain_settings(app))
+    assert there.topology.plan_of("celery") == app.topology.plan_of("celery")
+    assert there.topology.plan_of("x").form == "celery"
+
+
 def test_worker_direct(as_celery: None) -> None:
     from celery.utils.nodenames import worker_direct
     from kombu import Queue

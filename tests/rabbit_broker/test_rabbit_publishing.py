@@ -125,6 +125,34 @@ def test_names_that_cannot_be(rabbit_vhost, open_rabbit_broker, name) -> None:
     broker.publish([outgoing()])
 
 
+def test_who_may_not_declare_uses_what_is_there(rabbit_server, rabbit_vhost, open_rabbit_broker, view) -> None:
+    open_rabbit_broker(rabbit_vhost).publish([outgoing(), outgoing(priority=9)])
+    view.make_queue("theirs")
+    user = f"plain-{rabbit_vhost}"
+    rabbit_server.evaluate(
+        f'ok = rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"secret">>, <<"test">>), '
+        f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"{rabbit_vhost}">>, <<"^$">>, '
+        '<<".*">>, <<".*">>, <<"test">>)'
+    )
+    url = rabbit_server.url_of(rabbit_vhost).replace("guest:guest", f"{user}:secret")
+    broker = AmqpBroker(url, form=RawForm(), plan_of=lambda name: QueuePlan(name=name))
+    broker.publish([outgoing(), outgoing(priority=9), outgoing("theirs", priority=9)])
+    assert [view.count(name) for name in ("q", "q.p9", "theirs")] == [2, 2, 1]
+    with pytest.raises(StorageError, match=r"cannot make queue 'new'.*403"):
+        broker.publish([outgoing("new")])
+    broker.close()
+    rabbit_server.evaluate(f'rabbit_auth_backend_internal:delete_user(<<"{user}">>, <<"test">>)')
+
+
+def test_a_queue_of_another_connection_alone(rabbit_vhost, open_rabbit_broker, view) -> None:
+    with view.line.channel() as channel:
+        channel.call(commands.Queue.Declare(queue="q", exclusive=True))
+        open_rabbit_broker(rabbit_vhost).publish([outgoing(body=b"x")])
+        arrived = channel.get("q")
+        assert arrived is not None
+        assert arrived.body == b"x"
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -192,13 +220,6 @@ def test_what_has_no_form_fails_before_anything_is_published(rabbit_vhost, open_
         broker.publish([outgoing(), outgoing(task="odd")])
     assert view.count("q") is None
 
-    async def together() -> list[Any]:
-        calls = [broker.apublish([outgoing(task=task)]) for task in ("a", "b", "odd", "c")]
-        return await asyncio.gather(*calls, return_exceptions=True)
-
-    assert [type(each).__name__ for each in asyncio.run(together())] == ["dict", "dict", "EncodeError", "dict"]
-    assert view.count("q") == 3
-
 
 def test_a_server_with_a_low_limit_and_a_full_memory(start_rabbit) -> None:
     with start_rabbit(settings={"max_message_size": "10000"}) as server, viewing(server.url) as view:
@@ -216,15 +237,15 @@ def test_a_server_with_a_low_limit_and_a_full_memory(start_rabbit) -> None:
             broker.publish(many)
         assert caught.value.task_ids == (large[0].id,)
         assert len({each.body for each in view.take("q")}) == 630
-        broker.publish([outgoing(body=bytes(10_000))])
-        assert view.count("q") == 1
+        broker.publish([outgoing("other", body=bytes(10_000))])
+        assert view.count("other") == 1
 
         failures = []
 
         def work(number: int) -> None:
-            for _ in range(20):
+            for _ in range(20 if number else 3):
                 try:
-                    broker.publish([large[0] if number == 0 else outgoing("shared")])
+                    broker.publish([outgoing("shared") if number else large[0]])
                 except Exception as exc:
                     failures.append((number, type(exc)))
 
@@ -366,21 +387,50 @@ def test_a_fork_has_a_connection_of_its_own(rabbit_vhost, open_rabbit_broker, vi
 
 def test_tasks_of_a_loop_publish_together(rabbit_vhost, open_rabbit_broker, view) -> None:
     broker = open_rabbit_broker(rabbit_vhost)
-    calls: list[int] = []
-    publish = broker.publish
+    for _ in range(2):  # each loop has its own queue
 
-    async def many() -> None:
-        def counted(messages: Any) -> Any:
-            calls.append(len(messages))
-            return publish(messages)
+        async def many() -> None:
+            await asyncio.gather(*(broker.apublish(batch(2)) for _ in range(150)))
 
-        broker.publish = counted  # type: ignore[method-assign]
-        await asyncio.gather(*(broker.apublish([outgoing()]) for _ in range(300)))
+        asyncio.run(many())
+    assert view.count("q") == 600
 
-    asyncio.run(many())
-    assert sum(calls) == 300
-    assert len(calls) <= 3
-    assert view.count("q") == 300
+
+async def test_what_one_task_cannot_publish_fails_for_it_alone(rabbit_vhost, open_rabbit_broker, view) -> None:
+    class Picky(RawForm):
+        def encode(self, message: Outgoing, /) -> tuple[bytes, bytes]:
+            if message.task == "odd":
+                raise EncodeError("odd")
+            return super().encode(message)
+
+    view.make_queue("full", x_max_length=0, x_overflow="reject-publish")
+    broker = open_rabbit_broker(rabbit_vhost, form=Picky())
+    await broker.apublish([outgoing()])
+    wishes = [
+        [outgoing()],
+        [outgoing("x" * 300)],
+        [outgoing(), outgoing(task="odd")],
+        [outgoing("full"), outgoing()],
+        [outgoing(exchange="nowhere")],
+        batch(3),
+    ]
+    answers = await asyncio.gather(*map(broker.apublish, wishes), return_exceptions=True)
+    kinds = ["dict", "StorageError", "EncodeError", "NackedError", "UnroutableError", "dict"]
+    assert [type(each).__name__ for each in answers] == kinds
+    stored = {each.body for each in view.take("q")}
+    assert {wishes[0][0].body, wishes[3][1].body, *(each.body for each in wishes[5])} <= stored
+    assert wishes[2][0].body not in stored
+
+
+async def test_without_a_server_all_that_wait_are_told_at_once(rabbit_server, rabbit_vhost, start_proxy) -> None:
+    with start_proxy(*rabbit_server.address) as proxy:
+        broker = through(rabbit_server, proxy, rabbit_vhost)
+        proxy.stop()
+        began = time.monotonic()
+        answers = await asyncio.gather(*(broker.apublish([outgoing()]) for _ in range(50)), return_exceptions=True)
+        assert {type(each) for each in answers} == {BrokerUnavailableError}
+        assert time.monotonic() - began < 8.0
+        broker.close()
 
 
 async def test_a_task_that_is_cancelled_takes_no_other_with_it(rabbit_vhost, open_rabbit_broker, view) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "control"))
 
+from control_fleet import Fleet
 from rabbit_town import Town
 
 
@@ -22,3 +24,10 @@ def found_town(rabbit_url: str) -> Iterator[Callable[..., Town]]:
             return stack.enter_context(Town(rabbit_url, **settings))
 
         yield found
+
+
+@pytest.fixture
+def rabbit_fleet(tmp_path: Path, rabbit_url: str) -> Iterator[Fleet]:
+    """Workers in processes of their own."""
+    with Fleet(tmp_path, rabbit_url) as fleet:
+        yield fleet

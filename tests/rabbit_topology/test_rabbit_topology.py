@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from control_fleet import Fleet, wait_until
 from rabbit_town import Town
 
 from celeriac import Binding, Broadcast, Exchange, Queue
@@ -266,3 +267,33 @@ def test_contradictions_are_told_before_anything_is_sent(found_town: Found) -> N
         app: Any = town.make("broken", task_queues=[broken])
         with pytest.raises(ConfigError, match="queue 'q'"):
             app.send_task("note", ("x",))
+
+
+@pytest.mark.processes
+def test_workers_are_told_of_queues(rabbit_fleet: Fleet) -> None:
+    fleet = rabbit_fleet
+    fleet.start()
+    way = {"exchange": "media", "exchange_type": "topic", "routing_key": "media.clips.#"}
+    assert fleet.ask("add_consumer", queue="clips", **way) == {"ok": "add consumer clips"}
+    refused = fleet.ask("add_consumer", queue="mine", exclusive=True)
+    assert "exclusive=True is for one connection" in refused["error"]
+
+    def known() -> Any:
+        return {queue["name"]: queue for queue in fleet.ask("active_queues")}
+
+    assert sorted(known()) == ["celery", "clips"]
+    clips = known()["clips"]
+    assert (clips["exchange"]["name"], clips["exchange"]["type"], clips["routing_key"]) == (
+        "media", "topic", "media.clips.#"
+    )  # fmt: skip
+    assert known()["celery"]["exchange"]["name"] == "", "the default exchange, as it is"
+    wait_until(lambda: _is_bound(fleet), "a process to have declared it")
+    assert fleet.send("work", "x", exchange="media", routing_key="media.clips.long").get(timeout=10.0) == "x"
+
+
+def _is_bound(fleet: Fleet) -> bool:
+    try:
+        fleet.send("work", "y", exchange="media", routing_key="media.clips")
+    except (UnroutableError, StorageError):
+        return False
+    return True

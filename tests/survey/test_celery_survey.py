@@ -36,7 +36,7 @@ FILES = {
     "shop/settings.py": """
         import os
         INSTALLED_APPS = ["django.contrib.auth", "eventlet"]
-        CELERY_BROKER_URL = os.environ.get("BROKER", "amqp://guest@localhost//")
+        CELERY_BROKER_URL = os.environ.get("BROKER", "sqs://")
         CELERY_RESULT_BACKEND = f"redis://{os.environ['HOST']}/1"
         CELERY_TASK_SERIALIZER = "pickle"
         CELERY_TASK_TIME_LIMIT = 30
@@ -216,7 +216,7 @@ def test_one_use(tmp_path: Path, text: str, expected: str, verdict: str) -> None
 
 def test_a_module_of_settings_is_read(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("from celery import Celery\na = Celery()\na.config_from_object('celeryconfig')\n")
-    rows = write(tmp_path, "broker_url = 'pyamqp://'\nworker_timer = 'x'\nmine = 1\n", "celeryconfig.py")
+    rows = write(tmp_path, "broker_url = 'sqs://'\nworker_timer = 'x'\nmine = 1\n", "celeryconfig.py")
     assert rows["setting broker_url"].verdict == "missing"
     assert rows["setting worker_timer"].verdict == "differs"
     assert "setting mine" not in rows

@@ -82,7 +82,8 @@ class Submitter:
             limit: What it is admitted by.
             unique: What makes it unique.
             address: The exchange and routing key it is published with, where that is not to its queue. Whoever gets
-                a copy then sees to it that it is not run before its time.
+                a copy then sees to it that it is not run before its time. Of no account for tasks of this package's
+                own, which behind an exchange could meet others' workers.
             headers: Fields of `model.Headers`; None means the default.
 
         Raises:
@@ -125,7 +126,8 @@ class Submitter:
         if body.compression is not None:
             headers["compression"] = body.compression
         exchange, routing_key = None, ""
-        if address is not None:
+        is_ours = task.startswith(OURS)
+        if address is not None and not is_ours:
             exchange, routing_key = address
             not_before = None  # who listens on the exchange is for the broker to say, and now
         if headers:
@@ -150,7 +152,7 @@ class Submitter:
             not_before=not_before,
             expires_at=expires_at,
             fresh=is_fresh,
-            native=task.startswith(OURS),
+            native=is_ours,
             exchange=exchange,
             routing_key=routing_key,
             limit=limit,

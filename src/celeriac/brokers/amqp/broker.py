@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from celeriac.brokers.amqp import notes, topology
 from celeriac.brokers.amqp.consumer import AmqpConsumer
@@ -40,7 +40,7 @@ from celeriac.brokers.amqp.operators import Operators
 from celeriac.brokers.amqp.parking import ConsumerTimeout
 from celeriac.brokers.amqp.publisher import MAX_BODY, Publisher
 from celeriac.clock import SYSTEM_CLOCK
-from celeriac.errors import BrokerUnavailableError, EnqueueError, NotSupportedError
+from celeriac.errors import BrokerUnavailableError, EnqueueError, NotSupportedError, StorageError
 from celeriac.interfaces import BrokerTraits
 from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.model import Cancelled
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from celeriac.brokers.amqp.consumer import Entry
+    from celeriac.brokers.amqp.health import Health
     from celeriac.brokers.amqp.publisher import Parcel
     from celeriac.brokers.amqp.topology import Steps
     from celeriac.clock import Clock
@@ -133,6 +134,7 @@ class AmqpBroker:
         self._clock = clock
         self._form = form
         self._plan_of = plan_of
+        self._known_queues = known_queues
         self._probe = probe
         self._confirm = bool(where.options.get("confirm_publish", True))
         self._delay_queue_type = delay_queue_type
@@ -187,9 +189,35 @@ class AmqpBroker:
         loop = asyncio.get_running_loop()
         queued = self._queued.get(loop)
         if queued is None:
-            queued = self._queued[loop] = _Queued(self.publish)
+            queued = self._queued[loop] = _Queued(self._publish_together)
         await queued.publish(messages)
         return {}
+
+    def _publish_together(self, calls: Sequence[Sequence[Outgoing]]) -> list[Exception | None]:
+        """Publish what several callers want to; returns what went wrong for each of them."""
+        answers: list[Exception | None] = [None] * len(calls)
+        parcels: list[Parcel] = []
+        for index, messages in enumerate(calls):
+            try:
+                parcels += [self._publisher.parcel(message) for message in messages]
+            except Exception as exc:  # has no form, or is too large: its caller's affair alone
+                answers[index] = exc
+        try:
+            self._carry_out(self._publisher.deliver(parcels), confirm=self._confirm)
+        except EnqueueError as exc:
+            concerned = frozenset(exc.task_ids)
+            for index, messages in enumerate(calls):
+                if any(message.id in concerned for message in messages):
+                    answers[index] = answers[index] or exc
+        except Exception as exc:
+            if len(calls) > 1 and isinstance(exc, StorageError):  # one of their queues cannot be
+                return [
+                    answer or self._publish_together([call])[0] for answer, call in zip(answers, calls, strict=True)
+                ]
+            answers = [answer or exc for answer in answers]
+        stored = sum(len(call) for call, answer in zip(calls, answers, strict=True) if answer is None)
+        self._probe.signal("published", stored)
+        return answers
 
     def _deliver(self, parcels: Sequence[Parcel]) -> None:
         if parcels:
@@ -235,6 +263,7 @@ class AmqpBroker:
                     probe=self._probe,
                     committed=self._committed,
                     consumer_timeout=self._consumer_timeout,
+                    crossroads=topology.crossroads(map(self._plan_of, {*self._known_queues(), *queues})),
                 )
             except ServerFailed:
                 # who consumes a stream that another has declared, and the server has not made yet, crashes his channel
@@ -300,6 +329,21 @@ class AmqpBroker:
     def schedules(self, scope: str, /) -> ScheduleStore:
         raise NotSupportedError(f"RabbitMQ ({self.url}) keeps no schedules; keep them in Redis or SQLite")
 
+    def check(self, others: Sequence[str] = ()) -> Health:
+        """What the server lets be found out about itself, for the doctor. Nothing is changed.
+
+        Args:
+            others: More names that the user must be allowed to use.
+
+        Raises:
+            BrokerUnavailableError: It cannot be reached.
+            StorageError: It does not let us in.
+        """
+        from celeriac.brokers.amqp.health import examine
+
+        plans = [self._plan_of(name) for name in self._known_queues()]
+        return examine(self._line, plans, others=others, confirms=self._confirm)
+
     def close(self) -> None:
         self._line.close()
 
@@ -338,52 +382,41 @@ class _Queued:
     A connection of the loop's own would have to be closed with the loop, of which nobody tells us.
     """
 
-    def __init__(self, publish: Callable[[Sequence[Outgoing]], object]) -> None:
+    def __init__(self, publish: Callable[[Sequence[Sequence[Outgoing]]], list[Exception | None]]) -> None:
         self._publish = publish
-        self._waiting: list[tuple[Sequence[Outgoing], float, asyncio.Future[None]]] = []
+        self._waiting: list[_Call] = []
         self._flushing: asyncio.Task[None] | None = None
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((messages, GIVE_UP_AT.get(), done))
+        self._waiting.append(_Call(messages, GIVE_UP_AT.get(), done))
         if self._flushing is None:
             self._flushing = loop.create_task(self._flush(), name="amqp-publish")
         await done
 
     async def _flush(self) -> None:
+        calls: list[_Call] = []
         try:
             while self._waiting:
                 calls, self._waiting = self._waiting, []
-                GIVE_UP_AT.set(min(until for _, until, _ in calls))
-                await self._publish_calls(calls)
+                GIVE_UP_AT.set(min(call.until for call in calls))
+                answers = await asyncio.to_thread(self._publish, [call.messages for call in calls])
+                for call, answer in zip(calls, answers, strict=True):
+                    if call.done.done():
+                        continue  # its caller was cancelled
+                    if answer is None:
+                        call.done.set_result(None)
+                    else:
+                        call.done.set_exception(answer)
         finally:
             self._flushing = None
-            for _, _, done in self._waiting:  # the loop is being stopped
-                done.cancel()
-            self._waiting = []
+            waiting, self._waiting = self._waiting, []
+            for call in (*calls, *waiting):  # where the loop is being stopped
+                call.done.cancel()
 
-    async def _publish_calls(self, calls: list[tuple[Sequence[Outgoing], float, asyncio.Future[None]]]) -> None:
-        messages = [message for some, _, _ in calls for message in some]
-        failure: Exception | None = None
-        try:
-            await asyncio.to_thread(self._publish, messages)
-        except Exception as exc:
-            failure = exc
-        except asyncio.CancelledError:
-            for _, _, done in calls:
-                done.cancel()
-            raise
-        if failure is not None and not isinstance(failure, EnqueueError) and len(calls) > 1:
-            # one that cannot be written would fail all others
-            for call in calls:
-                await self._publish_calls([call])
-            return
-        failed = frozenset(failure.task_ids) if isinstance(failure, EnqueueError) else frozenset()
-        for some, _, done in calls:
-            if done.done():
-                continue
-            if failure is None or (failed and not any(message.id in failed for message in some)):
-                done.set_result(None)
-            else:
-                done.set_exception(failure)
+
+class _Call(NamedTuple):
+    messages: Sequence[Outgoing]
+    until: float
+    done: asyncio.Future[None]

@@ -43,6 +43,7 @@ from celeriac.brokers.amqp.layout import (
     TO,
     dead_name,
 )
+from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.notes import Notes, NotesReader
 from celeriac.brokers.amqp.outlet import Outlet
 from celeriac.brokers.amqp.parking import MARK, STEPS, Parking
@@ -57,7 +58,7 @@ from celeriac.errors import (
 )
 from celeriac.model import Bury, Delivery, Done, Later, Release, Settled
 from celeriac.model.tables import headers_of, with_headers
-from celeriac.storage.amqp import Line
+from celeriac.storage.amqp import ChannelClosed, Line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
@@ -91,6 +92,7 @@ _SUSPICIOUS: Final = 3
 """Returns without a note on why."""
 _ALONE_S: Final = 60.0
 """How long a suspect keeps a process from claiming others: what kills a host does so sooner."""
+_NOT_FOUND: Final = 404
 _REDECLARE_S: Final = (0.05, 5.0)
 
 
@@ -114,6 +116,7 @@ class AmqpConsumer:
         consumer_timeout: ConsumerTimeout,
         restore: Callable[[str], Awaitable[object]],
         elsewhere: Callable[[Sequence[Parcel]], Awaitable[None]],
+        crossroads: topology.Crossroads = topology.NO_CROSSROADS,
     ) -> None:
         """Wire it; `open` does all of it.
 
@@ -132,6 +135,7 @@ class AmqpConsumer:
             consumer_timeout: How long the server lets a message be held.
             restore: Declares a queue that was deleted.
             elsewhere: Publishes over another connection, for when ours is lost.
+            crossroads: Where messages come from that may lie in several queues.
         """
         self._line = line
         self._channel = channel
@@ -140,9 +144,11 @@ class AmqpConsumer:
         self._clock = clock
         self._probe = probe
         self._outlet = outlet
+        self._call = call
         self._sender = sender = Sender(outlet, publisher)
         self._parcel = publisher.parcel
         self._elsewhere = elsewhere
+        self._crossroads = crossroads
         self._committed = committed
         self._timeout = consumer_timeout
         self._restore = restore
@@ -379,12 +385,14 @@ class AmqpConsumer:
         if arrived.redelivered or _TO in arrived.properties:
             self._hold_back(lane, arrived)
             return
+        lane.heard = True
         lane.buffer.append(arrived)
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def _hold_back(self, lane: Lane, arrived: Arrived) -> None:
+        lane.heard = True
         self._aside[arrived.delivery_tag] = (lane, arrived)
         self._early.append((self._loop.time() + HOLD_BACK_S, lane, arrived))
         if self._early_timer is None:
@@ -411,11 +419,13 @@ class AmqpConsumer:
         found: list[Delivery] = []
         held, base, decode = self._held, self._base, self._decode
         cancelled_ids, lost_ids = self._notes.cancelled_ids, self._notes.lost_ids
+        crossroads = self._crossroads
         for lane in self._lanes:
             buffer = lane.buffer
             if not buffer:
                 continue
             queue, is_copy = lane.queue, lane.is_copy
+            is_crossed = queue in crossroads.queues
             before = len(found)
             while buffer and len(found) < limit:
                 arrived = buffer.popleft()
@@ -453,7 +463,7 @@ class AmqpConsumer:
                         priority=message.priority,
                         deliveries=deliveries,
                         was_out=was_out,
-                        is_copy=is_copy,
+                        is_copy=is_copy or (is_crossed and not lost and self._is_one_of_several(arrived)),
                         lost=lost,
                     )
                 )
@@ -463,6 +473,13 @@ class AmqpConsumer:
         if found:  # a look that finds nothing costs no queue its turn
             self._lanes.turn()
         return found
+
+    def _is_one_of_several(self, arrived: Arrived) -> bool:
+        """Whether another queue may have a message with the same id, to be run as well.
+
+        One that processes died of is not asked about: notes tell only ids apart, and it is judged by them.
+        """
+        return arrived.exchange in self._crossroads.exchanges or _OURS in arrived.properties  # a retry comes directly
 
     def _history(self, arrived: Arrived, task_id: TaskId) -> tuple[int, bool, tuple[bytes, ...], int]:
         """How often it has been handed out, whether it may have been out uncounted, notes on it, how often it came
@@ -596,6 +613,29 @@ class AmqpConsumer:
         if old is not None:
             await self._channel.cancel(old)
 
+    async def _examine(self, lane: Lane) -> None:
+        """See whether the server still knows of our consumer.
+
+        When a queue is deleted and made again within a moment, 3.10 forgets its consumers and tells nobody.
+        """
+        tag = lane.tag
+        try:
+            found = await self._call(QueueDeclare(queue=lane.name, passive=True))
+        except ChannelClosed as exc:
+            if exc.code == _NOT_FOUND and tag is not None and lane.tag == tag:
+                self._deleted(lane, tag)
+            return
+        except BrokerError as exc:
+            _log.debug("queue %r could not be examined: %s", lane.name, exc)
+            return
+        if lane.heard or lane.tag != tag or (found.consumer_count and not found.message_count):
+            return
+        _log.debug("nothing comes of queue %r: it is consumed anew", lane.name)
+        lane.doubt_less()
+        async with self._tuning_turn:
+            if lane.tag == tag and lane.wanted:
+                await self._change(lane)
+
     def _deleted(self, lane: Lane, tag: str) -> None:
         """The server has cancelled a consumer of ours: its queue is gone."""
         if tag == lane.tag and not self._is_closed:
@@ -634,6 +674,9 @@ class AmqpConsumer:
                     if lane.is_stale(now, PATIENCE_S):
                         lane.rest()  # others of higher priority go first; woken again when these have ended
                         self._tuning.set()
+            for lane in self._lanes.all:
+                if lane.is_doubtful(now) and lane.broken is None:
+                    await self._examine(lane)
             overdue = self._parking.overdue(self._last_tag)
             if overdue:
                 await self._park(overdue)

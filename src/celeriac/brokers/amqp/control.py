@@ -157,6 +157,8 @@ class AmqpControl:
                         await is_over.wait()
                 except TimeoutError:
                     pass
+                if channel.lost is not None and len(replies) < expected:
+                    raise channel.lost
             return replies
         finally:
             await channel.close()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from celeriac.brokers.amqp.topology import Source
     from celeriac.storage.amqp import Arrived
+
+
+DOUBT_S: Final = 1.0
+_MOST_DOUBT_S: Final = 60.0
 
 
 class Lane:
@@ -23,13 +27,16 @@ class Lane:
         "has_exit",
         "head",
         "head_since",
+        "heard",
         "held",
         "is_copy",
         "is_fleeting",
         "level",
         "name",
+        "patience_s",
         "prefetch",
         "queue",
+        "quiet_since",
         "tag",
         "unwanted",
         "wanted",
@@ -62,6 +69,11 @@ class Lane:
         self.head: Arrived | None = None
         self.head_since = 0.0
         """How long the first one of the buffer has been the first."""
+        self.heard = False
+        """Whether something has arrived since somebody looked at this."""
+        self.quiet_since = 0.0
+        self.patience_s = DOUBT_S
+        """How long it may be quiet before the server is asked whether that is right."""
         self.broken: Exception | None = None
         """Why it cannot be consumed at the moment."""
 
@@ -88,6 +100,22 @@ class Lane:
         self.wanted = wanted
         self.unwanted = False
         return wanted != self.prefetch
+
+    def is_doubtful(self, now: float) -> bool:
+        """Whether it is awake, has room, and nothing has come for long. To be asked now and then."""
+        if self.heard or not self.prefetch or self.prefetch != self.wanted:
+            if self.heard:
+                self.patience_s = DOUBT_S
+            self.heard, self.quiet_since = False, now
+            return False
+        if now - self.quiet_since < self.patience_s or self.held + len(self.buffer) >= self.prefetch:
+            return False
+        self.quiet_since = now
+        return True
+
+    def doubt_less(self) -> None:
+        """It was consumed anew for no reason, perhaps."""
+        self.patience_s = min(2.0 * self.patience_s, _MOST_DOUBT_S)
 
     def is_stale(self, now: float, patience_s: float) -> bool:
         """Whether nobody has claimed the first one for so long. To be asked now and then."""

@@ -50,6 +50,8 @@ WINDOW: Final = 1000
 """Messages under way without a confirm."""
 _LIMIT: Final = re.compile(r"max size (\d+)")
 _NO_EXCHANGE: Final = re.compile(r"no exchange '(.*)' in vhost")
+_MOST_INTERRUPTIONS: Final = 5
+"""How often the channel may be closed under a window for another thread's message."""
 _MOST_TRIES: Final = 20
 """Of one window: each one after the second leaves out messages that the server will never take."""
 
@@ -232,14 +234,14 @@ class Publisher:
 class _Attempt:
     """The tries to publish some parcels."""
 
-    __slots__ = ("_again", "_failure", "_parcels", "_publisher", "_refused", "_was_interrupted")
+    __slots__ = ("_again", "_failure", "_interruptions", "_parcels", "_publisher", "_refused")
 
     def __init__(self, publisher: Publisher, parcels: Sequence[Parcel]) -> None:
         self._publisher = publisher
         self._parcels = parcels
         self._again: set[int] = set()  # what was published a second time, by `id`: it is not tried a third time
         self._refused: list[Parcel] = []
-        self._was_interrupted = False
+        self._interruptions = 0
         self._failure: EnqueueRejectedError | None = None
 
     def steps(self) -> Steps[None]:
@@ -251,10 +253,9 @@ class _Attempt:
             except EnqueueRejectedError as exc:
                 todo = self._after(exc, todo)
             except EnqueueUnknownError as exc:
-                if not isinstance(exc.__cause__, ChannelClosed) or self._was_interrupted:
+                if not isinstance(exc.__cause__, ChannelClosed) or self._interruptions == _MOST_INTERRUPTIONS:
                     raise self._as_a_whole(exc, todo) from exc
-                # for another thread's message, on the same channel
-                self._was_interrupted = True
+                self._interruptions += 1
                 todo = [todo[at] for at in sorted((*exc.refused, *exc.unknown))]
             except ChannelClosed as exc:  # what was there before is gone: a queue, an exchange, the ladder
                 if exc.code != 404 or all(id(each) in self._again for each in todo):
@@ -274,7 +275,7 @@ class _Attempt:
             raise EnqueueUnknownError(
                 f"gave up publishing {_some(todo)} after {_MOST_TRIES} tries ({self._failure}); publish again with the "
                 "same ids",
-                task_ids=_ids(todo),
+                task_ids=_ids([*todo, *self._refused]),
             )
         if self._failure is not None:
             stored = len(self._parcels) - len(self._refused)
@@ -331,11 +332,12 @@ class _Attempt:
     def _as_a_whole(self, exc: BrokerError, todo: Sequence[Parcel]) -> BrokerError:
         """The error for a try of which nothing came, where earlier ones may have stored some."""
         if isinstance(exc, EnqueueError):
-            exc.task_ids = _ids([todo[at] for at in (*exc.refused, *exc.unknown)]) or _ids(todo)
+            concerned = [todo[at] for at in (*exc.refused, *exc.unknown)] or todo
+            exc.task_ids = _ids([*concerned, *self._refused])
             return exc
         if len(todo) == len(self._parcels) and not self._again:
             return exc
-        return EnqueueUnknownError(f"{exc}; publish again with the same ids", task_ids=_ids(todo))
+        return EnqueueUnknownError(f"{exc}; publish again with the same ids", task_ids=_ids([*todo, *self._refused]))
 
 
 def _parted(

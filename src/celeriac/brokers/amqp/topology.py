@@ -67,6 +67,18 @@ class Source(NamedTuple):
     """The application has said where the server takes its dead letters."""
 
 
+class Crossroads(NamedTuple):
+    """Where one message may become several, each in a queue of its own, with one id."""
+
+    exchanges: frozenset[str] = frozenset()
+    """Those that are not direct, with more than one of the queues bound to them."""
+    queues: frozenset[str] = frozenset()
+    """These."""
+
+
+NO_CROSSROADS: Final = Crossroads()
+
+
 def run(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
     """Carry the steps out; what fails is thrown into them."""
     try:
@@ -97,6 +109,21 @@ async def arun(steps: Steps[T], perform: Callable[[Any], Awaitable[Any]]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def crossroads(plans: Iterable[QueuePlan]) -> Crossroads:
+    """What these queues have in common."""
+    bound: dict[str, set[str]] = {}
+    for plan in plans:
+        for one in plan.bindings:
+            if one.exchange.type != "direct" and plan.form != "broadcast":
+                bound.setdefault(one.exchange.name, set()).add(plan.name)
+    exchanges = {name for name, queues in bound.items() if len(queues) > 1}
+    if not exchanges:
+        return NO_CROSSROADS
+    queues = frozenset(queue for name in exchanges for queue in bound[name])
+    # what comes down Celery's ladder goes on from there to the exchange that it was meant for
+    return Crossroads(frozenset({*exchanges, _CELERY_DUE}), queues)
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------
@@ -132,12 +159,17 @@ def find(places: Places, plan: QueuePlan) -> Steps[Place]:
         places.ready(queue, queue)
         places.learn(place)
         return place
-    arguments = own_arguments(queue) if kind == "own" else plan.arguments
-    fits = yield from _declare_queue(queue, arguments, durable=plan.durable, auto_delete=plan.auto_delete)
-    place = Place(queue, kind if fits else "foreign")
-    if place.kind == "own":
-        yield from _declare_queue(dead_name(queue), DEAD_ARGUMENTS)
-        places.ready(dead_name(queue), queue)
+    if kind == "own":
+        fits = yield from _declare_queue(queue, own_arguments(queue))
+        if fits is None:  # not ours to declare: it is one of ours if it has what ours have
+            fits = yield from _exists(dead_name(queue))
+        elif fits:
+            yield from _declare_queue(dead_name(queue), DEAD_ARGUMENTS)
+        if fits:
+            places.ready(dead_name(queue), queue)
+    else:
+        fits = yield from _declare_queue(queue, plan.arguments, durable=plan.durable, auto_delete=plan.auto_delete)
+    place = Place(queue, "foreign" if fits is False else kind)
     yield from _bind(plan)
     places.ready(queue, queue)
     places.learn(place)
@@ -293,22 +325,29 @@ def _declare_queue(
     durable: bool = True,
     auto_delete: bool = False,
     exclusive: bool = False,
-) -> Steps[bool]:
-    """Returns whether it is as declared, as far as the user may know."""
+) -> Steps[bool | None]:
+    """Returns whether it is as declared; None: it is there, and this user may not declare it."""
     try:
         yield QueueDeclare(
             queue=name, durable=durable, auto_delete=auto_delete, exclusive=exclusive, arguments=dict(arguments)
         )
     except ChannelClosed as exc:
-        if exc.code == _LOCKED:
-            return False  # another connection's own
-        try:
-            yield QueueDeclare(queue=name, passive=True)
-        except ChannelClosed as missing:
-            if missing.code == _LOCKED:
-                return False
+        if exc.code != _LOCKED and not (yield from _exists(name)):
+            if exc.code == _REFUSED:
+                raise StorageError(
+                    f"cannot make queue {name!r}: {exc}; the user needs the permissions that docs/how-to/rabbitmq.md "
+                    "lists, and `celeriac doctor` says which are missing"
+                ) from exc
             raise StorageError(f"cannot make queue {name!r} with arguments {dict(arguments)}: {exc}") from exc
-        return exc.code == _REFUSED  # it may not be declared by this user: taken for what it should be
+        return None if exc.code == _REFUSED else False
+    return True
+
+
+def _exists(name: str) -> Steps[bool]:
+    try:
+        yield QueueDeclare(queue=name, passive=True)
+    except ChannelClosed as exc:
+        return exc.code == _LOCKED  # another connection's own
     return True
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
-from celeriac.clock import ENTROPY
+from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, BrokerUnavailableError, CodecError, ConfigError
 from celeriac.model import StoredResult, new_task_id
 from celeriac.model.states import is_final, may_follow
@@ -44,6 +44,7 @@ _PAUSE_S: Final = (0.05, 2.0)
 _GOODBYE_S: Final = 1.0
 
 _log = logging.getLogger("celeriac.results")
+_monotonic = SYSTEM_CLOCK.monotonic
 _LEFT_BEHIND: Final[list[Any]] = []
 """Of the parent, in a forked child: finalizers would write to its connections."""
 
@@ -54,7 +55,7 @@ class Inbox:
     Args:
         where: The server.
         timeout_s: How long `listen` may take.
-        clock: For ages and durations.
+        clock: For ages; durations are those of the network.
         read_meta: Finds (task id, state) in a meta; raises CodecError where it cannot.
         expires_s: After this, a result is forgotten; None: never.
     """
@@ -189,7 +190,7 @@ class Inbox:
         """
         if self.is_listening:
             return
-        until = self._clock.monotonic() + self._timeout_s
+        until = _monotonic() + self._timeout_s
         with self._changed:
             self._trouble = []
             if self._thread is None:
@@ -197,7 +198,7 @@ class Inbox:
                 self._thread = threading.Thread(target=self._run, name="celeriac-rpc-results", daemon=True)
                 self._thread.start()
             while not self.is_listening:
-                left_s = until - self._clock.monotonic()
+                left_s = until - _monotonic()
                 for trouble in self._trouble:
                     if not isinstance(trouble, BrokerUnavailableError):
                         raise trouble
@@ -242,24 +243,24 @@ class Inbox:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = stop = asyncio.Event()
-        down_since = self._clock.monotonic()
+        down_since = _monotonic()
         pause_s = _PAUSE_S[0]
         with self._lock:
             mine = self._thread is threading.current_thread()
         while mine and not stop.is_set() and self._thread is threading.current_thread():
-            line = Line(self._where, purpose="results", timeout_s=self._timeout_s, clock=self._clock)
+            line = Line(self._where, purpose="results", timeout_s=self._timeout_s)
             lost = asyncio.Event()
             try:
                 await line.connect()
                 line.on_lost.append(lambda _, lost=lost: lost.set())  # type: ignore[misc]
                 await self._consume(line, lost)
             except BrokerError as exc:
-                self._note(exc, self._clock.monotonic() - down_since)
+                self._note(exc, _monotonic() - down_since)
             else:
                 self._note(None, 0.0)
                 pause_s = _PAUSE_S[0]
                 await _first(stop, lost)
-                down_since = self._clock.monotonic()
+                down_since = _monotonic()
                 if not stop.is_set() and self._thread is threading.current_thread():
                     why = line.lost or "its queue was deleted"
                     _log.warning("the connection for results to %s was lost: %s", self._where.shown, why)

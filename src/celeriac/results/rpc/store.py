@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from celeriac.clock import Clock
     from celeriac.model import Arrival, Join, Record, StoredResult, TaskId
 
+_monotonic = SYSTEM_CLOCK.monotonic
 _JSON: Final = ("application/json", "utf-8")
 _MSGPACK: Final = ("application/x-msgpack", "binary")
 
@@ -35,7 +36,7 @@ class RpcResultStore:
     Args:
         url: Of the server; see `storage.amqp.url.AmqpUrl.parse`.
         timeout_s: How long one call may take. Whoever waits for a result sits out an outage of half a minute.
-        clock: For ages and durations.
+        clock: For ages; durations are those of the network.
         options: Celery's transport options; those of the connection are used.
         read_meta: Finds (task id, state) in a meta; raises CodecError where it cannot.
         expires_s: How long this process remembers a result that has come; None: as long as it lives.
@@ -58,12 +59,11 @@ class RpcResultStore:
     ) -> None:
         self._where = AmqpUrl.parse(url, options)
         self._timeout_s = timeout_s
-        self._clock = clock
         self._delivery_mode = 2 if persistent else 1
         self._inbox = Inbox(
             self._where, timeout_s=timeout_s, clock=clock, read_meta=read_meta, expires_s=expires_s or None
         )
-        self._socket = SocketLine(self._where, purpose="results", timeout_s=timeout_s, clock=clock)
+        self._socket = SocketLine(self._where, purpose="results", timeout_s=timeout_s)
 
     @property
     def url(self) -> str:
@@ -149,9 +149,9 @@ class RpcResultStore:
         return _found(found, waiter)
 
     def gather(self, ids: Sequence[TaskId], /, *, timeout_s: float) -> Iterator[StoredResult]:
-        until = self._clock.monotonic() + timeout_s
+        until = _monotonic() + timeout_s
         for task_id in ids:
-            left_s = until - self._clock.monotonic()
+            left_s = until - _monotonic()
             found = self.wait((task_id,), timeout_s=max(0.0, left_s)).get(task_id)
             if found is None:
                 return

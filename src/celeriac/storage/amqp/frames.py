@@ -1,8 +1,8 @@
 """AMQP 0-9-1 as bytes, without I/O: what the asyncio and the blocking connection share.
 
 What comes with every message (publish, deliver, content, ack, confirms) is read and written here, into as few objects
-as it takes; everything else goes through pamqp. One step over the receive buffer costs a delivery about a
-microsecond, a tenth of what a client library takes for it ([ADR 0015](docs/adr/0015-own-amqp-frames.md)).
+as it takes; everything else goes through pamqp. A client library takes ten times as long for a message
+(docs/adr/0015-own-amqp-frames.md).
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ class _Router:
         """Options and route together; `queue` is a Queue."""
         found = dict(self._app.router.route(options or {}, name, args, kwargs, task_type))
         found["queue"] = self._app.router.queue(found["queue"])
+        found.pop("address", None)
         return found
 
 
