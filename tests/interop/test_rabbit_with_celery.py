@@ -191,6 +191,60 @@ def test_an_application_of_celery_run_by_ours(
     theirs.check()
 
 
+def test_exchanges_bindings_and_broadcasts(
+    celery_env: CeleryEnvironment, rabbit_url: str, redis_url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """One application with exchanges; whichever kind of worker comes first declares them for both."""
+    celery = CelerySide(celery_env, rabbit_url, tmp_path, app="exchange_app", backend=redis_url)
+    request.addfinalizer(celery.close)
+
+    def ours(name: str) -> Program:
+        command = [sys.executable, "-m", "celeriac", "--as-celery", "-A", "exchange_app", "worker"]
+        program = Program(
+            [*command, "-c", "2", "-n", f"{name}@localhost"],
+            log=tmp_path / f"{name}.log",
+            environment={**celery.variables, "PYTHONPATH": str(INTEROP)},
+            directory=tmp_path,
+        )
+        request.addfinalizer(program.close)
+        program.wait_for_log("ready")
+        return program
+
+    def lines(text: str, count: int, what: str) -> list[list[str]]:
+        def found() -> list[list[str]]:
+            return [line for line in map(json.loads, celery.ledger) if line[0].startswith(text)]
+
+        try:
+            wait_until(lambda: len(found()) >= count, what)
+        except TimeoutError as exc:
+            raise TimeoutError(f"{exc}; there is {found()}") from None
+        return found()
+
+    ours("ours1")
+    shell = celery.shell()
+    assert shell("note.delay('plain').get(timeout=30)") == "plain"
+    # one message, two queues: each has a task of the same id to run
+    both_queues = "apply_async(('{}',), exchange='orders', routing_key='order.eu.paid')"
+    shell.run(f"for n in range(10): note.{both_queues.format('two')}")
+    shell.run(f"for n in range(10): again.{both_queues.format('retried')}")
+    assert len(lines("two", 20, "two copies of ten")) == 20
+    assert len(lines("retried", 40, "two copies of ten, twice each")) == 40
+    ours("ours2")
+    celery.worker(name="theirs")
+    shell.run("news.delay('to all')")
+    assert {node for _, node, _ in lines("to all", 3, "each worker's copy")} == {"ours1", "ours2", "theirs"}
+    shell.run("note.apply_async(('by key',), exchange='orders', routing_key='order.eu.paid')")
+    shell.run("note.apply_async(('by key too',), exchange='orders', routing_key='order.eu.open')")
+    found = lines("by key", 3, "what two bindings fit and what one does")
+    assert sorted((text, key) for text, _, key in found) == [
+        ("by key", "order.eu.paid"), ("by key", "order.eu.paid"), ("by key too", "order.eu.open")
+    ]  # fmt: skip
+    shell.run("[note.apply_async((f'short {n}',), queue='short') for n in range(3)]")
+    lines("short", 3, "what went to the short queue")
+    shell.run("for n in range(20): news.delay('again')")
+    assert len(lines("again", 60, "twenty times each worker's copy")) == 60
+
+
 @only_rabbit
 def test_what_was_given_back_and_what_was_taken_by_both(make_fleet: MakeFleet) -> None:
     """A worker of Celery's is killed: RabbitMQ gives what it held to ours at once, and the other way round."""

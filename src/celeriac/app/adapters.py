@@ -262,6 +262,7 @@ def _open_amqp(
         plan_of=lambda queue: topology().plan_of(queue),
         known_queues=lambda: topology().known(),
         options=_amqp_options(settings),
+        delay_queue_type=settings.broker_native_delayed_delivery_queue_type,
     )
 
 

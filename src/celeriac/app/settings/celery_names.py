@@ -25,7 +25,6 @@ IGNORED: Mapping[str, str] = {
     "beat_sync_every": "the scheduler's state is stored with each firing",
     "broker_channel_error_retry": "after any transport error the connection is built anew",
     "broker_heartbeat_checkrate": "heartbeats are checked by the driver",
-    "broker_native_delayed_delivery_queue_type": "delayed tasks are held by the store",
     "task_remote_tracebacks": "remote tracebacks are always carried, as text",
     "worker_autoscaler": "processes are started once and idle ones cost next to nothing",
     "worker_cancel_long_running_tasks_on_connection_loss": "results of a lost lease are refused by the store",

@@ -27,6 +27,7 @@ from celeriac.brokers.amqp.layout import (
     own_arguments,
 )
 from celeriac.brokers.amqp.methods import ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerError, StorageError
 from celeriac.model import ExchangePlan
 from celeriac.storage.amqp.faults import ChannelClosed
@@ -41,12 +42,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]
-"""Methods to call one after the other; the replies are sent in, a refusal (`ChannelClosed`) is thrown in."""
+"""Methods to call one after the other; the replies are sent in, a refusal (`ChannelClosed`) is thrown in. A `Pause` may
+stand among them."""
 
 _REFUSED: Final = 403
 _NOT_FOUND: Final = 404
 _LOCKED: Final = 405
 _DIFFERS: Final = 406
+
+
+class Pause(NamedTuple):
+    """A step that takes time."""
+
+    seconds: float
+
+
+UNTIL_ALL_KNOW: Final = Pause(0.25)
+"""Before a queue that was deleted is made again. The server tells its consumers of the end one by one; where there is a
+queue of that name again when a consumer's turn comes, 3.10 moves it over without a word and drops what is sent to it:
+so many messages as it may hold are neither ready nor with anybody until its process ends."""
 
 
 class Source(NamedTuple):
@@ -67,13 +81,29 @@ class Source(NamedTuple):
     """The application has said where the server takes its dead letters."""
 
 
+class Crossroads(NamedTuple):
+    """Where one message may become several, each in a queue of its own, with one id."""
+
+    exchanges: frozenset[str] = frozenset()
+    """Those that are not direct, with more than one of the queues bound to them."""
+    queues: frozenset[str] = frozenset()
+    """These."""
+
+
+NO_CROSSROADS: Final = Crossroads()
+
+
 def run(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
     """Carry the steps out; what fails is thrown into them."""
     try:
         what = next(steps)
         while True:
             try:
-                reply = perform(what)
+                if type(what) is Pause:
+                    SYSTEM_CLOCK.pause(what.seconds)
+                    reply = None
+                else:
+                    reply = perform(what)
             except BrokerError as exc:
                 what = steps.throw(exc)
             else:
@@ -89,7 +119,11 @@ async def arun(steps: Steps[T], perform: Callable[[Any], Awaitable[Any]]) -> T:
         what = next(steps)
         while True:
             try:
-                reply = await perform(what)
+                if type(what) is Pause:
+                    await SYSTEM_CLOCK.sleep(what.seconds)
+                    reply = None
+                else:
+                    reply = await perform(what)
             except BrokerError as exc:
                 what = steps.throw(exc)
             else:
@@ -97,6 +131,21 @@ async def arun(steps: Steps[T], perform: Callable[[Any], Awaitable[Any]]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def crossroads(plans: Iterable[QueuePlan]) -> Crossroads:
+    """What these queues have in common."""
+    bound: dict[str, set[str]] = {}
+    for plan in plans:
+        for one in plan.bindings:
+            if one.exchange.type != "direct" and plan.form != "broadcast":
+                bound.setdefault(one.exchange.name, set()).add(plan.name)
+    exchanges = {name for name, queues in bound.items() if len(queues) > 1}
+    if not exchanges:
+        return NO_CROSSROADS
+    queues = frozenset(queue for name in exchanges for queue in bound[name])
+    # what comes down Celery's ladder goes on from there to the exchange that it was meant for
+    return Crossroads(frozenset({*exchanges, _CELERY_DUE}), queues)
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------
@@ -306,6 +355,11 @@ def _declare_queue(
         )
     except ChannelClosed as exc:
         if exc.code != _LOCKED and not (yield from _exists(name)):
+            if exc.code == _REFUSED:
+                raise StorageError(
+                    f"cannot make queue {name!r}: {exc}; the user needs the permissions that docs/how-to/rabbitmq.md "
+                    "lists, and `celeriac doctor` says which are missing"
+                ) from exc
             raise StorageError(f"cannot make queue {name!r} with arguments {dict(arguments)}: {exc}") from exc
         return None if exc.code == _REFUSED else False
     return True
