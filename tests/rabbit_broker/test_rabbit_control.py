@@ -375,9 +375,11 @@ def test_it_listens_again_after_every_loss(start_rabbit: Callable[..., RabbitSer
         assert time.monotonic() - began < 0.5, "it is known, and nothing is waited for"
         server.clear_alarm()
         wait_until(hears, "an event after the alarm", 20.0)
+        while receiver.receive(timeout_s=0.2):
+            pass  # what `hears` has not waited for
         server.close_connections()
         with pytest.raises(BrokerUnavailableError, match="could not listen"):
-            all(receiver.receive(timeout_s=5.0) for _ in range(1000))  # what `hears` has not waited for
+            receiver.receive(timeout_s=5.0)
         wait_until(answers, "an answer after the connections were closed", 20.0)
         wait_until(hears, "an event after the connections were closed", 20.0)
         server.restart(how="kill")

@@ -442,7 +442,7 @@ def _queues(patient: Patient) -> Iterator[Finding]:
 
 def _schedule(patient: Patient) -> Iterator[Finding]:
     app = patient.app
-    if not (patient.named and patient.is_shared and app.broker.traits.schedules):
+    if not (patient.named and patient.is_shared and app.has_marks):
         return
     entries = app.schedules.list()
     beats = app.schedules.beats()
