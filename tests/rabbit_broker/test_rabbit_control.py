@@ -275,7 +275,7 @@ async def test_of_two_nodes_of_one_name_the_second_takes_over(
 
     async with serving(rabbit_url, "w1@test"):
         server = await AmqpControl(rabbit_url).serve("w1@test", second)
-        assert "RESOURCE_LOCKED" in caplog.text
+        assert "another worker is called w1@test" in caplog.text
         assert await ask(client, "ping", destination=["w1@test"], timeout_s=5.0) == {"w1@test": {"method": "ping"}}
     async with asyncio.timeout(15.0):
         while await ask(client, "ping", destination=["w1@test"], timeout_s=0.5) != {"w1@test": "second"}:
@@ -375,10 +375,11 @@ def test_it_listens_again_after_every_loss(start_rabbit: Callable[..., RabbitSer
         assert time.monotonic() - began < 0.5, "it is known, and nothing is waited for"
         server.clear_alarm()
         wait_until(hears, "an event after the alarm", 20.0)
+        while receiver.receive(timeout_s=0.2):
+            pass  # what `hears` has not waited for
         server.close_connections()
         with pytest.raises(BrokerUnavailableError, match="could not listen"):
-            while receiver.receive(timeout_s=5.0):
-                pass  # what `hears` has not waited for
+            receiver.receive(timeout_s=5.0)
         wait_until(answers, "an answer after the connections were closed", 20.0)
         wait_until(hears, "an event after the connections were closed", 20.0)
         server.restart(how="kill")

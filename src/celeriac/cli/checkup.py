@@ -218,8 +218,8 @@ def _rabbitmq(patient: Patient) -> Iterator[Finding]:
 
     settings = app.settings
     examine_server: Callable[..., Any] = getattr(app.broker, "check")  # noqa: B009 - the protocol has none
-    health = examine_server(names(settings.control_exchange, settings.event_exchange))
-    results = None if app.results is None else parse(app.results.url, "result store").adapter
+    results = None if app.results is None else app.results.url.partition("://")[0].partition("+")[0]
+    health = examine_server(names(settings.control_exchange, settings.event_exchange, rpc=results == "rpc"))
     for check, level, found, advice in lines(health, results=results):
         yield Finding(check=check, level=cast("Level", level), found=found, advice=advice)
 
@@ -390,7 +390,8 @@ def _workers(patient: Patient) -> Iterator[Finding]:
         return
     known = set(patient.app.tasks)
     for node, names in sorted(patient.app.control.inspect(timeout=patient.timeout_s).registered().items()):
-        if isinstance(names, list) and (missing := sorted(known - set(names))):
+        # a task with a rate limit is shown with it
+        if isinstance(names, list) and (missing := sorted(known - {str(each).partition(" [")[0] for each in names})):
             more = ", …" if len(missing) > 5 else ""
             yield Finding(
                 check="workers",
@@ -441,7 +442,7 @@ def _queues(patient: Patient) -> Iterator[Finding]:
 
 def _schedule(patient: Patient) -> Iterator[Finding]:
     app = patient.app
-    if not (patient.named and patient.is_shared and app.broker.traits.schedules):
+    if not (patient.named and patient.is_shared and app.has_marks):
         return
     entries = app.schedules.list()
     beats = app.schedules.beats()

@@ -19,9 +19,10 @@ _LIMITED: Final = (3, 8, 17)
 """The first version with a consumer timeout, at first of 15 minutes."""
 
 
-def names(control_exchange: str, event_exchange: str) -> tuple[str, ...]:
-    """What remote control and events use."""
+def names(control_exchange: str, event_exchange: str, *, rpc: bool = False) -> tuple[str, ...]:
+    """What remote control and events use, and results that are sent."""
     return (
+        *(("00000000-0000-0000-0000-000000000000",) if rpc else ()),
         f"{control_exchange}.pidbox",
         f"reply.{control_exchange}.pidbox",
         f"celery@doctor.{control_exchange}.pidbox",
@@ -152,7 +153,10 @@ def _own_parts(health: Health) -> Iterator[Line]:
             "notes",
             "wrong",
             "celeriac.notes is not the stream that it should be",
-            "workers do not start and nothing can be revoked: stop all, rabbitmqctl delete_queue celeriac.notes",
+            (
+                "revoked tasks run all the same, and nobody learns which task killed its process: stop all workers, "
+                "then rabbitmqctl delete_queue celeriac.notes"
+            ),
         )
     elif health.stream == "missing":
         yield "notes", "ok", "no stream celeriac.notes yet; the first worker makes it", ""

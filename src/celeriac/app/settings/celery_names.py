@@ -21,7 +21,7 @@ _SIGNING = "message signing is not built yet in this version"
 
 IGNORED: Mapping[str, str] = {
     "enable_utc": "stored times are always UTC; `timezone` is for naive times and schedules",
-    "beat_schedule_filename": "the scheduler's state is kept by the broker's store",
+    "beat_schedule_filename": "the scheduler's state is kept by the broker's store, or where `beat_store` says",
     "beat_sync_every": "the scheduler's state is stored with each firing",
     "broker_channel_error_retry": "after any transport error the connection is built anew",
     "broker_heartbeat_checkrate": "heartbeats are checked by the driver",

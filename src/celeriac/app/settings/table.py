@@ -465,6 +465,14 @@ class Settings:
         "Whose schedule it is, where applications share a broker; None: the application's name.",
         ours=True,
     )
+    beat_store = _is(
+        Address(),
+        None,
+        "Where the schedule's marks and entries are when the broker keeps none (RabbitMQ): `redis://…`, or "
+        "`sqlite:///…` for beats of one host; None: with the results where those can keep them, else in the file "
+        "celeriac-beat.db.",
+        ours=True,
+    )
     beat_enable_remote_control = _is(Flag(), False, "`celeriac beat` answers `inspect ping`.")
     beat_remote_control_max_tick_age = _is(
         Seconds(),

@@ -231,6 +231,8 @@ class AmqpBroker:
             left_s = max(until - now(), _LEAST_S)
             if type(what) is list:
                 return line.publish(what, timeout_s=left_s, confirm=confirm)
+            if type(what) is float:
+                return SYSTEM_CLOCK.pause(min(what, left_s))
             return line.call(what, timeout_s=left_s)
 
         return topology.run(steps, perform)
