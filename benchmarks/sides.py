@@ -42,6 +42,8 @@ class Side(ABC):
         self._record = record
         self._logs = logs
         self.environment = {**os.environ, VARIABLE: str(record.path), **environment}
+        # packages that pip has installed are compiled; ours, from its source, would be compiled again in every process
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def empty(self) -> None:
         """Forget everything, the record of what ran included. Only while neither worker nor producer runs."""

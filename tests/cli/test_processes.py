@@ -226,10 +226,14 @@ def temporary_files(tmp_path: Path) -> dict[str, str]:
     return {"TMPDIR": str(temporary)}
 
 
-def test_the_demo_counts_every_module(start: Callable[..., Any], temporary_files: dict[str, str]) -> None:
+@pytest.mark.parametrize("is_apart", [False, True], ids=["with the broker", "results apart"])
+def test_the_demo_counts_every_module(
+    start: Callable[..., Any], temporary_files: dict[str, str], tmp_path: Path, is_apart: bool
+) -> None:
     from celeriac.cli.demo import survey
 
-    code, out, err = finish(start("demo", "--processes", "2", "--json", **temporary_files), 110)
+    apart = ("--result-backend", f"sqlite:///{tmp_path}/results.db") if is_apart else ()
+    code, out, err = finish(start(*apart, "demo", "--processes", "2", "--json", **temporary_files), 110)
     assert code == 0, err
     found = json.loads(out)
     modules = survey.modules(survey.library())

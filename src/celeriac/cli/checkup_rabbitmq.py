@@ -131,15 +131,16 @@ def _queues(health: Health) -> Iterator[Line]:
                 "it is used as it is; Celery's programs with the same settings stop with PRECONDITION_FAILED: "
                 "make settings and queue agree"
             )
-        yield "declarations", "note", f"{each.name} exists otherwise: {each.said}", advice
+        how = "a classic queue" if each.form == "own" and each.is_classic else each.said
+        yield "declarations", "note", f"{each.name} exists otherwise: {how}", advice
     if classic:
         yield (
             "declarations",
             "note",
             f"classic: {_some(classic)}",
             (
-                "such a queue lives on one node and counts no returns; new ones are quorum queues unless "
-                "task_default_queue_type or task_create_missing_queue_type says classic"
+                "such a queue lives on one node and counts no returns; new ones are quorum queues, unless settings or "
+                "Celery's programs want them so (docs/how-to/rabbitmq.md, Queues)"
             ),
         )
     for each in health.queues:

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from celeriac.app.settings import available_processors
+from celeriac.app.urls import parse
 from celeriac.cli import exits, screen
 from celeriac.cli.demo import survey
 from celeriac.cli.demo.fleet import Fleet
@@ -98,7 +99,10 @@ def _run(here: Session, directory: Path, processes: int, *, bars: bool) -> Outco
     tag = f"{ENTROPY.getrandbits(48):012x}"
     queue = f"celeriac-demo-{tag}"  # on a shared engine, nobody else's
     url = here.broker or f"sqlite:///{quote(str(directory / 'demo.db'))}"
-    settings = {} if here.result_backend is None else {"backend": here.result_backend}
+    results = here.result_backend
+    if results is None and parse(url).adapter == "amqp":  # which keeps none
+        results = f"sqlite:///{quote(str(directory / 'results.db'))}"
+    settings = {} if results is None else {"backend": results}
     job = Job(broker=url, task_default_queue=queue, task_queues=None, **settings)
     broker = job.app.broker
     if not broker.traits.cross_process or job.app.results is None:
@@ -109,6 +113,7 @@ def _run(here: Session, directory: Path, processes: int, *, bars: bool) -> Outco
     fleet = Fleet(
         "celeriac.cli.demo.job:app",
         broker=url,
+        results=results,
         queue=queue,
         processes=processes,
         node=f"demo-{tag}@local",

@@ -23,15 +23,27 @@ class Fleet:
     Args:
         app_text: As `-A`.
         broker: URL.
+        results: URL; None: with the broker.
         queue: Served alone.
         processes: How many.
         node: The worker's full name.
         directory: Working directory and place of its log.
     """
 
-    def __init__(self, app_text: str, *, broker: str, queue: str, processes: int, node: str, directory: Path) -> None:
+    def __init__(
+        self,
+        app_text: str,
+        *,
+        broker: str,
+        results: str | None = None,
+        queue: str,
+        processes: int,
+        node: str,
+        directory: Path,
+    ) -> None:
+        stored = () if results is None else ("--result-backend", results)
         self._command = [
-            sys.executable, "-m", "celeriac", "-A", app_text, "-b", broker, "worker",
+            sys.executable, "-m", "celeriac", "-A", app_text, "-b", broker, *stored, "worker",
             "-Q", queue, "-P", "processes", "-c", str(processes), "-n", node, "-l", "WARNING", "--grace", "5",
         ]  # fmt: skip
         self._directory = directory
