@@ -62,7 +62,7 @@ class Source(NamedTuple):
     arguments: Mapping[str, Any] = {}
     """Of its consumers."""
     is_fleeting: bool = False
-    """It is deleted when nobody consumes from it any more."""
+    """It is deleted when nobody consumes from it any more, or not for some time."""
     has_exit: bool = False
     """The application has said where the server takes its dead letters."""
 
@@ -245,7 +245,7 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
         if not plan.bindings:
             yield from _bind_to(name, place.exchange, "", {})
         yield from _bind(plan, name)
-        return [Source(name, queue, 0, "broadcast", plan.consumer_arguments)]
+        return [Source(name, queue, 0, "broadcast", plan.consumer_arguments, is_fleeting=True)]
     if place.kind == "own":
         for level in LEVELS:
             yield from reach(places, place, level_name(queue, level))
@@ -260,7 +260,7 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
             0,
             place.kind,
             plan.consumer_arguments,
-            plan.auto_delete,
+            plan.auto_delete or "x-expires" in plan.arguments,
             "x-dead-letter-exchange" in plan.arguments,
         ),
         Source(companion_name(queue), queue, 0, place.kind, plan.consumer_arguments),
