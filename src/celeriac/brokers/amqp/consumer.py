@@ -373,12 +373,30 @@ class AmqpConsumer:
         """Ask the server for up to `limit` messages, those of highest priority first, into the lanes."""
         async with self._tuning_turn:
             for lane in self._lanes:
+                if limit <= 0:
+                    break
+                if not await self._is_there(lane):
+                    continue
                 while limit > 0:
                     arrived = await self._channel.get(lane.name)
                     if arrived is None:
                         break
                     limit -= 1
                     self._receive(lane, arrived)
+
+    async def _is_there(self, lane: Lane) -> bool:
+        """Whether a queue can be asked for messages. That it was deleted, the server tells only who consumes it; and
+        over the question for a message to one that is not there our channel would fall, and the lease with it.
+        """
+        now = self._loop.time()
+        if lane.broken is None and lane.tag is None and now - lane.seen_at > PATIENCE_S:
+            try:
+                await self._call(QueueDeclare(queue=lane.name, passive=True))
+            except ChannelClosed as exc:
+                if exc.code == _NOT_FOUND:
+                    self._mend(lane)
+            lane.seen_at = now
+        return lane.broken is None
 
     def _receive(self, lane: Lane, arrived: Arrived) -> None:
         self._last_tag = arrived.delivery_tag
@@ -582,7 +600,10 @@ class AmqpConsumer:
             try:
                 await self._apply()
             except BrokerError as exc:
-                _log.debug("cannot change what is consumed: %s", exc)  # with the channel, the lease is lost
+                _log.debug("cannot change what is consumed: %s", exc)
+                if self._lost is None:  # with the channel, the lease is lost
+                    await self._clock.sleep(_WATCH_S)
+                    self._tuning.set()
 
     async def _apply(self) -> None:
         async with self._tuning_turn:
@@ -601,14 +622,19 @@ class AmqpConsumer:
         if wanted:
             self._consumers += 1
             tag = lane.tag = f"{self._consumers}:{lane.name}"[:100]
-            await self._channel.consume(
-                lane.name,
-                lambda arrived: self._receive(lane, arrived),
-                prefetch=wanted,
-                arguments=dict(lane.arguments) or None,
-                on_cancel=lambda: self._deleted(lane, tag),
-                tag=tag,
-            )
+            try:
+                await self._channel.consume(
+                    lane.name,
+                    lambda arrived: self._receive(lane, arrived),
+                    prefetch=wanted,
+                    arguments=dict(lane.arguments) or None,
+                    on_cancel=lambda: self._deleted(lane, tag),
+                    tag=tag,
+                )
+            except BaseException:
+                if lane.tag == tag:
+                    lane.tag = old  # which goes on; it is to be ended by who tries again
+                raise
         lane.prefetch = wanted
         if old is not None:
             await self._channel.cancel(old)
@@ -632,16 +658,22 @@ class AmqpConsumer:
             return
         _log.debug("nothing comes of queue %r: it is consumed anew", lane.name)
         lane.doubt_less()
-        async with self._tuning_turn:
-            if lane.tag == tag and lane.wanted:
-                await self._change(lane)
+        try:
+            async with self._tuning_turn:
+                if lane.tag == tag and lane.wanted:
+                    await self._change(lane)
+        except BrokerError as exc:
+            _log.debug("queue %r could not be consumed anew, which is tried again: %s", lane.name, exc)
 
     def _deleted(self, lane: Lane, tag: str) -> None:
         """The server has cancelled a consumer of ours: its queue is gone."""
         if tag == lane.tag and not self._is_closed:
             lane.tag, lane.prefetch = None, 0
-            lane.broken = BrokerUnavailableError("it was deleted")
-            self._errand(self._revive(lane))
+            self._mend(lane)
+
+    def _mend(self, lane: Lane) -> None:
+        lane.broken = BrokerUnavailableError("it was deleted")
+        self._errand(self._revive(lane))
 
     async def _revive(self, lane: Lane) -> None:
         _log.warning("queue %r was deleted; it is made again", lane.name)

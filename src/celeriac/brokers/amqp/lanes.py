@@ -37,6 +37,7 @@ class Lane:
         "prefetch",
         "queue",
         "quiet_since",
+        "seen_at",
         "tag",
         "unwanted",
         "wanted",
@@ -74,6 +75,8 @@ class Lane:
         self.quiet_since = 0.0
         self.patience_s = DOUBT_S
         """How long it may be quiet before the server is asked whether that is right."""
+        self.seen_at = float("-inf")
+        """When it was last made sure, while it slept, that it exists."""
         self.broken: Exception | None = None
         """Why it cannot be consumed at the moment."""
 
