@@ -88,6 +88,12 @@ _TOGETHER_S: Final = 0.005
 PATIENCE_S: Final = 1.0
 """How long something may lie here unclaimed."""
 _WATCH_S: Final = 0.25
+_APPLY_S: Final = 0.1
+"""How long before the end the last acknowledgement is sent. A channel of the server's has 32 of them under way to a
+quorum queue, and collects the others until these are done. With the channel it forgets them: measured on 3.10, of 300
+messages 220 came again."""
+_MOVES_S: Final = 2.0
+"""How long closing waits until what is being moved has arrived; after that, it may be there twice."""
 _SUSPICIOUS: Final = 3
 """Returns without a note on why."""
 _ALONE_S: Final = 60.0
@@ -180,6 +186,8 @@ class AmqpConsumer:
         self._is_closed = False
         self._lost: Exception | None = None
         self._errands: set[asyncio.Task[Any]] = set()
+        self._moves: set[asyncio.Task[Any]] = set()
+        """Of them, those that publish something and acknowledge it then."""
         self._reader = NotesReader(
             line,
             self._notes,
@@ -458,7 +466,7 @@ class AmqpConsumer:
                     deliveries, was_out, lost, returns = self._history(arrived, task_id)
                     if returns >= DELIVERY_LIMIT:
                         self._aside[arrived.delivery_tag] = (lane, arrived)
-                        self._errand(self._bury(lane, arrived, deliveries, returns))
+                        self._move(self._bury(lane, arrived, deliveries, returns))
                         continue
                     if returns >= _SUSPICIOUS and returns > len(lost):
                         if found:
@@ -543,7 +551,7 @@ class AmqpConsumer:
         if left_s <= ladder.EARLY_S:
             self._loop.call_later(left_s, self._due, lane, arrived)
         else:
-            self._errand(self._postpone(lane, arrived, message))
+            self._move(self._postpone(lane, arrived, message))
         return True
 
     def _due(self, lane: Lane, arrived: Arrived) -> None:
@@ -591,7 +599,7 @@ class AmqpConsumer:
         entries = [(lane, arrived) for _, lane, arrived in self._early if self._aside.pop(arrived.delivery_tag, None)]
         self._early.clear()
         if entries:
-            self._errand(self._give_back(entries))
+            self._move(self._give_back(entries))
 
     async def _tune(self) -> None:
         while self._lost is None:
@@ -692,7 +700,7 @@ class AmqpConsumer:
 
     async def _watch(self) -> None:
         """Give back what nobody claims, park what is held for long."""
-        while self._lost is None:
+        while self._lost is None and not self._is_closed:
             await self._clock.sleep(min(_WATCH_S, self._timeout.seconds / STEPS))
             now = self._loop.time()
             if self._waiter is None and now - self._asked_at > PATIENCE_S:
@@ -1020,6 +1028,19 @@ class AmqpConsumer:
         task.add_done_callback(ended)
         return task
 
+    def _move(self, work: Coroutine[Any, Any, Any]) -> None:
+        """An errand that `close` waits for: what has been published must not go back as well."""
+        task = self._errand(work)
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+
+    async def _finish_moves(self) -> None:
+        until = self._loop.time() + _MOVES_S
+        if self._moves:
+            await asyncio.wait(self._moves, timeout=_MOVES_S)
+        while self._parking.is_moving and self._lost is None and self._loop.time() < until:
+            await self._clock.sleep(_TOGETHER_S)
+
     async def close(self) -> None:
         if self._is_closed:
             return
@@ -1027,11 +1048,15 @@ class AmqpConsumer:
         self._is_closed = True
         try:
             if self._lost is None:
+                await self._finish_moves()
                 async with self._tuning_turn:
                     for lane in self._lanes.all:
                         if lane.tag is not None:
-                            tag, lane.tag, lane.prefetch = lane.tag, None, 0
+                            tag, lane.tag, lane.prefetch, lane.wanted = lane.tag, None, 0, 0
                             await self._channel.cancel(tag)
+                if self._last_tag:
+                    await self._channel.call(commands.Channel.Flow(active=True))  # the server has read all before this
+                    await self._clock.sleep(_APPLY_S)
                 parked = self._parking.parked
                 entries = [*self._lanes.buffered(), *self._aside.values()]
                 entries += [entry for tag, entry in self._held.items() if tag not in parked]

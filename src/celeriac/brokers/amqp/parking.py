@@ -144,6 +144,11 @@ class Parking:
             self._overdue = max(self._overdue, marks.popleft()[1])
         return self._overdue
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether copies are on their way."""
+        return bool(self._under_way)
+
     async def park(self, messages: Mapping[int, tuple[str, Arrived]]) -> None:
         """Renew the hold on these: by tag, the server's queue and the message. Their copies come a moment later.
 
