@@ -181,6 +181,7 @@ class AmqpConsumer:
         self._is_slow = False
         """Whether tasks here take so long that claims fetch what they need."""
         self._asked_at = self._loop.time()
+        self._is_fetching = False
         self._stamp = 0
         self._is_interrupted = False
         self._is_closed = False
@@ -380,17 +381,22 @@ class AmqpConsumer:
     async def _fetch(self, limit: int) -> None:
         """Ask the server for up to `limit` messages, those of highest priority first, into the lanes."""
         async with self._tuning_turn:
-            for lane in self._lanes:
-                if limit <= 0:
-                    break
-                if not await self._is_there(lane):
-                    continue
-                while limit > 0:
-                    arrived = await self._channel.get(lane.name)
-                    if arrived is None:
+            self._is_fetching = True
+            try:
+                for lane in self._lanes:
+                    if limit <= 0:
                         break
-                    limit -= 1
-                    self._receive(lane, arrived)
+                    if not await self._is_there(lane):
+                        continue
+                    while limit > 0:
+                        arrived = await self._channel.get(lane.name)
+                        if arrived is None:
+                            break
+                        limit -= 1
+                        self._receive(lane, arrived)
+            finally:
+                self._asked_at = self._loop.time()
+                self._is_fetching = False
 
     async def _is_there(self, lane: Lane) -> bool:
         """Whether a queue can be asked for messages. That it was deleted, the server tells only who consumes it; and
@@ -703,7 +709,9 @@ class AmqpConsumer:
         while self._lost is None and not self._is_closed:
             await self._clock.sleep(min(_WATCH_S, self._timeout.seconds / STEPS))
             now = self._loop.time()
-            if self._waiter is None and now - self._asked_at > PATIENCE_S:
+            if self._is_fetching:
+                pass  # a claim is about to take what lies here, however long the server takes to bring it
+            elif self._waiter is None and now - self._asked_at > PATIENCE_S:
                 if any(lane.buffer or lane.prefetch > lane.is_fleeting for lane in self._lanes.all):
                     self._is_slow = True
                     for lane in self._lanes.all:
