@@ -249,10 +249,12 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
     if place.kind == "own":
         for level in LEVELS:
             yield from reach(places, place, level_name(queue, level))
+        yield from _lead_to(places, place)
         return [
             Source(level_name(queue, level), queue, level, "own", plan.consumer_arguments) for level in reversed(LEVELS)
         ]
     yield from reach(places, place, companion_name(queue))
+    yield from _lead_to(places, place)
     return [
         Source(
             queue,
@@ -265,6 +267,20 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
         ),
         Source(companion_name(queue), queue, 0, place.kind, plan.consumer_arguments),
     ]
+
+
+def _lead_to(places: Places, place: Place) -> Steps[None]:
+    """Have the ladder, if there is one, lead to a queue. Its producers have done so when they first needed it, and do
+    not learn that the queue was deleted since, and made again by us.
+    """
+    try:
+        if places.has_ladder or (yield from _has_ladder()):
+            for target in place.targets():
+                if not places.is_bound(target):
+                    yield ladder.bind(target)
+                    places.bound(target)
+    except ChannelClosed:
+        return  # this user may not; who delays messages does it, or is told
 
 
 def exchange_of(plan: QueuePlan) -> ExchangePlan:
