@@ -64,8 +64,10 @@ async def test_a_queue_that_goes_when_it_is_not_consumed_is_consumed_by_a_busy_p
     desk: Desk, form: str
 ) -> None:
     def plan_of(name: str) -> QueuePlan:
-        return _broadcast(name) if form == "broadcast" else QueuePlan(
-            name=name, form="celery", arguments={"x-expires": 60_000}
+        return (
+            _broadcast(name)
+            if form == "broadcast"
+            else QueuePlan(name=name, form="celery", arguments={"x-expires": 60_000})
         )
 
     desk.plan_of = desk.publisher._plan_of = plan_of
@@ -204,7 +206,8 @@ async def test_what_is_delayed_finds_a_queue_that_was_deleted_and_made_again(des
     consumer = await desk.open()
     async with Desk(rabbit_url) as producer:
         await producer.publish(first := message(not_before=SYSTEM_CLOCK.time() + 0.2))
-        assert ids_of(held := await wait_for(consumer)) == [first.id]
+        held = await wait_for(consumer)
+        assert ids_of(held) == [first.id]
         await consumer.settle([Done(delivery=each) for each in held])
         waiting = asyncio.ensure_future(wait_for(consumer))
         await desk.sender.call(commands.Queue.Delete(queue="q"))

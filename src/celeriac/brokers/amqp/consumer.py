@@ -57,7 +57,7 @@ from celeriac.errors import (
     LeaseLostError,
 )
 from celeriac.model import Bury, Delivery, Done, Later, Release, Settled
-from celeriac.model.tables import headers_of, with_headers
+from celeriac.model.tables import Properties, headers_of, with_headers, write_properties
 from celeriac.storage.amqp import ChannelClosed, Line
 
 if TYPE_CHECKING:
@@ -768,7 +768,10 @@ class AmqpConsumer:
 
     def _again(self, lane: Lane, arrived: Arrived, headers: dict[str, Any], *, to: str | None = None) -> Parcel:
         """The message as it came, to be published with other headers."""
-        properties = with_headers(arrived.properties, headers, drop=_NOT_KEPT)
+        try:
+            properties = with_headers(arrived.properties, headers, drop=_NOT_KEPT)
+        except (ValueError, TypeError):  # some of its own have no form that we know: they stay behind
+            properties = write_properties(Properties(headers=dict(headers), delivery_mode=2))
         return Parcel.bare(to or lane.name, lane.queue, properties, arrived.body)
 
     # -- settling -----------------------------------------------------------------------------------------------------

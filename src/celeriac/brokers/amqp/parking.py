@@ -167,7 +167,11 @@ class Parking:
         parcels = []
         for tag, (queue, arrived) in due.items():
             headers = {TO: self._queue, MARK: tag}
-            properties = with_headers(arrived.properties, headers, drop=_DROPPED)
+            try:
+                properties = with_headers(arrived.properties, headers, drop=SERVERS)
+            except (ValueError, TypeError) as exc:
+                _log.warning("cannot renew the hold on a message of queue %r: %s", queue, exc)
+                continue
             parcels.append(Parcel.bare(queue, queue, properties, arrived.body, exchange=EXCHANGE))
         try:
             await self._send(parcels)
@@ -202,6 +206,3 @@ class Parking:
             return
         self._under_way.pop(tag, None)
         self._swap(tag, arrived.delivery_tag)
-
-
-_DROPPED: Final = SERVERS
