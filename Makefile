@@ -44,7 +44,7 @@ check: $(VENV)/.check ## Format, lint, types, import contracts
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-bench: $(VENV)/.test ## Every figure of docs/benchmarks.md beside its rivals, in the same run; ENGINE=redis: all on Redis
+bench: $(VENV)/.test ## Every figure of docs/benchmarks.md beside its rivals, in the same run; ENGINE=redis or rabbitmq: there
 	$(BIN)/python -m benchmarks --engine $(ENGINE) $(BENCH_ARGS)
 
 docs: $(VENV)/.docs ## Build the documentation into site/

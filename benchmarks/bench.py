@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from benchmarks.environments import UnavailableError
 from benchmarks.figure import CELERY
 from benchmarks.processes import ProgramError
+from benchmarks.rabbit_server import RabbitServer
 from benchmarks.record import Record
 from benchmarks.redis_server import RedisServer
 from benchmarks.rivals import RIVALS
-from benchmarks.sides import Bare, Opponent, Ours, OursOnRedis, OursOnSqlite, Side
+from benchmarks.sides import Bare, Opponent, Ours, OursOnRabbit, OursOnRedis, OursOnSqlite, Side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.processes import Tree
     from benchmarks.rivals import Ready
 
-Engine = Literal["sqlite", "redis"]
+Engine = Literal["sqlite", "redis", "rabbitmq"]
 AnySide = TypeVar("AnySide", bound=Side)
 
 _STALLED_S = 30.0
@@ -54,6 +55,8 @@ class Bench:
         )
         self.record = Record(self.record_directory / "record")
         self._redis: RedisServer | None = None
+        self._rabbit: RabbitServer | None = None
+        self._messages: Path | None = None
         self._ready: dict[str, Ready] = {}
         self._payload: int | None = None
 
@@ -71,11 +74,16 @@ class Bench:
         """Our side on the engine of this run, with an empty store.
 
         Args:
-            results: Whether tasks keep them; for Redis only.
-            environment: More of it, for the application; for Redis only.
+            results: Whether tasks keep them; not for SQLite, where they do.
+            environment: More of it, for the application; not for SQLite.
         """
         if self.engine == "sqlite":
             return self.sqlite()
+        if self.engine == "rabbitmq":
+            kept = self.redis if results else None
+            return self._emptied(
+                OursOnRabbit(self.record, self.directory, self.rabbit, kept, environment=environment or {})
+            )
         return self._emptied(
             OursOnRedis(self.record, self.directory, self.redis, results=results, environment=environment or {})
         )
@@ -90,7 +98,7 @@ class Bench:
         return self.rival(CELERY, results=results)
 
     def rival(self, name: str, *, results: bool = False, environment: Mapping[str, str] | None = None) -> Opponent:
-        """A rival's side, with an empty store; its environment is built and Redis started at the first call.
+        """A rival's side, with an empty store; its environment is built and servers are started at the first call.
 
         Args:
             name: Whose.
@@ -98,15 +106,16 @@ class Bench:
             environment: More of it, for the application.
 
         Raises:
-            UnavailableError: There is no redis-server, or no environment for the rival.
+            UnavailableError: There is no server, or no environment for the rival.
         """
         if not self.with_rivals:
             raise UnavailableError("left out (--ours)")
         ready = self._prepared(name)
+        rabbit = self.rabbit if self.engine == "rabbitmq" else None
         return self._emptied(
             Opponent(
-                RIVALS[name], ready, self.record, self.directory, self.redis,
-                results=results, environment=environment or {},
+                RIVALS[name], ready, self.record, self.directory, self.redis if results or rabbit is None else None,
+                rabbit=rabbit, results=results, environment=environment or {},
             )
         )  # fmt: skip
 
@@ -126,10 +135,40 @@ class Bench:
             self._exit.callback(self._redis.end)
         return self._redis
 
+    @property
+    def message_directory(self) -> Path:
+        """Where RabbitMQ keeps messages: beside the record, which is in memory where that can be had, or where
+        `BENCH_MESSAGES` says.
+        """
+        if self._messages is None:
+            chosen = os.environ.get("BENCH_MESSAGES")
+            self._messages = (
+                Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="celeriac-bench-", dir=chosen)))
+                if chosen
+                else self.record_directory
+            )
+        return self._messages
+
+    @property
+    def rabbit(self) -> RabbitServer:
+        """The RabbitMQ server of this run, started when it is first needed.
+
+        Raises:
+            UnavailableError: There is none, and none can be installed.
+        """
+        if self._rabbit is None:
+            self._rabbit = RabbitServer.start(self.message_directory)
+            self._exit.callback(self._rabbit.end)
+        return self._rabbit
+
     def rival_facts(self) -> dict[str, str]:
         """Versions of everything that was started so far, beside ours."""
         facts = {RIVALS[name].title: ready.versions for name, ready in self._ready.items()}
-        return facts if self._redis is None else {**facts, "Redis": self._redis.version()}
+        if self._rabbit is not None:
+            facts["RabbitMQ"] = self._rabbit.version()
+        if self._redis is not None:
+            facts["Redis"] = self._redis.version()
+        return facts
 
     def celery_python(self) -> str:
         """The interpreter of Celery's environment. Raises as `rival`."""

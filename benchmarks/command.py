@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.write_docs and not whole:
         parser.error("--write-docs wants a whole run: leave out --only, --quick, --scale and --ours")
     with Bench(engine=asked.engine, scale=scale, with_rivals=not asked.ours, is_long=asked.long) as bench:
-        about = facts(asked.engine, bench.directory, bench.record_directory)
+        store = bench.message_directory if asked.engine == "rabbitmq" else bench.directory
+        about = facts(asked.engine, store, bench.record_directory)
         print("\n".join(described(about)), flush=True)
         if scale != 1:
             print(f"sizes x {scale:g}: too small for the targets, which are shown all the same")

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 def facts(engine: Engine, store: Path, record: Path) -> dict[str, str]:
-    """About this machine; `store` and `record` are the directories of the database and of the record of runs."""
+    """About this machine; `store` and `record` are the directories of what is stored and of the record of runs."""
     import celeriac
 
     if engine == "sqlite":
         ours = {"sqlite": sqlite3.sqlite_version, "database on": file_system(store)}
+    elif engine == "rabbitmq":
+        ours = {"pamqp": version("pamqp"), "messages on": file_system(store)}
     else:
         ours = {"redis-py": f"{version('redis')} with hiredis {version('hiredis')}"}
 

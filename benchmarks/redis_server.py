@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a server has done since its start; differences are what something cost it."""
+    """What a server has done since its start; differences are what something cost it, sums are of several servers."""
 
     processor_s: float
     commands: int
@@ -35,6 +35,14 @@ class Spent:
             self.commands - earlier.commands,
             self.received - earlier.received,
             self.sent - earlier.sent,
+        )
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.processor_s + other.processor_s,
+            self.commands + other.commands,
+            self.received + other.received,
+            self.sent + other.sent,
         )
 
 

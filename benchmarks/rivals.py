@@ -34,15 +34,18 @@ class _Runtime(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Python:
     requirements: tuple[str, ...]
+    amqp: str = ""
+    """The package by which it talks to RabbitMQ."""
 
     def ready(self, name: str) -> Ready:
         python = python_environment(name, self.requirements)
         package, *_ = (word.partition("[")[0].partition(">")[0] for word in self.requirements)
-        found = python_versions(python, [package, "redis", "hiredis"])
+        found = python_versions(python, [package, "redis", "hiredis", *([self.amqp] if self.amqp else [])])
+        spoken = f", {self.amqp} {found[self.amqp]}" if self.amqp else ""
         return Ready(
             command=[python, "-m"],
             producer=[python, "-m", "benchmarks.produce", f"benchmarks.apps.{name}_app"],
-            versions=f"{found[package]} on Python {found['Python']}, redis-py {found['redis']} with hiredis",
+            versions=f"{found[package]} on Python {found['Python']}, redis-py {found['redis']} with hiredis{spoken}",
         )
 
 
@@ -79,7 +82,7 @@ class _Debian:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rival:
-    """One task queue on Redis."""
+    """One task queue, on Redis or RabbitMQ."""
 
     name: str
     title: str
@@ -113,7 +116,7 @@ _ALL = (
     Rival(
         name="celery",
         title="Celery",
-        runtime=_Python(("celery[redis]>=5.7,<5.8", "hiredis")),
+        runtime=_Python(("celery[redis]>=5.7,<5.8", "hiredis"), amqp="amqp"),
         worker=(
             "celery", "-A", "benchmarks.apps.celery_app", "worker", "-l", "WARNING", "--prefetch-multiplier", "64",
             "--without-gossip", "--without-mingle", "--without-heartbeat",
@@ -124,7 +127,7 @@ _ALL = (
     Rival(
         name="dramatiq",
         title="Dramatiq",
-        runtime=_Python(("dramatiq[redis]>=2.2,<2.3", "hiredis")),
+        runtime=_Python(("dramatiq[redis,rabbitmq]>=2.2,<2.3", "hiredis"), amqp="pika"),
         worker=("dramatiq", "benchmarks.apps.dramatiq_app:broker"),
         two_processes=("-p", "2", "-t", "8"),
         environment={"dramatiq_queue_prefetch": "1000"},

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.processes import ROOT, ProgramError, Tree, until
 from benchmarks.record import VARIABLE
+from benchmarks.redis_server import Spent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Literal
 
+    from benchmarks.rabbit_server import RabbitServer
     from benchmarks.record import Record
     from benchmarks.redis_server import RedisServer
     from benchmarks.rivals import Ready, Rival
@@ -32,7 +34,9 @@ class Side(ABC):
     times: int = 1
     """How often the worker's command is started."""
     redis: RedisServer | None = None
-    """The server it runs on, when it runs on one."""
+    """The server it runs on, or keeps results on."""
+    rabbit: RabbitServer | None = None
+    """The server it runs on, when it is this one."""
 
     def __init__(self, record: Record, logs: Path, environment: Mapping[str, str]) -> None:
         self._record = record
@@ -40,13 +44,23 @@ class Side(ABC):
         self.environment = {**os.environ, VARIABLE: str(record.path), **environment}
 
     def empty(self) -> None:
-        """Forget everything, the record of what ran included. Only while no worker runs."""
+        """Forget everything, the record of what ran included. Only while neither worker nor producer runs."""
         self._record.clear()
         self._empty_store()
 
     def _empty_store(self) -> None:
-        assert self.redis is not None
-        self.redis.ask("FLUSHALL SYNC")
+        if self.redis is not None:
+            self.redis.ask("FLUSHALL SYNC")
+        if self.rabbit is not None:
+            self.rabbit.empty()
+
+    def servers_spent(self) -> Spent:
+        """What its servers have done so far, together; nothing where it has none."""
+        spent = Spent(0.0, 0, 0, 0)
+        for server in (self.redis, self.rabbit):
+            if server is not None:
+                spent += server.spent()
+        return spent
 
     @abstractmethod
     def _worker_command(self, options: Sequence[str]) -> Sequence[str]: ...
@@ -135,7 +149,7 @@ class Ours(Side):
         """The result of a task that has run; waits up to ten seconds."""
         from celeriac import Celeriac
 
-        app = Celeriac("benchmarks-reader", broker=self.url)
+        app = Celeriac("benchmarks-reader", broker=self.url, backend=self.environment.get("BENCH_BACKEND"))
         try:
             return app.AsyncResult(task_id).get(timeout=10)
         finally:
@@ -178,6 +192,23 @@ class OursOnRedis(Ours):
         super().__init__(record, logs, redis.url, {"BENCH_RESULTS": "1" if results else "0", **environment})
 
 
+class OursOnRabbit(Ours):
+    """On RabbitMQ, with results in Redis."""
+
+    def __init__(
+        self, record: Record, logs: Path, rabbit: RabbitServer, redis: RedisServer | None, *,
+        environment: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self.rabbit = rabbit
+        self.redis = redis
+        super().__init__(record, logs, rabbit.url, {**_results_in(redis), **environment})
+
+
+def _results_in(redis: RedisServer | None) -> dict[str, str]:
+    """What tells an application on RabbitMQ where its results go."""
+    return {"BENCH_RESULTS": "0"} if redis is None else {"BENCH_RESULTS": "1", "BENCH_BACKEND": redis.url}
+
+
 class Bare(Side):
     """No task queue: the loops of `benchmarks.apps.bare_app`, `batch` in two processes or `block` in one."""
 
@@ -204,15 +235,20 @@ class Opponent(Side):
     """A rival in its own environment."""
 
     def __init__(
-        self, rival: Rival, ready: Ready, record: Record, logs: Path, redis: RedisServer, *,
-        results: bool, environment: Mapping[str, str],
+        self, rival: Rival, ready: Ready, record: Record, logs: Path, redis: RedisServer | None, *,
+        rabbit: RabbitServer | None = None, results: bool, environment: Mapping[str, str],
     ) -> None:  # fmt: skip
         self._rival = rival
         self._ready = ready
         self.redis = redis
+        self.rabbit = rabbit
         self.name = rival.name
         self.times = rival.times
-        where = {"BENCH_URL": redis.url, "BENCH_RESULTS": "1" if results else "0"}
+        if rabbit is not None:
+            where = {"BENCH_URL": rabbit.url, **_results_in(redis)}
+        else:
+            assert redis is not None
+            where = {"BENCH_URL": redis.url, "BENCH_RESULTS": "1" if results else "0"}
         super().__init__(record, logs, {**where, **rival.environment, **ready.environment, **environment})
 
     def _worker_command(self, options: Sequence[str]) -> Sequence[str]:

@@ -222,15 +222,20 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def _brokers() -> list[Any]:
+    from celeriac.brokers.amqp import AmqpBroker
     from celeriac.brokers.memory import MemoryBroker
     from celeriac.brokers.redis import RedisBroker
     from celeriac.brokers.sqlite import SqliteBroker
+    from celeriac.codec import Codec
+    from celeriac.codec.amqp import AmqpForm
+    from celeriac.model import QueuePlan
 
     return [  # none is opened
         MemoryBroker("memory://docs"),
         SqliteBroker("sqlite:///docs.db"),
         RedisBroker("redis://docs"),
         RedisBroker("redis-cluster://docs"),
+        AmqpBroker("amqp://docs", form=AmqpForm(Codec()), plan_of=lambda name: QueuePlan(name=name)),
     ]
 
 

@@ -17,7 +17,11 @@ NAP_S = float(os.environ.get("BENCH_NAP_S", "0.1"))
 
 _ignore = os.environ.get("BENCH_RESULTS") == "0"
 
-app = Celeriac("benchmarks", broker=os.environ.get("BENCH_URL"))
+app = Celeriac("benchmarks", broker=os.environ.get("BENCH_URL"), backend=os.environ.get("BENCH_BACKEND"))
+if kind := os.environ.get("BENCH_QUEUE_TYPE"):
+    app.conf.task_default_queue_type = kind
+if os.environ.get("BENCH_CONFIRM") == "0":
+    app.conf.broker_transport_options = {"confirm_publish": False}
 
 
 @app.task(name="benchmarks.noop", ignore_result=_ignore)

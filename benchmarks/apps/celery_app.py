@@ -19,7 +19,9 @@ _PATIENCE_S = 120
 _url = os.environ["BENCH_URL"]
 _results = os.environ["BENCH_RESULTS"] == "1"
 
-app = Celery("benchmarks", broker=_url, backend=_url if _results else None)
+app = Celery("benchmarks", broker=_url, backend=os.environ.get("BENCH_BACKEND", _url) if _results else None)
+if os.environ.get("BENCH_CONFIRM") == "1":
+    app.conf.broker_transport_options = {"confirm_publish": True}
 app.conf.update(
     task_ignore_result=not _results,
     result_expires=3600,

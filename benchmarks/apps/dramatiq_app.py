@@ -20,9 +20,16 @@ from benchmarks.record import record
 logging.getLogger("dramatiq").setLevel(logging.WARNING)
 _url = os.environ["BENCH_URL"]
 _results = os.environ["BENCH_RESULTS"] == "1"
-broker = RedisBroker(url=_url, max_connections=1000)  # redis-py's own limit is 100
+broker: dramatiq.Broker
+if _url.startswith("amqp:"):
+    from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+    logging.getLogger("pika").setLevel(logging.WARNING)
+    broker = RabbitmqBroker(url=_url, confirm_delivery=os.environ.get("BENCH_CONFIRM") == "1")
+else:
+    broker = RedisBroker(url=_url, max_connections=1000)  # redis-py's own limit is 100
 if _results:
-    broker.add_middleware(Results(backend=RedisBackend(url=_url)))
+    broker.add_middleware(Results(backend=RedisBackend(url=os.environ.get("BENCH_BACKEND", _url))))
 if os.environ.get("BENCH_WORKFLOWS") == "1":
     broker.add_middleware(GroupCallbacks(Barriers(url=_url)))
 dramatiq.set_broker(broker)

@@ -12,6 +12,9 @@ from benchmarks.series.flows import FLOWS
 from benchmarks.series.idle import IDLE
 from benchmarks.series.latency import LATENCY
 from benchmarks.series.naps import NAPS
+from benchmarks.series.rabbitmq import drain as rabbitmq_drain
+from benchmarks.series.rabbitmq import enqueue as rabbitmq_enqueue
+from benchmarks.series.rabbitmq import latency as rabbitmq_latency
 from benchmarks.series.redis import deep, drain, enqueue, latency, naps, workflows
 from benchmarks.series.schedules import SCHEDULES
 from benchmarks.series.start import START
@@ -28,5 +31,9 @@ SERIES: Mapping[Engine, tuple[Series, ...]] = {
     "redis": (
         drain.DRAIN, drain.IGNORED, drain.ASYNC, enqueue.DELAY, enqueue.DELAY_MANY, latency.LATENCY,
         latency.ROUND_TRIP, naps.NAPS, deep.DEEP, *workflows.WORKFLOWS, *FLOWS, SCHEDULES,
+    ),
+    "rabbitmq": (
+        rabbitmq_drain.IGNORED, rabbitmq_drain.DRAIN, rabbitmq_enqueue.CONFIRMED, rabbitmq_enqueue.UNCONFIRMED,
+        rabbitmq_enqueue.BULK, rabbitmq_latency.LATENCY,
     ),
 }  # fmt: skip

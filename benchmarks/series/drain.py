@@ -17,17 +17,16 @@ def drained(bench: Bench, side: Side, count: int, *options: str) -> Values:
     with side.worker(*options) as worker:
         bench.wait_for(worker, 1)
         begun = len(bench.record)
-        server = side.redis.spent() if side.redis else None
+        server = side.servers_spent()
         begin = worker.processor_s()
         bench.wait_for(worker, count)
         spent = worker.processor_s() - begin
-        used = side.redis.spent().since(server) if side.redis and server else None
+        used = side.servers_spent().since(server)
     tasks = max(1, count - begun)
     values = {"rate": rate(bench.record.complete(count)), "processor_us": spent / tasks * 1e6}
-    if used is not None:
-        values["server_us"] = used.processor_s / tasks * 1e6
-        values["commands"] = used.commands / tasks
-        values["bytes"] = (used.received + used.sent) / tasks
+    values["server_us"] = used.processor_s / tasks * 1e6
+    values["commands"] = used.commands / tasks
+    values["bytes"] = (used.received + used.sent) / tasks
     return values
 
 

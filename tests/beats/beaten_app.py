@@ -123,10 +123,31 @@ class Trap:
             MEANWHILE.set(None)
 
 
+class Snare:
+    """The same within a tick of a store whose messages go elsewhere: `moved` is before the publish, `sent` after it."""
+
+    def __init__(self, relay: Any, *, when: str, on: int = 1, number: str = "SIGKILL") -> None:
+        self._publish = relay._publish
+        self._when = when
+        self._left = on
+        self._number = getattr(signal, number)
+        relay._publish = self
+
+    def __call__(self, messages: Any) -> None:
+        self._left -= 1
+        if not self._left and self._when == "moved":
+            os.kill(os.getpid(), self._number)
+        self._publish(messages)
+        if not self._left and self._when == "sent":
+            os.kill(os.getpid(), self._number)
+
+
 def beat(app: Celeriac, trap: dict[str, Any] | None) -> None:
     """Beat until SIGTERM."""
     logging.basicConfig(format="%(created).3f %(message)s", level=logging.INFO)
-    if trap is not None:
+    if trap is not None and trap["when"] in ("moved", "sent"):
+        Snare(app.schedule_store, **trap)
+    elif trap is not None:
         app.__dict__["schedule_store"] = Trap(app.schedule_store, **trap)
     running = make_beat(app)
     signal.signal(signal.SIGTERM, lambda *_: running.stop())

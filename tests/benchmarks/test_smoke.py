@@ -10,6 +10,7 @@ import pytest
 from benchmarks.command import main
 from benchmarks.environments import UnavailableError
 from benchmarks.processes import ROOT
+from benchmarks.rabbit_server import RabbitServer
 from benchmarks.redis_server import RedisServer
 from benchmarks.series import SERIES
 
@@ -22,11 +23,13 @@ CASES = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("engine", "series"), CASES)
 def test_series(engine: str, series, tmp_path) -> None:
-    if engine == "redis":
-        try:
+    try:
+        if engine != "sqlite":
             RedisServer.binary()
-        except UnavailableError as exc:
-            pytest.skip(str(exc))
+        if engine == "rabbitmq":
+            RabbitServer.scripts()
+    except UnavailableError as exc:
+        pytest.skip(str(exc))
     out = tmp_path / "out.json"
     command = [
         sys.executable, "-m", "benchmarks", "--engine", engine, "--ours", "--scale", "0.001", "--reps", "1",

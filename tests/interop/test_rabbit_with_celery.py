@@ -236,7 +236,9 @@ def test_exchanges_bindings_and_broadcasts(
     shell.run("note.apply_async(('by key',), exchange='orders', routing_key='order.eu.paid')")
     shell.run("note.apply_async(('by key too',), exchange='orders', routing_key='order.eu.open')")
     found = lines("by key", 3, "what two bindings fit and what one does")
-    assert sorted(text for text, _, _ in found) == ["by key", "by key", "by key too"]
+    assert sorted((text, key) for text, _, key in found) == [
+        ("by key", "order.eu.paid"), ("by key", "order.eu.paid"), ("by key too", "order.eu.open")
+    ]  # fmt: skip
     shell.run("[note.apply_async((f'short {n}',), queue='short') for n in range(3)]")
     lines("short", 3, "what went to the short queue")
     shell.run("for n in range(20): news.delay('again')")

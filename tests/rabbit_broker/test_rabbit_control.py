@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -29,10 +30,15 @@ from servers import RabbitServer, wait_until
 pytestmark = [pytest.mark.timeout(60)]
 
 
+SLOW = threading.Event()
+"""Set by whoever begins to be slow."""
+
+
 async def echo(method: str, arguments: Mapping[str, Any]) -> Any:
     if method == "raise":
         raise LookupError("no such thing")
     if method == "slow":
+        SLOW.set()
         await asyncio.sleep(30.0)
     return {"method": method, **arguments}
 
@@ -269,12 +275,30 @@ async def test_of_two_nodes_of_one_name_the_second_takes_over(
 
     async with serving(rabbit_url, "w1@test"):
         server = await AmqpControl(rabbit_url).serve("w1@test", second)
-        assert "RESOURCE_LOCKED" in caplog.text
+        assert "another worker is called w1@test" in caplog.text
         assert await ask(client, "ping", destination=["w1@test"], timeout_s=5.0) == {"w1@test": {"method": "ping"}}
     async with asyncio.timeout(15.0):
         while await ask(client, "ping", destination=["w1@test"], timeout_s=0.5) != {"w1@test": "second"}:
             pass
     await server.close()
+
+
+def test_closing_ends_the_calls_of_other_threads(rabbit_url: str) -> None:
+    end = in_thread(rabbit_url, "w1@test")
+    client = AmqpControl(rabbit_url)
+    try:
+        assert client.call("ping", destination=["w1@test"], timeout_s=10.0)
+        with ThreadPoolExecutor() as threads:
+            SLOW.clear()
+            waiting = threads.submit(lambda: client.call("slow", destination=["w1@test"], timeout_s=30.0))
+            assert SLOW.wait(10.0)
+            client.close()
+            with pytest.raises(BrokerUnavailableError, match="closed"):
+                waiting.result(5.0)
+        assert client.call("ping", destination=["w1@test"], timeout_s=10.0), "and it goes on"
+    finally:
+        end()
+        client.close()
 
 
 def test_a_child_has_a_connection_of_its_own(rabbit_url: str, client: AmqpControl) -> None:
@@ -351,6 +375,8 @@ def test_it_listens_again_after_every_loss(start_rabbit: Callable[..., RabbitSer
         assert time.monotonic() - began < 0.5, "it is known, and nothing is waited for"
         server.clear_alarm()
         wait_until(hears, "an event after the alarm", 20.0)
+        while receiver.receive(timeout_s=0.2):
+            pass  # what `hears` has not waited for
         server.close_connections()
         with pytest.raises(BrokerUnavailableError, match="could not listen"):
             receiver.receive(timeout_s=5.0)

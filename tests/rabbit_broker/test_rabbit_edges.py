@@ -19,6 +19,7 @@ from celeriac.brokers.amqp.publisher import Parcel
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerUnavailableError
 from celeriac.model import Binding, Bury, Done, ExchangePlan, Outgoing, QueuePlan, Settled
+from celeriac.storage.amqp import Channel
 
 OK = Settled.OK
 NODE = "celery@test"
@@ -102,13 +103,13 @@ async def test_a_claim_gets_what_a_slow_server_brings_it(desk: Desk, monkeypatch
     sent = [message() for _ in range(4)]
     await desk.publish(*sent)
     consumer = await desk.open()
-    get = consumer._channel.get
+    get = Channel.get
 
-    async def slowly(queue: str) -> Any:
+    async def slowly(channel: Channel, queue: str) -> Any:
         await asyncio.sleep(0.4)
-        return await get(queue)
+        return await get(channel, queue)
 
-    monkeypatch.setattr(consumer._channel, "get", slowly)
+    monkeypatch.setattr(Channel, "get", slowly)
     assert ids_of(await take(consumer, 10)) == ids_of(sent)
 
 
@@ -118,26 +119,25 @@ async def test_a_consumer_that_cannot_be_begun_is_tried_again(
 ) -> None:
     """Not every error of a call ends the channel: a server may be slow."""
     consumer = await desk.open()
-    begin, fails = consumer._channel.consume, [True]
+    begin, fails = Channel.consume, [True]
 
-    async def consume(*args: Any, **options: Any) -> str:
-        if fails:
+    async def consume(channel: Channel, queue: str, *args: Any, **options: Any) -> str:
+        if queue == "q" and fails:
             fails.pop()
             raise BrokerUnavailableError("no answer in time")
-        return await begin(*args, **options)
+        return await begin(channel, queue, *args, **options)
 
     if when == "at first":
-        monkeypatch.setattr(consumer._channel, "consume", consume)
+        monkeypatch.setattr(Channel, "consume", consume)
         waiting = asyncio.ensure_future(wait_for(consumer, 1))
     else:
         waiting = asyncio.ensure_future(wait_for(consumer, 1))
         await desk.until(lambda: all(lane.prefetch for lane in consumer._lanes.all), "the lanes wake")
         lane = next(lane for lane in consumer._lanes.all if lane.name == "q")
-        await consumer._channel.cancel(old := str(lane.tag))
-        monkeypatch.setattr(consumer._channel, "consume", consume)
+        await lane.channel.cancel(str(lane.tag))
+        monkeypatch.setattr(Channel, "consume", consume)
         await consumer._examine(lane)
         assert not fails
-        assert lane.tag == old, "what is not begun is not taken for one that is"
     await desk.publish(one := message())
     assert ids_of(await waiting) == [one.id]
 
@@ -211,6 +211,7 @@ async def test_what_is_delayed_finds_a_queue_that_was_deleted_and_made_again(des
         await consumer.settle([Done(delivery=each) for each in held])
         waiting = asyncio.ensure_future(wait_for(consumer))
         await desk.sender.call(commands.Queue.Delete(queue="q"))
+        await desk.until(lambda: any(lane.broken for lane in consumer._lanes.all), "it is missed")
         await desk.until(lambda: all(not lane.broken and lane.prefetch for lane in consumer._lanes.all), "it is back")
         await producer.publish(second := message(not_before=SYSTEM_CLOCK.time() + 0.2))
         assert ids_of(await waiting) == [second.id]

@@ -135,8 +135,7 @@ def test_what_is_done_and_never_answered(network, luck, who) -> None:
             proxy.lose_next_reply(mark, reset=number % 2 == 0).wait()
             fleet.wait_ended(len(fleet.ended()) + 3)
     fleet.check()
-    if who == "producers":
-        assert fleet.history.unknown, "producers hear that nothing is known, and publish again"
+    assert fleet.history.slowest_s <= TIMEOUT_S + 0.5
 
 
 def test_a_slow_network_does_not_hold_producers(network) -> None:

@@ -106,16 +106,15 @@ def test_a_queue_is_deleted_under_the_consumers(faulty, start_rabbit_fleet, luck
     """What was in it is gone; the queue is made again, and what is sent from now on runs."""
     fleet = start_rabbit_fleet(faulty.url)
     fleet.start()
-    with fleet.producing(luck=luck):
+    app = fleet.app()
+    fleet.wait_works(app=app)
+    with fleet.producing(app, luck=luck):
         fleet.wait_ended(40)
-        for _ in range(2):
-            faulty.delete_queue("celery")
-            fleet.wait_works()
+        for name in ("celery", "celery", "celery.p9"):
+            faulty.delete_queue(name)
+            fleet.wait_works(app=app)
             fleet.wait_ended(len(fleet.ended()) + 20)
-        faulty.delete_queue("celery.p9")
-        fleet.wait_works()
-    with fleet.producing(luck=luck):
-        fleet.wait_ended(len(fleet.ended()) + 20)
+            pause(1.0)  # each deletion is mended before the next
     fleet.check(lossy=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.app.urls import NO_RESULTS, RPC, masked, parse
 from celeriac.errors import ConfigError
@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 
     from celeriac.app.settings import Settings
     from celeriac.app.topology import Topology
+    from celeriac.app.urls import Location
     from celeriac.clock import Clock
     from celeriac.codec import Codec
     from celeriac.interfaces import Broker, ControlChannel, EventChannel, ResultStore
+
+_KEEPERS: Final = frozenset({"redis", "sqlite"})
+_MARKS_FILE: Final = "sqlite:///celeriac-beat.db"
 
 
 def open_broker(
@@ -69,6 +73,46 @@ def open_broker(
     from celeriac.brokers.sqlite import SqliteBroker
 
     return SqliteBroker(url, clock=clock, **_sqlite_options(settings))
+
+
+def marks_location(settings: Settings) -> Location:
+    """Where marks of schedules are that the broker does not keep: as said, with the results, or in a file.
+
+    Raises:
+        ConfigError: `beat_store` names something that keeps no schedules.
+    """
+    if settings.beat_store is not None:
+        location = parse(settings.beat_store, "broker")
+        if location.adapter in _KEEPERS:
+            return location
+        raise ConfigError(
+            f"beat_store={masked(settings.beat_store)!r}: schedules are kept by Redis and by SQLite: redis://…, "
+            "sqlite:///…"
+        )
+    if settings.result_backend is not None:
+        location = parse(settings.result_backend, "result store")
+        if location.adapter in _KEEPERS:
+            return location
+    return parse(_MARKS_FILE, "broker")
+
+
+def open_marks(location: Location, settings: Settings, clock: Clock) -> Broker:
+    """Make the adapter that keeps the marks; what the result store's connections need, these need."""
+    if location.adapter == "redis":
+        from celeriac.brokers.redis import RedisBroker
+
+        options = _redis_options(settings.result_backend_transport_options, settings.redis_backend_use_ssl)
+        return RedisBroker(
+            location.url,
+            timeout_s=settings.task_publish_timeout,
+            clock=clock,
+            key_prefix=str(options.get("global_keyprefix", "")),
+            result_prefix="",
+            options=options,
+        )
+    from celeriac.brokers.sqlite import SqliteBroker
+
+    return SqliteBroker(location.url, clock=clock, **_sqlite_options(settings))
 
 
 def open_results(url: str, settings: Settings, clock: Clock, codec: Codec) -> ResultStore | None:
@@ -218,6 +262,7 @@ def _open_amqp(
         plan_of=lambda queue: topology().plan_of(queue),
         known_queues=lambda: topology().known(),
         options=_amqp_options(settings),
+        delay_queue_type=settings.broker_native_delayed_delivery_queue_type,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 
 import msgspec
 
-from celeriac.app.adapters import open_broker, open_control, open_events, open_results
+from celeriac.app.adapters import marks_location, open_broker, open_control, open_events, open_marks, open_results
 from celeriac.app.admission import OPTIONS as LIMITS
 from celeriac.app.admission import admission_of, limit_of, unique_key_of, unique_of
 from celeriac.app.control import Control
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from celeriac.app.schedules import Schedules
     from celeriac.app.sent import SentEvents
     from celeriac.app.settings import Settings
+    from celeriac.app.urls import Location
     from celeriac.canvas import Expander
     from celeriac.clock import Clock
     from celeriac.engine.attempt import Attempt
@@ -299,7 +300,31 @@ class Celeriac:
     @once
     def schedule_store(self) -> ScheduleStore:
         """Keeps the schedule's marks, and its entries of run time."""
-        return self.broker.schedules(self.schedule_scope)
+        place = self.marks_location
+        if place is None:
+            return self.broker.schedules(self.schedule_scope)
+        from celeriac.scheduler import Relay
+
+        conf = self.settings
+        keeper = open_marks(place, conf, self.clock)
+        return Relay(
+            keeper.schedules(self.schedule_scope),
+            lambda messages: self.broker.publish(messages),
+            timeout_s=conf.task_publish_timeout,
+            clock=self.clock,
+            close=keeper.close,
+        )
+
+    @property
+    def marks_location(self) -> Location | None:
+        """Where the schedule's marks are, if not with the broker, which keeps none then."""
+        return None if self.broker.traits.schedules else marks_location(self.settings)
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether there is a schedule to look at, without making the file for it."""
+        place = self.marks_location
+        return place is None or place.path is None or Path(place.path).exists()
 
     def schedule_source(self) -> Source:
         """Where a beat takes the entries of the code from."""
@@ -320,7 +345,7 @@ class Celeriac:
 
         Raises:
             ScheduleError: An entry of the code is wrong.
-            NotSupportedError: The broker keeps no schedules.
+            ConfigError: The broker keeps no schedules, and `beat_store` is no store that does.
         """
         from celeriac.app.beats import make_beat
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac._version import __version__
+from celeriac.app.beats import tell_of_marks
 from celeriac.app.runtime import announce_logging, node_name
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.engine import signals
@@ -76,6 +77,7 @@ def run_beat(app: Celeriac, beat: Beating, overrides: BeatOverrides, *, text: st
     _set_up_logging(options)
     sys.stderr.write(banner(app, beat, text) + "\n")
     sys.stderr.flush()
+    tell_of_marks(app)
     is_wanted = conf.beat_enable_remote_control if overrides.remote_control is None else overrides.remote_control
     answering = None
     if is_wanted:
@@ -115,11 +117,13 @@ def _set_up_logging(options: WorkerOptions) -> None:
 
 def banner(app: Celeriac, beat: Beating, text: str) -> str:
     """What the beat says about itself when it starts."""
+    place = app.marks_location
     return "\n".join(
         (
             f"celeriac {__version__}  {beat.name}",
             f"  app      {text}",
             f"  broker   {mask(app.broker_url)}",
+            *([] if place is None else [f"  marks    {mask(place.url)}"]),
             *_entries(app),
         )
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from celeriac.errors import NotSupportedError, ScheduleError
+from celeriac.errors import ScheduleError
 from celeriac.scheduler import Beat
 from celeriac.scheduler.entry import entry_of, iso_of
 from celeriac.scheduler.schedule import SECOND
@@ -91,11 +91,25 @@ def make_entry(app: Celeriac, name: str, spec: Mapping[str, Any], **more: Any) -
     """
     conf = app.settings
     entry = entry_of(name, spec, zone=conf.timezone, deadline_s=conf.beat_cron_starting_deadline, **more)
+    check_overlap(app, entry)
     try:
         app.check_call(entry.task, entry.args, entry.kwargs, entry.options)
     except Exception as exc:
         raise ScheduleError(f"schedule entry {name!r}: {exc}") from exc
     return entry
+
+
+def check_overlap(app: Celeriac, entry: Entry) -> None:
+    """What the broker must know for it, it must be able to know.
+
+    Raises:
+        ScheduleError: It cannot say whether the entry's last message has ended.
+    """
+    if entry.overlap == "skip" and not app.broker.traits.schedules:
+        raise ScheduleError(
+            f"schedule entry {entry.name!r}: overlap='skip' needs a broker that can say whether the last message has "
+            f"ended, and {app.broker.traits.name} cannot; use 'allow' or 'cancel_previous', or expires="
+        )
 
 
 class BeatHost:
@@ -162,7 +176,8 @@ class BeatHost:
         return [answer for answer in answers if answer is not None]
 
     def cancel(self, task_id: TaskId, /) -> None:
-        if self._app.broker.peek(ids=(task_id,), limit=1):
+        broker = self._app.broker
+        if not broker.traits.shows_all or broker.peek(ids=(task_id,), limit=1):
             self._app.control.revoke(task_id, terminate=True)
 
     def task_id(self, name: str, at: Instant, /) -> TaskId:
@@ -188,13 +203,10 @@ def make_beat(
 
     Raises:
         ScheduleError: An entry of the code is wrong.
-        NotSupportedError: The broker keeps no schedules.
+        ConfigError: The broker keeps no schedules, and `beat_store` is no store that does.
     """
-    if not app.broker.traits.schedules:
-        raise NotSupportedError(
-            f"the broker {app.broker.url} keeps no schedules: its traits say no `schedules`; use SQLite or Redis"
-        )
     conf = app.settings
+    _ = app.marks_location  # what is wrong with it is said now
     chosen = source or app.schedule_source()
     return kind(
         host(app, _Ready(chosen)),
@@ -203,6 +215,17 @@ def make_beat(
         grace_s=conf.beat_misfire_grace,
         **({"look_s": min(conf.beat_max_loop_interval, _LONGEST_LOOK_S)} if conf.beat_max_loop_interval else {}),
     )
+
+
+def tell_of_marks(app: Celeriac) -> None:
+    """Warn where the marks are in a file that nobody has asked for."""
+    place = app.marks_location
+    if place is not None and place.path is not None and app.settings.beat_store is None:
+        _log.warning(
+            "beat: %s keeps no schedules, so their marks are in %s: a beat on another host would send everything once "
+            "more. Set beat_store: redis://… for beats on several hosts, this file for one",
+            app.broker.traits.name, place.path,
+        )  # fmt: skip
 
 
 class _Ready:

@@ -174,7 +174,9 @@ def make_flow_tasks(app: Celeriac) -> dict[str, Task[Any, Any]]:
 
 def _on_own_queue(method: Callable[..., Any]) -> Callable[..., Any]:
     def drive(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
-        method(self.request.delivery_info["routing_key"], *args, **kwargs)
+        delivery = self.request.delivery
+        assert delivery is not None
+        method(delivery.queue, *args, **kwargs)
 
     return drive
 

@@ -202,7 +202,10 @@ def announce_logging(options: WorkerOptions) -> None:
 
 
 def _embedded_beat(app: Celeriac) -> Beating:
+    from celeriac.app.beats import tell_of_marks
+
     beat = app.make_beat()
+    tell_of_marks(app)
     signals.beat_embedded_init.send(beat)
     return beat
 

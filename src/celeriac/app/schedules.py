@@ -265,8 +265,6 @@ class Schedules:
     def _read(self) -> tuple[dict[str, Entry], dict[str, ScheduleRow], Instant]:
         """The entries of the code, the rows of the store, and the store's time."""
         app = self._app
-        if not app.broker.traits.schedules:
-            raise NotSupportedError(f"the broker {app.broker.url} keeps no schedules: its traits say no `schedules`")
         news = app.schedule_store.look()
         return self._code(), {row.name: row for row in news.rows if not row.removed}, round(news.now * SECOND)
 

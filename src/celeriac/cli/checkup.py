@@ -20,7 +20,7 @@ import msgspec
 from celeriac import __version__
 from celeriac.app.urls import parse
 from celeriac.cli.screen import age, size
-from celeriac.errors import CeleriacError
+from celeriac.errors import BrokerError, CeleriacError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -105,10 +105,14 @@ class Patient:
 def examine(patient: Patient) -> Iterator[Finding]:
     """Run every check, in the order in which a person would ask."""
     yield from _python(patient)
+    reached = True
     for name, check in _CHECKS.items():
+        if name in _ASKING and not reached:
+            continue  # the same words again, each after its own timeout
         try:
             yield from check(patient)
         except (CeleriacError, OSError) as exc:
+            reached = reached and not (name == "broker" and isinstance(exc, BrokerError) and patient.file is None)
             yield Finding(check=name, level="wrong", found=str(exc) or type(exc).__name__)
 
 
@@ -203,6 +207,20 @@ def _redis(patient: Patient) -> Iterator[Finding]:
 
     examine_server: Callable[[], Any] = getattr(patient.app.broker, "check")  # noqa: B009 - the protocol has none
     for check, level, found, advice in lines(examine_server()):
+        yield Finding(check=check, level=cast("Level", level), found=found, advice=advice)
+
+
+def _rabbitmq(patient: Patient) -> Iterator[Finding]:
+    app = patient.app
+    if app.broker.traits.name != "rabbitmq":
+        return
+    from celeriac.cli.checkup_rabbitmq import lines, names
+
+    settings = app.settings
+    examine_server: Callable[..., Any] = getattr(app.broker, "check")  # noqa: B009 - the protocol has none
+    results = None if app.results is None else app.results.url.partition("://")[0].partition("+")[0]
+    health = examine_server(names(settings.control_exchange, settings.event_exchange, rpc=results == "rpc"))
+    for check, level, found, advice in lines(health, results=results):
         yield Finding(check=check, level=cast("Level", level), found=found, advice=advice)
 
 
@@ -372,7 +390,8 @@ def _workers(patient: Patient) -> Iterator[Finding]:
         return
     known = set(patient.app.tasks)
     for node, names in sorted(patient.app.control.inspect(timeout=patient.timeout_s).registered().items()):
-        if isinstance(names, list) and (missing := sorted(known - set(names))):
+        # a task with a rate limit is shown with it
+        if isinstance(names, list) and (missing := sorted(known - {str(each).partition(" [")[0] for each in names})):
             more = ", …" if len(missing) > 5 else ""
             yield Finding(
                 check="workers",
@@ -423,7 +442,7 @@ def _queues(patient: Patient) -> Iterator[Finding]:
 
 def _schedule(patient: Patient) -> Iterator[Finding]:
     app = patient.app
-    if not (patient.named and patient.is_shared and app.broker.traits.schedules):
+    if not (patient.named and patient.is_shared and app.has_marks):
         return
     entries = app.schedules.list()
     beats = app.schedules.beats()
@@ -456,6 +475,7 @@ _CHECKS: Final[dict[str, Callable[[Patient], Iterator[Finding]]]] = {
     "disk space": _space,
     "broker": _broker,
     "redis": _redis,
+    "rabbitmq": _rabbitmq,
     "database": _file,
     "limits": _limits,
     "clock": _clock,
@@ -463,6 +483,8 @@ _CHECKS: Final[dict[str, Callable[[Patient], Iterator[Finding]]]] = {
     "queues": _queues,
     "schedule": _schedule,
 }
+_ASKING: Final = frozenset({"redis", "rabbitmq", "workers", "queues", "schedule"})
+"""Those that ask the broker's server."""
 
 
 def as_data(findings: list[Finding]) -> list[dict[str, Any]]:

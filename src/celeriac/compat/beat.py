@@ -179,6 +179,7 @@ def celery_entry(app: Celery, name: str, spec: Mapping[str, Any], **more: Any) -
     options = {key: value for key, value in (spec.get("options") or {}).items() if key in KNOWN}
     fields = {**spec, "options": options}
     entry = entry_of(name, fields, zone=conf.timezone, deadline_s=conf.beat_cron_starting_deadline, **more)
+    beats.check_overlap(app, entry)
     try:
         Celeriac.check_call(app, entry.task, entry.args, entry.kwargs, entry.options)
     except NotRegistered as exc:
@@ -391,8 +392,6 @@ class Clerk:
         self._outcomes: dict[str, str] = {}
         """Of the last try, where it was not sent by us: `lost` or `failed`."""
         self.paused: set[str] = set()
-        if not app.broker.traits.schedules:
-            raise NotSupportedError(f"the broker {app.broker.url} keeps no schedules; use SQLite or Redis")
 
     def follow(self, scheduler: Any, *, create: bool = True) -> None:
         """Have entries know what other beats have sent, and the store know of the entries.

@@ -200,10 +200,11 @@ class Attempt:
         """Where it came from, in Celery's form."""
         if self.delivery is None:
             return {"is_eager": self.is_eager, "exchange": None, "routing_key": None, "priority": None}
+        exchange, routing_key = self.delivery.via or ("", self.delivery.queue)
         return {
             "is_eager": self.is_eager,
-            "exchange": "",
-            "routing_key": self.delivery.queue,
+            "exchange": exchange,
+            "routing_key": routing_key,
             "priority": self.delivery.priority,
             "redelivered": (
                 self.delivery.deliveries > 1 or self.delivery.was_out or _REQUEUED in self.message_headers.headers

@@ -34,6 +34,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """Wall-clock epoch seconds of the first publish, where the engine keeps it."""
     limit_key: str | None = None
     """The key of its limit, where it has one."""
+    via: tuple[str, str] | None = None
+    """The exchange and the routing key by which it came, where it was not sent to the queue itself."""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -7,6 +7,7 @@ from celeriac.scheduler.entry import Entry
 from celeriac.scheduler.every import every
 from celeriac.scheduler.forms import schedule_of
 from celeriac.scheduler.host import Host, Source
+from celeriac.scheduler.relay import Relay
 from celeriac.scheduler.rrule import rrule
 from celeriac.scheduler.schedule import Due, Schedule
 from celeriac.scheduler.solar import solar
@@ -17,6 +18,7 @@ __all__ = [
     "Due",
     "Entry",
     "Host",
+    "Relay",
     "Schedule",
     "Source",
     "at",

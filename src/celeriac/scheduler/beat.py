@@ -600,7 +600,9 @@ def _since(entry: Entry, since: Instant) -> Entry:
 def _must_wait(tick: Tick, now: Instant) -> bool:
     """Whether a message would not be the same, or not have the same fate, if it went out when it is due."""
     message = tick.message
-    return tick.at > now and message is not None and (message.expires_at is not None or message.unique is not None)
+    if tick.at <= now or message is None:
+        return False
+    return message.expires_at is not None or message.unique is not None or message.exchange is not None
 
 
 def _anew(item: _Item, now: Instant) -> Tick:

@@ -220,6 +220,9 @@ class Station:
         self._changed = asyncio.Event()
         self._busy = asyncio.Event()
         self._once = asyncio.Event()
+        self._renewed = asyncio.Event()
+        """Whether no new lease is being taken."""
+        self._renewed.set()
         self._doubt = asyncio.Lock()
         self._fetcher = Fetcher(
             capacity=self._capacity,
@@ -475,8 +478,12 @@ class Station:
         What was committed goes on: it is nobody else's.
         """
         if lease.lost:
+            # A claim on a lost connection fails at once and without I/O: who did not wait here would never let the one
+            # that takes a new lease go on.
+            await self._renewed.wait()
             return
         lease.lost = lease.halted = True
+        self._renewed.clear()
         jobs = self._take_unstarted()
         kept = lease.committed
         waiting = frozenset(job.attempt.id for job in self._async.running.values() if job.attempt.id not in kept)
@@ -503,7 +510,10 @@ class Station:
         for attempt in running:
             if not attempt.plan.rerun_when_lost:
                 _log.error("%s[%s] may run twice: the lease was lost as it had just started", attempt.name, attempt.id)
-        await self._open()
+        try:
+            await self._open()
+        finally:
+            self._renewed.set()
         self._probe.signal("lease_lost", lease.consumer.incarnation)
         self._fetcher.wake()
         self._flusher.wake()

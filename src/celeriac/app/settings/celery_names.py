@@ -21,11 +21,10 @@ _SIGNING = "message signing is not built yet in this version"
 
 IGNORED: Mapping[str, str] = {
     "enable_utc": "stored times are always UTC; `timezone` is for naive times and schedules",
-    "beat_schedule_filename": "the scheduler's state is kept by the broker's store",
+    "beat_schedule_filename": "the scheduler's state is kept by the broker's store, or where `beat_store` says",
     "beat_sync_every": "the scheduler's state is stored with each firing",
     "broker_channel_error_retry": "after any transport error the connection is built anew",
     "broker_heartbeat_checkrate": "heartbeats are checked by the driver",
-    "broker_native_delayed_delivery_queue_type": "delayed tasks are held by the store",
     "task_remote_tracebacks": "remote tracebacks are always carried, as text",
     "worker_autoscaler": "processes are started once and idle ones cost next to nothing",
     "worker_cancel_long_running_tasks_on_connection_loss": "results of a lost lease are refused by the store",

@@ -213,6 +213,9 @@ class Settings:
         "Heartbeat of AMQP connections: a server or network that is silent for twice as long is lost; 0: none.",
         celery="120",
     )
+    broker_native_delayed_delivery_queue_type = _is(
+        _QUEUE_TYPES, "quorum", "Kind of the queues in which delayed messages wait on RabbitMQ."
+    )
     broker_login_method = _is(Text(), None, "SASL mechanism of AMQP; None: the server's own choice.")
     broker_pool_limit = _is(
         Whole(), 10, "Most connections that producers of one process keep; 0: no pool.", later=_SERVERS
@@ -294,7 +297,8 @@ class Settings:
     task_celery_queues = _is(
         Names(),
         (),
-        "Queues, by name or glob, of Celery's workers: on Redis, messages to them are written in Celery's form.",
+        "Queues, by name or glob, of Celery's workers: on Redis, messages to them are written in Celery's form; on "
+        "RabbitMQ, they are declared as Celery does.",
         ours=True,
     )
     task_create_missing_queues = _is(Flag(), True, "Queues that `task_queues` does not name may be used.")
@@ -459,6 +463,14 @@ class Settings:
         Text(),
         None,
         "Whose schedule it is, where applications share a broker; None: the application's name.",
+        ours=True,
+    )
+    beat_store = _is(
+        Address(),
+        None,
+        "Where the schedule's marks and entries are when the broker keeps none (RabbitMQ): `redis://…`, or "
+        "`sqlite:///…` for beats of one host; None: with the results where those can keep them, else in the file "
+        "celeriac-beat.db.",
         ours=True,
     )
     beat_enable_remote_control = _is(Flag(), False, "`celeriac beat` answers `inspect ping`.")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent import futures
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from celeriac.errors import BrokerUnavailableError
 from celeriac.storage import forks
 
 if TYPE_CHECKING:
@@ -28,10 +30,16 @@ class Aside:
         forks.register(self)
 
     def run(self, work: Coroutine[Any, Any, T], /) -> T:
-        """The value of `work`, which runs there while this thread waits."""
+        """The value of `work`, which runs there while this thread waits.
+
+        Raises:
+            BrokerUnavailableError: Another thread has closed it meanwhile.
+        """
         future = asyncio.run_coroutine_threadsafe(work, self._running())
         try:
             return future.result()
+        except futures.CancelledError:
+            raise BrokerUnavailableError("the connection was closed by this process") from None
         except BaseException:
             future.cancel()  # a signal has ended the waiting
             raise
@@ -45,14 +53,14 @@ class Aside:
             return self._loop
 
     def close(self, last: Coroutine[Any, Any, None], /) -> None:
-        """Run `last` there if there is a loop, and end it. What is asked later starts another."""
+        """Run `last` there if there is a loop, call off the rest, and end it. What is asked later starts another."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             last.close()
             return
         try:
-            asyncio.run_coroutine_threadsafe(last, loop).result()
+            asyncio.run_coroutine_threadsafe(_finish(last), loop).result()
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
@@ -66,3 +74,13 @@ class Aside:
         _LEFT_BEHIND.append(self._loop)
         self._lock = threading.Lock()
         self._loop = self._thread = None
+
+
+async def _finish(last: Coroutine[Any, Any, None]) -> None:
+    try:
+        await last
+    finally:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from celeriac.brokers.amqp.consumer import Entry
+    from celeriac.brokers.amqp.health import Health
     from celeriac.brokers.amqp.publisher import Parcel
     from celeriac.brokers.amqp.topology import Steps
     from celeriac.clock import Clock
@@ -230,6 +231,8 @@ class AmqpBroker:
             left_s = max(until - now(), _LEAST_S)
             if type(what) is list:
                 return line.publish(what, timeout_s=left_s, confirm=confirm)
+            if type(what) is float:
+                return SYSTEM_CLOCK.pause(min(what, left_s))
             return line.call(what, timeout_s=left_s)
 
         return topology.run(steps, perform)
@@ -327,6 +330,21 @@ class AmqpBroker:
 
     def schedules(self, scope: str, /) -> ScheduleStore:
         raise NotSupportedError(f"RabbitMQ ({self.url}) keeps no schedules; keep them in Redis or SQLite")
+
+    def check(self, others: Sequence[str] = ()) -> Health:
+        """What the server lets be found out about itself, for the doctor. Nothing is changed.
+
+        Args:
+            others: More names that the user must be allowed to use.
+
+        Raises:
+            BrokerUnavailableError: It cannot be reached.
+            StorageError: It does not let us in.
+        """
+        from celeriac.brokers.amqp.health import examine
+
+        plans = [self._plan_of(name) for name in self._known_queues()]
+        return examine(self._line, plans, others=others, confirms=self._confirm)
 
     def close(self) -> None:
         self._line.close()

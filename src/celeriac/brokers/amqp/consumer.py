@@ -11,8 +11,8 @@ returned (`nack`) once; after that it is published anew instead, with its histor
 **Two connections.** What follows from tasks is published over another one (`outlet`), since a server that is short of
 memory reads nothing more from who publishes, acknowledgements included.
 
-**The lease.** When the channel or its connection is gone, everything is in its queue again. Nothing can be acknowledged
-that came over another channel: a delivery's tag holds the number of the channel it came over.
+**The lease.** When a channel with something held or the connection is gone, everything is in its queue again. Nothing
+can be acknowledged that came over another channel: a delivery's tag holds the number of the channel it came over.
 
 **Suspects.** A message that came back several times though no supervisor said how its process ended has perhaps killed
 whole hosts. It is handed out alone, so that what lies beside it is not blamed.
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from celeriac.interfaces import PropertiesForm
     from celeriac.model import Cancellation, Incarnation, Outcome, Outgoing, QueuePlan, TaskId
     from celeriac.probe import Probe
-    from celeriac.storage.amqp import AmqpUrl, Arrived, Channel
+    from celeriac.storage.amqp import AmqpUrl, Arrived
 
 _log = logging.getLogger("celeriac.worker")
 
@@ -108,8 +108,6 @@ class AmqpConsumer:
     def __init__(
         self,
         line: Line,
-        channel: Channel,
-        sources: Sequence[Source],
         *,
         incarnation: Incarnation,
         outlet: Outlet,
@@ -128,8 +126,6 @@ class AmqpConsumer:
 
         Args:
             line: Ours alone; closed with us.
-            channel: Of it, on which everything is consumed and acknowledged.
-            sources: What to read.
             incarnation: Whose lease the connection is.
             outlet: What is published goes over it.
             call: Calls a method over our line that the server may refuse.
@@ -144,7 +140,6 @@ class AmqpConsumer:
             crossroads: Where messages come from that may lie in several queues.
         """
         self._line = line
-        self._channel = channel
         self._incarnation = incarnation
         self._notes = Notes()
         self._clock = clock
@@ -160,8 +155,7 @@ class AmqpConsumer:
         self._restore = restore
         self._decode = form.decode
         self._loop = asyncio.get_running_loop()
-        self._base = next(_epochs) << _EPOCH
-        self._lanes = Lanes(sources)
+        self._lanes = Lanes()
         self._held: dict[int, Entry] = {}
         """Claimed and not settled, by tag."""
         self._settling: dict[int, Entry] = {}
@@ -172,7 +166,6 @@ class AmqpConsumer:
         self._early_timer: asyncio.TimerHandle | None = None
         self._suspect: int | None = None
         self._suspect_until = 0.0
-        self._last_tag = 0
         self._consumers = 0
         self._claiming = asyncio.Lock()
         self._tuning = asyncio.Event()
@@ -199,15 +192,16 @@ class AmqpConsumer:
             pause=clock.sleep,
         )
         self._parking = Parking(
-            channel,
+            line.open_channel,
             incarnation,
             timeout=consumer_timeout,
             call=call,
             send=self._send,
             now=self._loop.time,
             swap=self._swap,
+            on_lost=self._on_lost,
         )
-        channel.on_lost.append(self._on_lost)
+        line.on_lost.append(self._on_lost)
 
     @classmethod
     async def open(
@@ -272,11 +266,8 @@ class AmqpConsumer:
             sources = [source for queue in queues for source in await serve(queue)]
             plans = [plan_of(queue) for queue in queues]
             await sender.run(topology.make_celery_ladder(plans, queue_type=delay_queue_type))
-            channel = await line.open_channel()
             consumer = cls(
                 line,
-                channel,
-                sources,
                 incarnation=incarnation,
                 outlet=outlet,
                 call=sender.call,
@@ -286,17 +277,24 @@ class AmqpConsumer:
                 elsewhere=elsewhere,
                 **parts,
             )
-            await consumer._begin(timeout_s)
+            await consumer._begin(sources, timeout_s)
         except BaseException:
             await outlet.close()
             await line.close()
             raise
         return consumer
 
-    async def _begin(self, timeout_s: float) -> None:
+    async def _begin(self, sources: Sequence[Source], timeout_s: float) -> None:
+        self._lanes.set(await asyncio.gather(*(self._open_lane(source) for source in sources)))
         await self._reader.open(timeout_s)
         self._errand(self._tune())
         self._errand(self._watch())
+
+    async def _open_lane(self, source: Source) -> Lane:
+        channel = await self._line.open_channel()
+        lane = Lane(source, channel, next(_epochs) << _EPOCH)
+        channel.on_lost.append(lambda exc: self._lane_lost(lane, exc))
+        return lane
 
     @property
     def incarnation(self) -> Incarnation:
@@ -383,13 +381,13 @@ class AmqpConsumer:
         async with self._tuning_turn:
             self._is_fetching = True
             try:
-                for lane in self._lanes:
+                for lane in list(self._lanes):
                     if limit <= 0:
                         break
                     if not await self._is_there(lane):
                         continue
                     while limit > 0:
-                        arrived = await self._channel.get(lane.name)
+                        arrived = await lane.channel.get(lane.name)
                         if arrived is None:
                             break
                         limit -= 1
@@ -413,7 +411,7 @@ class AmqpConsumer:
         return lane.broken is None
 
     def _receive(self, lane: Lane, arrived: Arrived) -> None:
-        self._last_tag = arrived.delivery_tag
+        lane.last_tag = arrived.delivery_tag
         if arrived.redelivered or _TO in arrived.properties:
             self._hold_back(lane, arrived)
             return
@@ -425,7 +423,7 @@ class AmqpConsumer:
 
     def _hold_back(self, lane: Lane, arrived: Arrived) -> None:
         lane.heard = True
-        self._aside[arrived.delivery_tag] = (lane, arrived)
+        self._aside[lane.base + arrived.delivery_tag] = (lane, arrived)
         self._early.append((self._loop.time() + HOLD_BACK_S, lane, arrived))
         if self._early_timer is None:
             self._early_timer = self._loop.call_later(HOLD_BACK_S, self._mature)
@@ -435,28 +433,34 @@ class AmqpConsumer:
         ripe: dict[Lane, list[Arrived]] = {}
         while self._early and self._early[0][0] <= now + _TOGETHER_S:
             _, lane, arrived = self._early.popleft()
-            if self._aside.pop(arrived.delivery_tag, None) is not None:
+            if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
                 ripe.setdefault(lane, []).append(arrived)
         for lane, several in ripe.items():
-            lane.put_back(several)
+            self._put_back(lane, several)
         self._early_timer = None
         if self._early:
             self._early_timer = self._loop.call_later(self._early[0][0] - now, self._mature)
         self._ring()
+
+    def _put_back(self, lane: Lane, arrived: list[Arrived]) -> None:
+        if lane.is_retired:
+            self._move(self._give_back([(lane, each) for each in arrived]))
+        else:
+            lane.put_back(arrived)
 
     def _take(self, limit: int) -> list[Delivery]:
         """Hand out what is here."""
         if self._is_isolated():
             return []
         found: list[Delivery] = []
-        held, base, decode = self._held, self._base, self._decode
+        held, decode = self._held, self._decode
         cancelled_ids, lost_ids = self._notes.cancelled_ids, self._notes.lost_ids
         crossroads = self._crossroads
         for lane in self._lanes:
             buffer = lane.buffer
             if not buffer:
                 continue
-            queue, is_copy = lane.queue, lane.is_copy
+            queue, is_copy, base = lane.queue, lane.is_copy, lane.base
             is_crossed = queue in crossroads.queues
             before = len(found)
             while buffer and len(found) < limit:
@@ -471,7 +475,7 @@ class AmqpConsumer:
                 if arrived.redelivered or _OURS in arrived.properties or task_id in lost_ids:
                     deliveries, was_out, lost, returns = self._history(arrived, task_id)
                     if returns >= DELIVERY_LIMIT:
-                        self._aside[arrived.delivery_tag] = (lane, arrived)
+                        self._aside[base + arrived.delivery_tag] = (lane, arrived)
                         self._move(self._bury(lane, arrived, deliveries, returns))
                         continue
                     if returns >= _SUSPICIOUS and returns > len(lost):
@@ -497,6 +501,7 @@ class AmqpConsumer:
                         was_out=was_out,
                         is_copy=is_copy or (is_crossed and not lost and self._is_one_of_several(arrived)),
                         lost=lost,
+                        via=_via(arrived) if arrived.exchange else None,
                     )
                 )
             lane.held += len(found) - before
@@ -553,7 +558,7 @@ class AmqpConsumer:
         left_s = message.not_before - self._clock.time()
         if left_s <= 0:
             return False
-        self._aside[arrived.delivery_tag] = (lane, arrived)
+        self._aside[lane.base + arrived.delivery_tag] = (lane, arrived)
         if left_s <= ladder.EARLY_S:
             self._loop.call_later(left_s, self._due, lane, arrived)
         else:
@@ -561,8 +566,8 @@ class AmqpConsumer:
         return True
 
     def _due(self, lane: Lane, arrived: Arrived) -> None:
-        if self._aside.pop(arrived.delivery_tag, None) is not None:
-            lane.put_back([arrived])
+        if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
+            self._put_back(lane, [arrived])
             self._ring()
 
     async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
@@ -574,11 +579,11 @@ class AmqpConsumer:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
                 await self._clock.sleep(PATIENCE_S)
-                if self._aside.pop(arrived.delivery_tag, None) is not None:
-                    self._channel.reject([arrived.delivery_tag], requeue=True)
+                if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
+                    lane.channel.reject([arrived.delivery_tag], requeue=True)
             return
-        if self._aside.pop(arrived.delivery_tag, None) is not None:
-            self._channel.ack([arrived.delivery_tag])
+        if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
+            lane.channel.ack([arrived.delivery_tag])
 
     # -- how much is sent to us ---------------------------------------------------------------------------------------
 
@@ -602,7 +607,11 @@ class AmqpConsumer:
 
     def _aside_back(self) -> None:
         """Have what is held back go back as well: nobody waits for it."""
-        entries = [(lane, arrived) for _, lane, arrived in self._early if self._aside.pop(arrived.delivery_tag, None)]
+        entries = [
+            (lane, arrived)
+            for _, lane, arrived in self._early
+            if self._aside.pop(lane.base + arrived.delivery_tag, None)
+        ]
         self._early.clear()
         if entries:
             self._move(self._give_back(entries))
@@ -637,11 +646,11 @@ class AmqpConsumer:
             self._consumers += 1
             tag = lane.tag = f"{self._consumers}:{lane.name}"[:100]
             try:
-                await self._channel.consume(
+                await lane.channel.consume(
                     lane.name,
                     lambda arrived: self._receive(lane, arrived),
                     prefetch=wanted,
-                    arguments=dict(lane.arguments) or None,
+                    arguments=dict(lane.source.arguments) or None,
                     on_cancel=lambda: self._deleted(lane, tag),
                     tag=tag,
                 )
@@ -651,12 +660,13 @@ class AmqpConsumer:
                 raise
         lane.prefetch = wanted
         if old is not None:
-            await self._channel.cancel(old)
+            await lane.channel.cancel(old)
 
     async def _examine(self, lane: Lane) -> None:
         """See whether the server still knows of our consumer.
 
-        When a queue is deleted and made again within a moment, 3.10 forgets its consumers and tells nobody.
+        When a queue is deleted and made again within a moment, 3.10 forgets its consumers and tells nobody. So it is
+        consumed anew when messages lie there though we have room, and when there are fewer consumers than before.
         """
         tag = lane.tag
         try:
@@ -668,20 +678,21 @@ class AmqpConsumer:
         except BrokerError as exc:
             _log.debug("queue %r could not be examined: %s", lane.name, exc)
             return
-        if lane.heard or lane.tag != tag or (found.consumer_count and not found.message_count):
+        peers, lane.peers = lane.peers, found.consumer_count
+        if lane.heard or lane.tag != tag:
+            return
+        if found.consumer_count >= max(peers, 1) and not found.message_count:
             return
         _log.debug("nothing comes of queue %r: it is consumed anew", lane.name)
-        lane.doubt_less()
         try:
-            async with self._tuning_turn:
-                if lane.tag == tag and lane.wanted:
-                    await self._change(lane)
+            await self._replace(lane)
         except BrokerError as exc:
             _log.debug("queue %r could not be consumed anew, which is tried again: %s", lane.name, exc)
+            self._tuning.set()
 
     def _deleted(self, lane: Lane, tag: str) -> None:
         """The server has cancelled a consumer of ours: its queue is gone."""
-        if tag == lane.tag and not self._is_closed:
+        if tag == lane.tag and not self._is_closed and lane.broken is None:
             lane.tag, lane.prefetch = None, 0
             self._mend(lane)
 
@@ -689,20 +700,61 @@ class AmqpConsumer:
         lane.broken = BrokerUnavailableError("it was deleted")
         self._errand(self._revive(lane))
 
+    def _lane_lost(self, lane: Lane, exc: Exception) -> None:
+        """The server has closed its channel."""
+        entries = (*self._held.values(), *self._settling.values())
+        if not self._line.is_open or any(of is lane for of, _ in entries):
+            self._on_lost(exc)
+        elif not (self._is_closed or lane.is_retired):
+            self._timeout.learn(str(exc))
+            lane.tag, lane.prefetch = None, 0
+            if lane.broken is None:
+                lane.broken = exc
+                self._errand(self._revive(lane))
+
     async def _revive(self, lane: Lane) -> None:
-        _log.warning("queue %r was deleted; it is made again", lane.name)
+        _log.warning("queue %r cannot be consumed (%s); it is made again where it is missing", lane.name, lane.broken)
         pause_s, most_s = _REDECLARE_S
+        await self._clock.sleep(topology.UNTIL_ALL_KNOW.seconds)
         while self._lost is None:
             try:
                 await self._restore(lane.queue)
+                await self._replace(lane)
             except BrokerError as exc:
                 lane.broken = exc
                 await self._clock.sleep(pause_s)
                 pause_s = min(2.0 * pause_s, most_s)
                 continue
-            lane.broken = None
-            self._tuning.set()
             return
+
+    async def _replace(self, lane: Lane) -> None:
+        """Consume its queue over a new channel. The old one is kept for what is held of it."""
+        fresh = await self._open_lane(lane.source)
+        async with self._tuning_turn:
+            if lane.is_retired:
+                await fresh.channel.close()
+                return
+            fresh.wanted, fresh.patience_s = lane.wanted, lane.patience_s
+            fresh.quiet_since = self._loop.time()
+            fresh.doubt_less()
+            self._lanes.replace(lane, fresh)
+            tag, lane.tag, lane.prefetch, lane.wanted = lane.tag, None, 0, 0
+            entries = [(lane, each) for each in lane.buffer]
+            lane.buffer.clear()
+            if fresh.wanted:
+                await self._change(fresh)
+            if lane.channel.is_open:
+                if tag is not None:
+                    await lane.channel.cancel(tag)
+                await self._give_back(entries)
+        self._tuning.set()
+
+    async def _sweep(self) -> None:
+        """Close the channels of lanes of which nothing is held any more."""
+        in_use = {lane for lane, _ in (*self._held.values(), *self._settling.values(), *self._aside.values())}
+        for lane in [each for each in self._lanes.retired if each not in in_use]:
+            self._lanes.retired.remove(lane)
+            await lane.channel.close()
 
     async def _watch(self) -> None:
         """Give back what nobody claims, park what is held for long."""
@@ -725,34 +777,31 @@ class AmqpConsumer:
             for lane in self._lanes.all:
                 if lane.is_doubtful(now) and lane.broken is None:
                     await self._examine(lane)
-            overdue = self._parking.overdue(self._last_tag)
-            if overdue:
-                await self._park(overdue)
+            if self._lanes.retired:
+                await self._sweep()
+            await self._park(now)
 
     async def _give_back(self, entries: Iterable[Entry]) -> None:
         """To their places in their queues, as far as that is possible without counting against them."""
         again: list[Parcel] = []
-        anew: list[int] = []
-        back: list[int] = []
+        anew: list[Entry] = []
+        back: list[Entry] = []
         for lane, arrived in entries:
             parcel = self._returned(lane, arrived)
             if parcel is None:
-                back.append(arrived.delivery_tag)
+                back.append((lane, arrived))
             else:
                 again.append(parcel)
-                anew.append(arrived.delivery_tag)
-        if back and self._lost is None:
-            self._channel.reject(sorted(back), requeue=True)
+                anew.append((lane, arrived))
+        _reject(back)
         if again:
             try:
                 await self._send(again)
             except BrokerError as exc:
                 _log.debug("cannot publish anew what goes back, it is returned instead: %s", exc)
-                if self._lost is None:
-                    self._channel.reject(sorted(anew), requeue=True)
+                _reject(anew)
             else:
-                if self._lost is None:
-                    self._channel.ack(anew)
+                _ack(anew)
 
     def _returned(self, lane: Lane, arrived: Arrived) -> Parcel | None:
         """What to publish in order to give it back; None: the server may return it."""
@@ -780,10 +829,6 @@ class AmqpConsumer:
         if self._lost is not None or self._is_closed:
             return await self._settle_lost(outcomes)
         held = self._held
-        parked = self._parking.parked
-        tags: list[int] = []
-        answers = [Settled.OK] * len(outcomes)
-        base = self._base
         popped: list[tuple[int, Entry]] = []
         for outcome in outcomes:
             if type(outcome) is not Done or outcome.successors:
@@ -794,11 +839,9 @@ class AmqpConsumer:
                 break
             entry[0].held -= 1
             popped.append((tag, entry))  # type: ignore[arg-type]
-            tags.append(tag - base)  # type: ignore[operator]
-        if len(tags) == len(outcomes):
-            if parked:
-                tags = [parked.pop(base + tag, tag) for tag in tags]
-            self._channel.ack(tags)
+        if len(popped) == len(outcomes):
+            answers = [Settled.OK] * len(outcomes)
+            self._acknowledge(popped)
         else:
             for known, entry in popped:
                 held[known] = entry
@@ -807,6 +850,14 @@ class AmqpConsumer:
         if self._suspect is not None:
             self._ring()
         return answers
+
+    def _acknowledge(self, settled: Sequence[tuple[int, Entry]]) -> None:
+        parked = self._parking.parked
+        if parked:
+            copies = [copy for tag, _ in settled if (copy := parked.get(tag)) is not None]
+            settled = [(tag, entry) for tag, entry in settled if parked.pop(tag, None) is None]
+            self._parking.ack(copies)
+        _ack([entry for _, entry in settled])
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
         """What follows is published, and confirmed, before anything is acknowledged."""
@@ -841,19 +892,19 @@ class AmqpConsumer:
             if self._lost is not None:
                 return list(await self._settle_lost(outcomes))
             raise
-        done: list[int] = []
-        back: list[int] = []
-        away: list[int] = []
+        done: list[tuple[int, Entry]] = []
+        back: list[Entry] = []
+        away: list[Entry] = []
+        copies: list[int] = []
         for tag, (index, is_returned) in mine.items():
-            lane, _ = self._settling.pop(tag)
-            lane.held -= 1
-            copy = self._parking.parked.pop(tag, None)
+            entry = self._settling.pop(tag)
+            entry[0].held -= 1
             if is_returned is None:
-                done.append(tag - self._base if copy is None else copy)
-            elif copy is not None:
-                away.append(copy)  # dead-lettered to where it came from
+                done.append((tag, entry))
+            elif (copy := self._parking.parked.pop(tag, None)) is not None:
+                copies.append(copy)
             else:
-                (back if is_returned else away).append(tag - self._base)
+                (back if is_returned else away).append(entry)
             answers[index] = Settled.OK
         for tag in bygone:
             self._committed.pop(tag, None)
@@ -861,11 +912,10 @@ class AmqpConsumer:
             for index, _ in mine.values():
                 answers[index] = Settled.LEASE_LOST
             return answers
-        self._channel.ack(done)
-        if back:
-            self._channel.reject(sorted(back), requeue=True)
-        if away:
-            self._channel.reject(sorted(away), requeue=False)
+        self._acknowledge(done)
+        _reject(back)
+        _reject(away, requeue=False)
+        self._parking.dismiss(copies)
         return answers
 
     def _parcels(self, outcome: Outcome, entry: Entry, *, is_held: bool) -> list[Parcel]:
@@ -908,8 +958,8 @@ class AmqpConsumer:
         except BrokerError as exc:
             _log.warning("cannot bury a message of queue %r: %s", lane.name, exc)
             return
-        if self._aside.pop(arrived.delivery_tag, None) is not None and self._lost is None:
-            self._channel.ack([arrived.delivery_tag])
+        if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None and self._lost is None:
+            lane.channel.ack([arrived.delivery_tag])
 
     async def _send(self, parcels: Sequence[Parcel]) -> None:
         """Publish.
@@ -954,11 +1004,12 @@ class AmqpConsumer:
                 entries[tag] = entry
                 entry[0].held -= 1
         if entries:
-            self._channel.ack([self._parking.parked.pop(tag, tag - self._base) for tag in entries])
+            self._acknowledge(list(entries.items()))
             # from here on they are settled as committed, whatever comes of the next line
             self._committed.update(entries)
             try:
-                await self._channel.call(commands.Channel.Flow(active=True))  # the server has read all before this
+                for lane in {lane for lane, _ in entries.values()}:  # the server has read all before this
+                    await lane.channel.call(commands.Channel.Flow(active=True))
             except BrokerError as exc:
                 _log.debug("whether the server has heard of %d acknowledgements is not known: %s", len(entries), exc)
                 for tag in entries:
@@ -973,26 +1024,33 @@ class AmqpConsumer:
 
     # -- long tasks ---------------------------------------------------------------------------------------------------
 
-    async def _park(self, overdue: int) -> None:
-        """Renew the hold on what has been out for long; what is only buffered goes back."""
+    async def _park(self, now: float) -> None:
+        """Renew the hold on what has been out for long; what is only buffered goes back before that."""
         parked = self._parking.parked
-        held = {tag: entry for tag, entry in self._held.items() if parked.get(tag, tag - self._base) <= overdue}
+        due = self._parking.overdue()
+        limits = {}
+        for lane in (*self._lanes.all, *self._lanes.retired):
+            if overdue := lane.ages.overdue(lane.last_tag, now, self._timeout):
+                limits[lane] = overdue
+        if limits:
+            due += [
+                tag
+                for tag, (lane, arrived) in self._held.items()
+                if arrived.delivery_tag <= limits.get(lane, 0) and tag not in parked
+            ]
+        held = {tag: entry for tag in due if (entry := self._held.get(tag)) is not None}
         if held:
             try:
                 await self._parking.park({tag: (lane.name, arrived) for tag, (lane, arrived) in held.items()})
             except BrokerError as exc:
                 _log.warning("cannot renew the hold on %d messages: %s", len(held), exc)
 
-    def _swap(self, tag: int, delivery_tag: int) -> None:
+    def _swap(self, tag: int) -> bool:
         """The copy of a parked message is here: from now on it is what is acknowledged."""
-        if self._lost is not None:
-            return
-        self._last_tag = max(self._last_tag, delivery_tag)
-        if tag in self._held or tag in self._settling:
-            self._channel.ack([self._parking.parked.get(tag, tag - self._base)])
-            self._parking.parked[tag] = delivery_tag
-        else:  # settled meanwhile
-            self._channel.ack([delivery_tag])
+        entry = self._held.get(tag) or self._settling.get(tag)
+        if entry is not None and self._lost is None and tag not in self._parking.parked:
+            _ack([entry])
+        return entry is not None
 
     # -- cancellations ------------------------------------------------------------------------------------------------
 
@@ -1052,6 +1110,14 @@ class AmqpConsumer:
         while self._parking.is_moving and self._lost is None and self._loop.time() < until:
             await self._clock.sleep(_TOGETHER_S)
 
+    async def _finish_acks(self) -> None:
+        """Have the server send on what was acknowledged last."""
+        used = [lane.channel for lane in (*self._lanes.all, *self._lanes.retired) if lane.last_tag]
+        calls = [channel.call(commands.Channel.Flow(active=True)) for channel in used if channel.is_open]
+        if calls:
+            await asyncio.gather(*calls)  # it has read all before this
+            await self._clock.sleep(_APPLY_S)
+
     async def close(self) -> None:
         if self._is_closed:
             return
@@ -1062,12 +1128,10 @@ class AmqpConsumer:
                 await self._finish_moves()
                 async with self._tuning_turn:
                     for lane in self._lanes.all:
-                        if lane.tag is not None:
+                        if lane.tag is not None and lane.channel.is_open:
                             tag, lane.tag, lane.prefetch, lane.wanted = lane.tag, None, 0, 0
-                            await self._channel.cancel(tag)
-                if self._last_tag:
-                    await self._channel.call(commands.Channel.Flow(active=True))  # the server has read all before this
-                    await self._clock.sleep(_APPLY_S)
+                            await lane.channel.cancel(tag)
+                await self._finish_acks()
                 parked = self._parking.parked
                 entries = [*self._lanes.buffered(), *self._aside.values()]
                 entries += [entry for tag, entry in self._held.items() if tag not in parked]
@@ -1108,11 +1172,34 @@ _COUNT_BYTES: Final = _COUNT.encode()
 _NOT_KEPT: Final = (*SERVERS, TO, MARK)
 
 
+def _by_lane(entries: Iterable[Entry]) -> dict[Lane, list[int]]:
+    found: dict[Lane, list[int]] = {}
+    for lane, arrived in entries:
+        found.setdefault(lane, []).append(arrived.delivery_tag)
+    return found
+
+
+def _ack(entries: Iterable[Entry]) -> None:
+    for lane, tags in _by_lane(entries).items():
+        lane.channel.ack(tags)
+
+
+def _reject(entries: Iterable[Entry], *, requeue: bool = True) -> None:
+    """In the order of their arrival, in which they stand then."""
+    for lane, tags in _by_lane(entries).items():
+        lane.channel.reject(sorted(tags), requeue=requeue)
+
+
 def _headers(arrived: Arrived) -> dict[str, Any]:
     try:
         return headers_of(arrived.properties)
     except ValueError:
         return {}
+
+
+def _via(arrived: Arrived) -> tuple[str, str] | None:
+    """The exchange it was sent to; what ours are for, no task needs to know."""
+    return None if arrived.exchange.startswith("celeriac.") else (arrived.exchange, arrived.routing_key)
 
 
 def _number(value: Any) -> float:

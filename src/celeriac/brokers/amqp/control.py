@@ -16,6 +16,7 @@ from celeriac.brokers.amqp.aside import Aside
 from celeriac.brokers.amqp.link import Links, TemporaryQueue, declare_exchange, pack, unpack
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerError, BrokerUnavailableError
+from celeriac.storage.amqp.faults import ChannelClosed, translate
 from celeriac.storage.amqp.frames import Publication
 from celeriac.storage.amqp.url import AmqpUrl
 from celeriac.storage.pidbox import MOST_AT_ONCE, Command, Count, new_id, number, read, request
@@ -32,6 +33,7 @@ _log = logging.getLogger("celeriac.control")
 
 FIRST_S: Final = 5.0
 """How long `serve` waits until it listens; after that it goes on trying in the background."""
+_LOCKED: Final = 405
 LAST_S: Final = 1.0
 """What leaving may take."""
 
@@ -104,10 +106,13 @@ class AmqpControl:
         So without a destination a call with a reply takes `timeout_s`, as it does in Celery.
         """
         body = request(method, arguments, destination)
-        if not reply:
-            self._aside.run(self._tell(body, timeout_s))
-            return {}
-        return self._aside.run(self._ask(body, destination, timeout_s))
+        try:
+            if not reply:
+                self._aside.run(self._tell(body, timeout_s))
+                return {}
+            return self._aside.run(self._ask(body, destination, timeout_s))
+        except ChannelClosed as exc:
+            raise translate(exc, "reach the workers over", self.links.where.shown) from exc
 
     def _command(self, body: Mapping[str, Any], timeout_s: float) -> Publication:
         headers = {"clock": self._logical.forward(), "expires": math.ceil(self.clock.time() + timeout_s)}
@@ -157,6 +162,8 @@ class AmqpControl:
                         await is_over.wait()
                 except TimeoutError:
                     pass
+                if channel.lost is not None and len(replies) < expected:
+                    raise channel.lost
             return replies
         finally:
             await channel.close()
@@ -224,7 +231,10 @@ class AmqpControlServer:
             except asyncio.CancelledError:
                 raise
             except Exception as exc:
-                _log.warning("remote control does not hear commands (%s); trying again in %.1f s", exc, delay_s)
+                why: object = exc
+                if isinstance(exc, ChannelClosed) and exc.code == _LOCKED:
+                    why = f"another worker is called {self._node}, or was until just now: give each a name, with -n"
+                _log.warning("remote control does not hear commands (%s); trying again in %.1f s", why, delay_s)
                 await self._control.clock.sleep(delay_s)
                 delay_s = min(delay_s * 2.0, 5.0)
 

@@ -6,14 +6,16 @@ from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from celeriac.brokers.amqp.parking import Ages
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from celeriac.brokers.amqp.topology import Source
-    from celeriac.storage.amqp import Arrived
+    from celeriac.storage.amqp import Arrived, Channel
 
 
-DOUBT_S: Final = 2.0
+DOUBT_S: Final = 1.0
 _MOST_DOUBT_S: Final = 60.0
 
 
@@ -21,9 +23,11 @@ class Lane:
     """One of the server's queues, as it is consumed: awake while the server sends us its messages, else asleep."""
 
     __slots__ = (
-        "arguments",
+        "ages",
+        "base",
         "broken",
         "buffer",
+        "channel",
         "has_exit",
         "head",
         "head_since",
@@ -31,26 +35,38 @@ class Lane:
         "held",
         "is_copy",
         "is_fleeting",
+        "is_retired",
+        "last_tag",
         "level",
         "name",
         "patience_s",
+        "peers",
         "prefetch",
         "queue",
         "quiet_since",
         "seen_at",
+        "source",
         "tag",
         "unwanted",
         "wanted",
     )
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, channel: Channel, base: int) -> None:
+        self.source = source
+        self.channel = channel
+        """Its own: once its queue was deleted under it, the server may lose what it sends over this one."""
+        self.base = base
+        """What the tags of its deliveries begin at, unlike any other's in this process."""
+        self.last_tag = 0
+        """The newest delivery."""
+        self.ages = Ages()
+        self.is_retired = False
+        """Another has taken its place; what is held of it is still settled."""
         self.name = source.name
         """The server's."""
         self.queue = source.queue
         self.level = source.level
         self.is_copy = source.kind == "broadcast"
-        self.arguments = source.arguments
-        """Of the consumer."""
         self.is_fleeting = source.is_fleeting
         """Deleted by the server when it sleeps, with what is in it; so it never does."""
         self.has_exit = source.has_exit
@@ -77,6 +93,8 @@ class Lane:
         """How long it may be quiet before the server is asked whether that is right."""
         self.seen_at = float("-inf")
         """When it was last made sure, while it slept, that it exists."""
+        self.peers = 0
+        """How many consumers its queue had when the server was asked last."""
         self.broken: Exception | None = None
         """Why it cannot be consumed at the moment."""
 
@@ -131,13 +149,25 @@ class Lane:
 class Lanes:
     """All of a consumer's, in the order in which they are served."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self.all = [Lane(source) for source in sources]
+    def __init__(self) -> None:
+        self.all: list[Lane] = []
+        self.retired: list[Lane] = []
+        self._levels: list[list[Lane]] = []
+        self._turn = 0
+
+    def set(self, lanes: Sequence[Lane]) -> None:
+        """These, queues in this order."""
+        self.all = list(lanes)
         levels: dict[int, list[Lane]] = {}
         for lane in self.all:
             levels.setdefault(lane.level, []).append(lane)
         self._levels = [levels[level] for level in sorted(levels, reverse=True)]
-        self._turn = 0
+
+    def replace(self, old: Lane, new: Lane) -> None:
+        """Let `new` take the place of `old`."""
+        old.is_retired = True
+        self.retired.append(old)
+        self.set([new if each is old else each for each in self.all])
 
     def turn(self) -> None:
         """Begin with the next queue: none starves."""
@@ -156,7 +186,7 @@ class Lanes:
     def buffered(self) -> list[tuple[Lane, Arrived]]:
         """Take everything that nobody has claimed."""
         found: list[tuple[Lane, Any]] = []
-        for lane in self.all:
+        for lane in (*self.all, *self.retired):
             found += [(lane, each) for each in lane.buffer]
             lane.buffer.clear()
         return found

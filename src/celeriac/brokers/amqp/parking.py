@@ -88,17 +88,45 @@ class ConsumerTimeout:
             _log.error(_ADVICE, self.seconds, self.seconds)
 
 
+class Ages:
+    """Tells which deliveries of one channel have been out for long, without a note on each."""
+
+    __slots__ = ("_marks", "_overdue")
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+        self._overdue = 0
+
+    def overdue(self, last_tag: int, now: float, limit: ConsumerTimeout) -> int:
+        """Deliveries up to the tag that is returned are to be parked; 0: none.
+
+        Args:
+            last_tag: The newest delivery now. To be asked several times a second, and it costs next to nothing.
+            now: Seconds, of any kind.
+            limit: Of the server.
+        """
+        allowed_s = limit.seconds * _SHARE
+        marks = self._marks
+        if not marks or now - marks[-1][0] >= allowed_s / STEPS:
+            marks.append((now, last_tag))
+        while marks and now - marks[0][0] >= allowed_s * (1.0 - 1.0 / STEPS):
+            # everything up to this tag had arrived by then
+            self._overdue = max(self._overdue, marks.popleft()[1])
+        return self._overdue
+
+
 class Parking:
     """Renews the holds of one consumer.
 
     Args:
-        channel: On which everything of it is acknowledged.
-        incarnation: Its name.
+        open_channel: Opens one, on which copies are held.
+        incarnation: The consumer's name.
         timeout: How long the server lets a message be held.
         call: Calls a method on a channel that may be closed.
         send: Publishes, confirmed.
         now: Time in seconds, of any kind.
-        swap: Called with a tag and the delivery tag of the copy that takes its place.
+        swap: Called with a tag when its copy is here; whether it takes the original's place.
+        on_lost: Told when the copies are lost.
 
     Attributes:
         parked: The delivery tags of copies, by the tags of their originals.
@@ -106,17 +134,22 @@ class Parking:
 
     def __init__(
         self,
-        channel: Channel,
+        open_channel: Callable[[], Awaitable[Channel]],
         incarnation: Incarnation,
         *,
         timeout: ConsumerTimeout,
         call: Callable[[Any], Awaitable[Any]],
         send: Callable[[Sequence[Parcel]], Awaitable[None]],
         now: Callable[[], float],
-        swap: Callable[[int, int], None],
+        swap: Callable[[int], bool],
+        on_lost: Callable[[Exception], None],
     ) -> None:
         self.parked: dict[int, int] = {}
-        self._channel = channel
+        self._open_channel = open_channel
+        self._on_lost = on_lost
+        self._channel: Channel | None = None
+        self._ages = Ages()
+        self._last_tag = 0
         self._queue = own_name(incarnation)
         self._timeout = timeout
         self._call = call
@@ -125,24 +158,23 @@ class Parking:
         self._swap = swap
         self._is_open = False
         self._under_way: dict[int, float] = {}
-        self._marks: deque[tuple[float, int]] = deque()
-        self._overdue = 0
 
-    def overdue(self, last_tag: int) -> int:
-        """Deliveries up to the tag that is returned have been out for long; 0: none.
+    def overdue(self) -> list[int]:
+        """Tags of originals whose copies have been out for long themselves."""
+        if not self.parked:
+            return []
+        overdue = self._ages.overdue(self._last_tag, self._now(), self._timeout)
+        return [tag for tag, copy in self.parked.items() if copy <= overdue] if overdue else []
 
-        Args:
-            last_tag: The newest delivery now. To be asked several times a second, and it costs next to nothing.
-        """
-        now = self._now()
-        allowed_s = self._timeout.seconds * _SHARE
-        marks = self._marks
-        if not marks or now - marks[-1][0] >= allowed_s / STEPS:
-            marks.append((now, last_tag))
-        while marks and now - marks[0][0] >= allowed_s * (1.0 - 1.0 / STEPS):
-            # everything up to this tag had arrived by then
-            self._overdue = max(self._overdue, marks.popleft()[1])
-        return self._overdue
+    def ack(self, copies: Sequence[int]) -> None:
+        """Acknowledge copies."""
+        if self._channel is not None:
+            self._channel.ack(copies)
+
+    def dismiss(self, copies: Sequence[int]) -> None:
+        """Have copies dead-lettered to where their originals came from."""
+        if self._channel is not None:
+            self._channel.reject(sorted(copies), requeue=False)
 
     @property
     def is_moving(self) -> bool:
@@ -190,6 +222,9 @@ class Parking:
             ),
         ):
             await self._call(method)
+        if self._channel is None or not self._channel.is_open:
+            self._channel = await self._open_channel()
+            self._channel.on_lost.append(self._on_lost)
         await self._channel.consume(queue, self._arrived, on_cancel=self._deleted)
         self._is_open = True
 
@@ -197,6 +232,8 @@ class Parking:
         self._is_open = False  # what lay in there was held by us; the next message to be parked makes it anew
 
     def _arrived(self, arrived: Arrived) -> None:
+        assert self._channel is not None
+        self._last_tag = arrived.delivery_tag
         try:
             tag = headers_of(arrived.properties).get(MARK)
         except ValueError:
@@ -205,4 +242,10 @@ class Parking:
             self._channel.reject([arrived.delivery_tag], requeue=False)
             return
         self._under_way.pop(tag, None)
-        self._swap(tag, arrived.delivery_tag)
+        older = self.parked.get(tag)
+        if not self._swap(tag):  # settled meanwhile
+            self._channel.ack([arrived.delivery_tag])
+            return
+        if older is not None:
+            self._channel.ack([older])
+        self.parked[tag] = arrived.delivery_tag

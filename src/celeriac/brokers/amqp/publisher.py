@@ -6,7 +6,8 @@ was deleted since this process last looked. Several messages are not one step: s
 and an error says which.
 
 As in `topology`, the steps are generators without I/O. They also yield lists of publications, and are sent what came
-back of them. Producers carry them out over a blocking connection, consumers over their own (`Sender`).
+back of them, and seconds to wait. Producers carry them out over a blocking connection, consumers over their own
+(`Sender`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 
 from celeriac.brokers.amqp import ladder, topology
 from celeriac.brokers.amqp.layout import TOP, Place
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import (
     BrokerError,
     EnqueueError,
@@ -269,6 +271,8 @@ class _Attempt:
                 if not any(returned):
                     break
                 todo = self._came_back(todo, returned)
+                if todo and any(answer is not None and not answer.exchange for answer in returned):
+                    yield topology.UNTIL_ALL_KNOW
             if not todo:
                 break
         else:
@@ -391,6 +395,8 @@ class Sender:
             return await self._for_calls.call(method)
 
     async def _perform(self, what: Any) -> Any:
+        if type(what) is float:
+            return await SYSTEM_CLOCK.sleep(what)
         return await (self.publish(what) if isinstance(what, list) else self.call(what))
 
 

@@ -27,6 +27,7 @@ from celeriac.brokers.amqp.layout import (
     own_arguments,
 )
 from celeriac.brokers.amqp.methods import ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare
+from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerError, StorageError
 from celeriac.model import ExchangePlan
 from celeriac.storage.amqp.faults import ChannelClosed
@@ -41,12 +42,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]
-"""Methods to call one after the other; the replies are sent in, a refusal (`ChannelClosed`) is thrown in."""
+"""Methods to call one after the other; the replies are sent in, a refusal (`ChannelClosed`) is thrown in. A `Pause` may
+stand among them."""
 
 _REFUSED: Final = 403
 _NOT_FOUND: Final = 404
 _LOCKED: Final = 405
 _DIFFERS: Final = 406
+
+
+class Pause(NamedTuple):
+    """A step that takes time."""
+
+    seconds: float
+
+
+UNTIL_ALL_KNOW: Final = Pause(0.25)
+"""Before a queue that was deleted is made again. The server tells its consumers of the end one by one; where there is a
+queue of that name again when a consumer's turn comes, 3.10 moves it over without a word and drops what is sent to it:
+so many messages as it may hold are neither ready nor with anybody until its process ends."""
 
 
 class Source(NamedTuple):
@@ -85,7 +99,11 @@ def run(steps: Steps[T], perform: Callable[[Any], Any]) -> T:
         what = next(steps)
         while True:
             try:
-                reply = perform(what)
+                if type(what) is Pause:
+                    SYSTEM_CLOCK.pause(what.seconds)
+                    reply = None
+                else:
+                    reply = perform(what)
             except BrokerError as exc:
                 what = steps.throw(exc)
             else:
@@ -101,7 +119,11 @@ async def arun(steps: Steps[T], perform: Callable[[Any], Awaitable[Any]]) -> T:
         what = next(steps)
         while True:
             try:
-                reply = await perform(what)
+                if type(what) is Pause:
+                    await SYSTEM_CLOCK.sleep(what.seconds)
+                    reply = None
+                else:
+                    reply = await perform(what)
             except BrokerError as exc:
                 what = steps.throw(exc)
             else:
@@ -349,6 +371,11 @@ def _declare_queue(
         )
     except ChannelClosed as exc:
         if exc.code != _LOCKED and not (yield from _exists(name)):
+            if exc.code == _REFUSED:
+                raise StorageError(
+                    f"cannot make queue {name!r}: {exc}; the user needs the permissions that docs/how-to/rabbitmq.md "
+                    "lists, and `celeriac doctor` says which are missing"
+                ) from exc
             raise StorageError(f"cannot make queue {name!r} with arguments {dict(arguments)}: {exc}") from exc
         return None if exc.code == _REFUSED else False
     return True

@@ -103,7 +103,7 @@ def command(
         here.loaded_app  # noqa: B018 - imports the task modules
         if name not in app.tasks and not force:
             raise ConfigError(
-                f"application {app.main!r} has no task {name!r}; {_near(name, app.tasks)}. "
+                f"application {app.main!r} has no task {name!r}; {_near(name, app.tasks)} "
                 "--force sends it all the same, for a worker that has"
             )
     task = app.tasks.get(name)
@@ -133,4 +133,4 @@ def _near(name: str, known: Collection[str]) -> str:
         return f"did you mean {found[0]!r}?"
     if not known:
         return "it has none at all: are their modules in `include`?"
-    return f"it has {', '.join(sorted(known)[:10])}{', …' if len(known) > 10 else ''}"
+    return f"it has {', '.join(sorted(known)[:10])}{', …' if len(known) > 10 else ''}."

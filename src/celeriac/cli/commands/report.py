@@ -15,7 +15,19 @@ from celeriac.cli.root import Command
 from celeriac.cli.session import session
 from celeriac.errors import CeleriacError
 
-_PACKAGES = ("msgspec", "click", "rich", "pydantic", "watchfiles", "zstandard", "uvloop", "celery", "kombu")
+_PACKAGES = (
+    "msgspec",
+    "click",
+    "rich",
+    "pydantic",
+    "watchfiles",
+    "zstandard",
+    "uvloop",
+    "redis",
+    "pamqp",
+    "celery",
+    "kombu",
+)
 
 
 @click.command(cls=Command, epilog="Passwords are never shown. Look it over all the same before you publish it.")

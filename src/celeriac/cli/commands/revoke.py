@@ -37,13 +37,15 @@ The order is durable: it also holds for workers that start later.""",
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, ids: tuple[str, ...], terminate: bool, signal: str, as_json: bool) -> None:
     """Forbid the tasks ID... to start, on every worker."""
-    answers = session().shared_app.control.revoke(ids, terminate=terminate, signal=signal)
+    app = session().shared_app
+    answers = app.control.revoke(ids, terminate=terminate, signal=signal)
     if as_json:
         screen.data({task_id: answer.value for task_id, answer in answers.items()})
         return
+    where = "is with a worker" if app.broker.traits.shows_all else "waits, is with a worker"
     words = {
         Cancelled.REMOVED: "removed: it was waiting and will not run",
-        Cancelled.MARKED: "marked: it is with a worker, has ended, or is not known yet; it will not start from now on",
+        Cancelled.MARKED: f"marked: it {where}, has ended, or is not known yet; it will not start from now on",
     }
     for task_id, answer in answers.items():
         screen.line(f"{task_id}  {words[answer]}")

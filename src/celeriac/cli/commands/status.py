@@ -39,4 +39,4 @@ def command(*, timeout: float, destination: tuple[str, ...], as_json: bool) -> i
 def _beats(here: Session) -> set[str]:
     """Names under which beats answer a ping; those that were given no other are `celerybeat@HOST`."""
     app = here.shared_app
-    return {beat.name for beat in app.schedules.beats()} if app.broker.traits.schedules else set()
+    return {beat.name for beat in app.schedules.beats()} if app.has_marks else set()

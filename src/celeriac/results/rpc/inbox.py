@@ -24,6 +24,7 @@ from celeriac.model import StoredResult, new_task_id
 from celeriac.model.states import is_final, may_follow
 from celeriac.results.waiter import Waiter
 from celeriac.storage import forks
+from celeriac.storage.amqp.faults import ChannelClosed, translate
 from celeriac.storage.amqp.line import Line
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _OUTAGE_S: Final = 30.0
 """Who waits is told of an outage that lasts longer."""
 _PAUSE_S: Final = (0.05, 2.0)
 _GOODBYE_S: Final = 1.0
+_REFUSED: Final = 403
 
 _log = logging.getLogger("celeriac.results")
 _monotonic = SYSTEM_CLOCK.monotonic
@@ -200,6 +202,8 @@ class Inbox:
             while not self.is_listening:
                 left_s = until - _monotonic()
                 for trouble in self._trouble:
+                    if isinstance(trouble, ChannelClosed) and trouble.code == _REFUSED:
+                        raise translate(trouble, "listen for results at", self._where.shown) from trouble
                     if not isinstance(trouble, BrokerUnavailableError):
                         raise trouble
                 if left_s <= 0:
