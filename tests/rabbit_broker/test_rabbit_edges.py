@@ -15,6 +15,7 @@ from rabbit_desk import DEADLINE_S, Desk, ids_of, message, take, wait_for
 from celeriac.brokers.amqp.consumer import AmqpConsumer
 from celeriac.brokers.amqp.layout import RUNGS, UNCLAIMED, broadcast_name, rung_name
 from celeriac.brokers.amqp.methods import QueueDeclare
+from celeriac.brokers.amqp.prefetch import fitting
 from celeriac.brokers.amqp.publisher import Parcel
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerUnavailableError
@@ -55,6 +56,10 @@ def _due_later() -> Outgoing:
     one = message()
     head = {**msgspec.json.decode(one.headers), "eta": datetime.fromtimestamp(due, UTC).isoformat()}
     return msgspec.structs.replace(one, headers=msgspec.json.encode(head), not_before=due)
+
+
+def test_a_process_that_holds_thousands_is_sent_more() -> None:
+    assert fitting(2048, held=5000, limit=100) >= 5100
 
 
 # -- lanes that sleep ------------------------------------------------------------------------------------------------
