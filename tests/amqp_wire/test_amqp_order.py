@@ -1,0 +1,44 @@
+"""What is written and looked through in order, however long a connection lives."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from celeriac.clock import SYSTEM_CLOCK
+from celeriac.storage.amqp.frames import Confirms, Publication, Returned
+from celeriac.storage.amqp.socketline import _Link
+from celeriac.storage.amqp.url import AmqpUrl
+
+
+def test_what_a_reader_owes_is_written_in_its_order() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        link = _Link(AmqpUrl.parse("amqp://localhost//"), ours, SYSTEM_CLOCK, 5.0)
+        link.owe(b"1")
+        link.owe(b"2")
+        link.write(b"3", SYSTEM_CLOCK.monotonic() + 5.0)
+        assert theirs.recv(100) == b"123"
+
+
+class _Counting(dict[int, Any]):
+    looks = 0
+
+    def get(self, key: int, default: Any = None) -> Any:
+        self.looks += 1
+        return super().get(key, default)
+
+
+def test_what_comes_back_is_not_sought_among_all_that_were_ever_published() -> None:
+    confirms = Confirms()
+    one = Publication("", "q", b"\0\0", b"body")
+    for tag in range(1, 5001):
+        confirms.begin([one])
+        confirms.settle(tag, multiple=False)
+    batch = confirms.begin([one])
+    confirms.pending = counting = _Counting(confirms.pending)
+    back = Returned(312, "NO_ROUTE", "", "q", b"\0\0", b"body")
+    confirms.give_back(back)
+    assert batch.returned == {0: back}
+    assert counting.looks < 10
