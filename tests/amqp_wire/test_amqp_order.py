@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
+import pytest
+from pamqp import base, commands
+
 from celeriac.clock import SYSTEM_CLOCK
-from celeriac.storage.amqp.frames import Confirms, Publication, Returned
+from celeriac.errors import BrokerUnavailableError
+from celeriac.storage.amqp.frames import Confirms, Publication, Returned, encode_method
+from celeriac.storage.amqp.line import Line
 from celeriac.storage.amqp.socketline import _Link
 from celeriac.storage.amqp.url import AmqpUrl
 
@@ -42,3 +48,25 @@ def test_what_comes_back_is_not_sought_among_all_that_were_ever_published() -> N
     confirms.give_back(back)
     assert batch.returned == {0: back}
     assert counting.looks < 10
+
+
+async def test_a_server_that_closes_in_the_same_breath_is_not_taken_for_open() -> None:
+    def say(*methods: base.Frame) -> bytes:
+        return b"".join(encode_method(0, method) for method in methods)
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(say(commands.Connection.Start(server_properties={}, mechanisms="PLAIN", locales="en_US")))
+        await reader.read(65536)
+        writer.write(say(commands.Connection.Tune(channel_max=10, frame_max=131072, heartbeat=0)))
+        await reader.read(65536)
+        writer.write(say(commands.Connection.OpenOk(), commands.Connection.Close(320, "CONNECTION_FORCED", 0, 0)))
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        line = Line(AmqpUrl.parse(f"amqp://127.0.0.1:{port}//"), purpose="test", timeout_s=5.0)
+        with pytest.raises(BrokerUnavailableError, match="320"):
+            await line.connect()
+        assert not line.is_open
