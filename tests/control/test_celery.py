@@ -111,7 +111,8 @@ def test_celery_inspect(celery: CelerySide, worker: Fleet) -> None:
 
 
 def test_celery_control(celery: CelerySide, worker: Fleet) -> None:
-    waiting = worker.send("work", "never", countdown=2)
+    assert say(celery, "inspect", "ping") == {"ok": "pong"}  # the first takes longest
+    waiting = worker.send("work", "never", countdown=8)
     assert "flagged as revoked" in say(celery, "control", "revoke", waiting.id)["ok"]
     assert say(celery, "control", "rate_limit", "controlled.work", "100/m") == {"ok": "new rate limit set successfully"}
     assert say(celery, "control", "rate_limit", "controlled.work", "0")["ok"]

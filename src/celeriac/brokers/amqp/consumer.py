@@ -263,6 +263,8 @@ class AmqpConsumer:
                 places.forget(queue)
                 await serve(queue)
 
+            for queue in queues:
+                places.forget(queue)  # from before a connection was lost: the vhost may be another by now
             sources = [source for queue in queues for source in await serve(queue)]
             plans = [plan_of(queue) for queue in queues]
             await sender.run(topology.make_celery_ladder(plans, queue_type=delay_queue_type))
