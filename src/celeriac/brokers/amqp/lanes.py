@@ -44,6 +44,7 @@ class Lane:
         "prefetch",
         "queue",
         "quiet_since",
+        "seen_at",
         "source",
         "tag",
         "unwanted",
@@ -90,6 +91,8 @@ class Lane:
         self.quiet_since = 0.0
         self.patience_s = DOUBT_S
         """How long it may be quiet before the server is asked whether that is right."""
+        self.seen_at = float("-inf")
+        """When it was last made sure, while it slept, that it exists."""
         self.peers = 0
         """How many consumers its queue had when the server was asked last."""
         self.broken: Exception | None = None

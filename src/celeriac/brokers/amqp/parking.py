@@ -176,6 +176,11 @@ class Parking:
         if self._channel is not None:
             self._channel.reject(sorted(copies), requeue=False)
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether copies are on their way."""
+        return bool(self._under_way)
+
     async def park(self, messages: Mapping[int, tuple[str, Arrived]]) -> None:
         """Renew the hold on these: by tag, the server's queue and the message. Their copies come a moment later.
 
@@ -194,7 +199,11 @@ class Parking:
         parcels = []
         for tag, (queue, arrived) in due.items():
             headers = {TO: self._queue, MARK: tag}
-            properties = with_headers(arrived.properties, headers, drop=_DROPPED)
+            try:
+                properties = with_headers(arrived.properties, headers, drop=SERVERS)
+            except (ValueError, TypeError) as exc:
+                _log.warning("cannot renew the hold on a message of queue %r: %s", queue, exc)
+                continue
             parcels.append(Parcel.bare(queue, queue, properties, arrived.body, exchange=EXCHANGE))
         try:
             await self._send(parcels)
@@ -240,6 +249,3 @@ class Parking:
         if older is not None:
             self._channel.ack([older])
         self.parked[tag] = arrived.delivery_tag
-
-
-_DROPPED: Final = SERVERS

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST: Final = 2048
-"""More brings nothing: it is four claims."""
+MOST: Final = 65_535
+"""More has no room in AMQP. What is held counts, and a process may hold thousands of coroutines that wait."""
 FEW: Final = 8
 """Up to this many, a claim is of tasks that take long, or of an idle process."""
 

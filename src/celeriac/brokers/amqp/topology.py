@@ -76,7 +76,7 @@ class Source(NamedTuple):
     arguments: Mapping[str, Any] = {}
     """Of its consumers."""
     is_fleeting: bool = False
-    """It is deleted when nobody consumes from it any more."""
+    """It is deleted when nobody consumes from it any more, or not for some time."""
     has_exit: bool = False
     """The application has said where the server takes its dead letters."""
 
@@ -267,14 +267,16 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
         if not plan.bindings:
             yield from _bind_to(name, place.exchange, "", {})
         yield from _bind(plan, name)
-        return [Source(name, queue, 0, "broadcast", plan.consumer_arguments)]
+        return [Source(name, queue, 0, "broadcast", plan.consumer_arguments, is_fleeting=True)]
     if place.kind == "own":
         for level in LEVELS:
             yield from reach(places, place, level_name(queue, level))
+        yield from _lead_to(places, place)
         return [
             Source(level_name(queue, level), queue, level, "own", plan.consumer_arguments) for level in reversed(LEVELS)
         ]
     yield from reach(places, place, companion_name(queue))
+    yield from _lead_to(places, place)
     return [
         Source(
             queue,
@@ -282,11 +284,25 @@ def serve(places: Places, plan: QueuePlan, *, node: str = "") -> Steps[list[Sour
             0,
             place.kind,
             plan.consumer_arguments,
-            plan.auto_delete,
+            plan.auto_delete or "x-expires" in plan.arguments,
             "x-dead-letter-exchange" in plan.arguments,
         ),
         Source(companion_name(queue), queue, 0, place.kind, plan.consumer_arguments),
     ]
+
+
+def _lead_to(places: Places, place: Place) -> Steps[None]:
+    """Have the ladder, if there is one, lead to a queue. Its producers have done so when they first needed it, and do
+    not learn that the queue was deleted since, and made again by us.
+    """
+    try:
+        if places.has_ladder or (yield from _has_ladder()):
+            for target in place.targets():
+                if not places.is_bound(target):
+                    yield ladder.bind(target)
+                    places.bound(target)
+    except ChannelClosed:
+        return  # this user may not; who delays messages does it, or is told
 
 
 def exchange_of(plan: QueuePlan) -> ExchangePlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
 
 from celeriac.errors import (
     BrokerError,
@@ -11,9 +10,6 @@ from celeriac.errors import (
     QueueNotFoundError,
     StorageError,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class ChannelClosed(BrokerUnavailableError):

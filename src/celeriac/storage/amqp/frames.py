@@ -238,6 +238,8 @@ class Confirms:
 
     def begin(self, publications: Sequence[Publication]) -> Batch:
         """Number these; they must be written before anything else is numbered."""
+        if not self.pending:
+            self._floor = self._next  # confirms that come one by one do not raise it
         batch = Batch(self._next, publications)
         self.pending.update(dict.fromkeys(range(self._next, self._next + len(publications)), batch))
         self._next += len(publications)

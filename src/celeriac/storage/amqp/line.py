@@ -132,6 +132,8 @@ class Line:
                     name = self.where.server_hostname(host) if context is not None else None
                     await loop.create_connection(lambda w=wire: w, host, port, ssl=context, server_hostname=name)
                     self.server = await wire.open(handshake(self.where, self._purpose, self._heartbeat_s))
+                    if wire.gone is not None:
+                        raise wire.gone
             except (OSError, BrokerError, CodecError) as exc:
                 wire.abort()
                 if isinstance(exc, StorageError):
@@ -553,6 +555,8 @@ class _Wire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._has_heard = False
         self._has_sent = False
+        self.gone: Exception | None = None
+        """Why it was lost before the line has heard that it stands."""
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------------------
 
@@ -657,6 +661,9 @@ class _Wire(asyncio.Protocol):
 
     def _heard(self, number: int, method: base.Frame, arrived: Arrived | None) -> None:
         if self._opening is None:
+            if isinstance(method, commands.Connection.Close) and self._line._wire is not self:
+                self.gone = faults.closed_by_server(method.reply_code, method.reply_text, self._line.where.shown)
+                return
             self._line._heard(number, method, arrived)
             return
         try:
@@ -675,6 +682,7 @@ class _Wire(asyncio.Protocol):
         if not self._opened.done():
             self._opened.set_exception(exc)
             self._opened.exception()  # nobody may wait any more
+        self.gone = self.gone or exc
         if self._line._wire is self:
             lost = BrokerUnavailableError(f"the connection to {self._line.where.shown} was lost: {exc}")
             lost.__cause__ = exc

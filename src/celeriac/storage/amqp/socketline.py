@@ -613,8 +613,10 @@ class _Link:
                 self._writing.release()
 
     def _push(self, data: bytes, until: float) -> None:
+        owed: list[bytes] = []
         while self._owed:
-            data = self._owed.popleft() + data
+            owed.append(self._owed.popleft())
+        data = b"".join((*owed, data))
         self._enter()
         try:
             rest = memoryview(data)
