@@ -230,6 +230,15 @@ def test_acknowledgements_cover_what_they_should(steps: list[tuple[list[int], bo
         assert sorted(settled_by(data, unsettled)) == expected
 
 
+def test_what_is_behind_one_that_is_held_for_long_takes_no_room() -> None:
+    tags = Tags()
+    for tag in range(2, 10_000):
+        assert tags.settle([tag]) == [tag]
+    assert tags._runs == [[2, 9_999]]
+    assert tags.ack(1, [1]) == encode_ack(1, 1, multiple=True)
+    assert (tags._floor, tags._runs) == (9_999, [])
+
+
 def test_a_prefix_is_one_frame() -> None:
     tags = Tags()
     assert tags.ack(1, [2, 3]) == encode_ack(1, 2, multiple=False) + encode_ack(1, 3, multiple=False)

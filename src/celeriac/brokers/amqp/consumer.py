@@ -753,10 +753,18 @@ class AmqpConsumer:
 
     async def _sweep(self) -> None:
         """Close the channels of lanes of which nothing is held any more."""
+        if self._moves:  # of them as well, it may be
+            return
         in_use = {lane for lane, _ in (*self._held.values(), *self._settling.values(), *self._aside.values())}
-        for lane in [each for each in self._lanes.retired if each not in in_use]:
-            self._lanes.retired.remove(lane)
-            await lane.channel.close()
+        unused = [each for each in self._lanes.retired if each not in in_use]
+        try:
+            if unused:
+                await self._finish_acks(unused)
+            for lane in unused:
+                self._lanes.retired.remove(lane)
+                await lane.channel.close()
+        except BrokerError as exc:  # it ends with its connection, then
+            _log.debug("a channel that is not used any more could not be closed: %s", exc)
 
     async def _watch(self) -> None:
         """Give back what nobody claims, park what is held for long."""
@@ -1009,14 +1017,16 @@ class AmqpConsumer:
             self._acknowledge(list(entries.items()))
             # from here on they are settled as committed, whatever comes of the next line
             self._committed.update(entries)
-            try:
-                for lane in {lane for lane, _ in entries.values()}:  # the server has read all before this
-                    await lane.channel.call(commands.Channel.Flow(active=True))
-            except BrokerError as exc:
-                _log.debug("whether the server has heard of %d acknowledgements is not known: %s", len(entries), exc)
-                for tag in entries:
-                    self._committed.pop(tag, None)
-                entries.clear()
+            for lane in {lane for lane, _ in entries.values()}:
+                try:
+                    await lane.channel.call(commands.Channel.Flow(active=True))  # the server has read all before this
+                except BrokerError as exc:
+                    _log.debug("whether the server has heard of all acknowledgements is not known: %s", exc)
+                    if lane.channel.is_open:
+                        continue  # they are on their way to a slow server
+                    for tag in [tag for tag, (of, _) in entries.items() if of is lane]:
+                        self._committed.pop(tag, None)
+                        del entries[tag]
         return [Settled.OK if each.tag in entries else Settled.LEASE_LOST for each in deliveries]
 
     async def adopt(self, incarnation: Incarnation, ids: Collection[TaskId], /) -> Sequence[Delivery]:
@@ -1112,9 +1122,9 @@ class AmqpConsumer:
         while self._parking.is_moving and self._lost is None and self._loop.time() < until:
             await self._clock.sleep(_TOGETHER_S)
 
-    async def _finish_acks(self) -> None:
+    async def _finish_acks(self, lanes: Iterable[Lane]) -> None:
         """Have the server send on what was acknowledged last."""
-        used = [lane.channel for lane in (*self._lanes.all, *self._lanes.retired) if lane.last_tag]
+        used = [lane.channel for lane in lanes if lane.last_tag]
         calls = [channel.call(commands.Channel.Flow(active=True)) for channel in used if channel.is_open]
         if calls:
             await asyncio.gather(*calls)  # it has read all before this
@@ -1133,7 +1143,7 @@ class AmqpConsumer:
                         if lane.tag is not None and lane.channel.is_open:
                             tag, lane.tag, lane.prefetch, lane.wanted = lane.tag, None, 0, 0
                             await lane.channel.cancel(tag)
-                await self._finish_acks()
+                await self._finish_acks((*self._lanes.all, *self._lanes.retired))
                 parked = self._parking.parked
                 entries = [*self._lanes.buffered(), *self._aside.values()]
                 entries += [entry for tag, entry in self._held.items() if tag not in parked]

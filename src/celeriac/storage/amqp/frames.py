@@ -8,7 +8,9 @@ as it takes; everything else goes through pamqp. A client library takes ten time
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from functools import cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -306,22 +308,46 @@ class Confirms:
 class Tags:
     """Which deliveries of one channel are settled, so that an acknowledgement covers as many as it can."""
 
-    __slots__ = ("_floor", "_settled")
+    __slots__ = ("_floor", "_runs")
 
     def __init__(self) -> None:
         self._floor = 0  # up to here all are settled
-        self._settled: set[int] = set()
+        self._runs: list[list[int]] = []
+        """Above that, in order: the first and the last tag of what is settled without a gap. One delivery that is held
+        for half an hour makes one run of the millions behind it."""
 
     def settle(self, tags: Iterable[int]) -> list[int]:
         """Note these as settled; those that were already (the server would close the channel) are left out."""
-        floor, settled = self._floor, self._settled
-        fresh = [tag for tag in dict.fromkeys(tags) if tag > floor and tag not in settled]
-        settled.update(fresh)
-        while (following := floor + 1) in settled:
-            settled.remove(following)
-            floor = following
-        self._floor = floor
+        runs = self._runs
+        fresh: list[int] = []
+        for tag in tags:
+            if tag == self._floor + 1:
+                self._floor = runs.pop(0)[1] if runs and runs[0][0] == tag + 1 else tag
+            elif tag <= self._floor or not self._enter(tag):
+                continue
+            fresh.append(tag)
         return fresh
+
+    def _enter(self, tag: int) -> bool:
+        """Whether it was not in a run yet."""
+        runs = self._runs
+        at = bisect_right(runs, tag, key=itemgetter(0))
+        before = runs[at - 1] if at else None
+        after = runs[at] if at < len(runs) else None
+        if before is not None and tag <= before[1]:
+            return False
+        touches_before = before is not None and before[1] == tag - 1
+        if after is not None and after[0] == tag + 1:
+            if before is not None and touches_before:
+                before[1] = after[1]
+                del runs[at]
+            else:
+                after[0] = tag
+        elif before is not None and touches_before:
+            before[1] = tag
+        else:
+            runs.insert(at, [tag, tag])
+        return True
 
     def ack(self, number: int, tags: Iterable[int]) -> bytes:
         """The frames that acknowledge these: one for the longest settled prefix, one for each of the others."""
