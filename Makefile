@@ -36,7 +36,7 @@ demo: $(VENV)/.installed ## The main job on real input: map-reduce over the stan
 	$(BIN)/celeriac demo
 
 test: $(VENV)/.test ## The whole test suite, with real processes and real files
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
 
 check: $(VENV)/.check ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
