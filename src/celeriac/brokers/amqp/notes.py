@@ -177,6 +177,7 @@ class NotesReader:
         self._heard = asyncio.Event()
         self._unacked: list[int] = []
         self._reopening: asyncio.Task[None] | None = None
+        self._is_stale = False
 
     async def open(self, timeout_s: float) -> None:
         """Read all that there is; returns then. Where the server has no streams, a warning says what is missing."""
@@ -261,6 +262,7 @@ class NotesReader:
             self._reopen()
 
     def _reopen(self) -> None:
+        self._is_stale = True
         if self._reopening is None or self._reopening.done():
             self._reopening = asyncio.get_running_loop().create_task(self._go_on(), name="amqp-notes")
 
@@ -272,13 +274,15 @@ class NotesReader:
                     self._channel.on_lost.clear()
                     await self._channel.close()
                 self._notes.forget_lost()
+                self._is_stale = False
                 await self._open(10.0)
             except Exception as exc:
                 _log.debug("the notes cannot be read yet: %s", exc)
                 await self._pause(pause_s)
                 pause_s = min(2.0 * pause_s, 10.0)
             else:
-                return
+                if not self._is_stale:  # it may have gone once more while it was read
+                    return
 
     async def close(self) -> None:
         """Read no more; the line is closed by whoever owns it."""
