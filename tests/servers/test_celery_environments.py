@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
 import psutil
 import pytest
 
-from servers import CeleryCallError, ProgramError, wait_until
+from servers import CeleryCallError, Program, ProgramError, wait_until
 from servers.celery_env import INTEROP, NEWEST, OLDEST
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -31,8 +32,18 @@ def test_a_worker_and_a_client(celery, celery_env) -> None:
     wait_until(lambda: sorted(celery.ledger) == ["first", "second"], "two records")
     assert shell("retrying.delay(2).get(timeout=10)") == 2
     assert shell("about.apply_async(priority=3).get(timeout=10)")["delivery_info"]["priority"] == 3
-    worker.signal(signal.SIGTERM)
-    assert worker.wait() == 0
+    assert leaves(worker) == 0
+
+
+def leaves(worker: Program) -> int:
+    """Stop it; its exit code. Celery 5.0 leaves by an exception, which is lost when the signal comes while something is
+    collected, so it is told again.
+    """
+    for _ in range(4):
+        worker.signal(signal.SIGTERM)
+        with contextlib.suppress(ProgramError):
+            return worker.wait(8.0)
+    pytest.fail(f"the worker does not stop:\n{worker.log[-2000:]}")
 
 
 def test_the_command_line(celery) -> None:
