@@ -182,9 +182,9 @@ class Operators:
                 chosen = [(each, message) for each in taken if (message := self._read(each, name)).id in wanted]
                 if is_revived:
                     self._deliver([self._revived(each, message) for each, message in chosen])
-                channel.ack([each.delivery_tag for each, _ in chosen])
-                for each, _ in chosen:
-                    taken.remove(each)
+                ended = {each.delivery_tag for each, _ in chosen}
+                channel.ack(sorted(ended))
+                taken[:] = [each for each in taken if each.delivery_tag not in ended]
                 count += len(chosen)
         return count
 
