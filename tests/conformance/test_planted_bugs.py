@@ -52,6 +52,6 @@ def test_a_bug_planted_in_schedules_is_found(kind):
     assert found.traceback[-1].path.name == "timetable.py", "it is the model that objects, no accident of the bug"
 
 
-def test_the_sound_broker_passes_with_the_same_settings():
+def test_the_sound_broker_passes():
     check_broker_model(opener(MemoryBroker), settings=FIXED)
     check_schedule_model(opener(MemoryBroker), settings=FIXED)
