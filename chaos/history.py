@@ -1,0 +1,125 @@
+"""The history: what every process of a run says it did, one line each, which survives its `kill -9`.
+
+A file for each process or family of processes. A line is appended with one `write`, so that lines of several processes
+never mix, and what was written before a process was killed is there.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LATE_S: Final = 1.0
+"""Lines of one file may stand so much before others that happened earlier: its processes take the time, then write."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One line. What `f` can be, and which fields it has, is the table below."""
+
+    t: float
+    """When: CLOCK_MONOTONIC in seconds, which all processes of a host share."""
+    p: str
+    """Who: `name:pid`."""
+    f: str
+    """What was done."""
+    type: Literal["invoke", "ok", "fail", "info"] = "info"
+    """`invoke`: begun. `ok`, `fail`: how it ended. `info`: it happened, or nobody knows how what was invoked ended."""
+    id: str = ""
+    n: int = 0
+    token: str = ""
+    what: str = ""
+    at: float = 0.0
+    value: Any = None
+
+
+# f        | types         | fields
+# ---------|---------------|------------------------------------------------------------------------------------------
+# enqueue  | invoke        | id, what=task, value={eta, expires (monotonic seconds), key, priority, follows, …}
+# enqueue  | ok, fail, info| id, at=how long it took in s, what=error's class; fail: it will never run; info: unknown
+# start    | info          | id, n=retries, token=of this run (random), what=task, at=due (monotonic) where it has one
+# end      | info          | id, n, token, what=task; value: what it returns where a checker wants it
+# body     | info          | id=of the workflow, token, value=what the header returned; a chord's body has started
+# errback  | info          | id=of the workflow, token
+# tick     | info          | id=entry, at=its nominal instant, token; a periodic task has started
+# revoke   | invoke, ok    | id; ok: acknowledged, it may not start any more
+# result   | ok            | id, what=state, token=the run whose value it is, n=1, 2, … of each look at it
+# dead     | ok            | id, what=reason: found among the dead letters at the end
+# fault    | invoke, ok    | id=number, what=kind, value=Blame as dict: what it explains; ok: it is over
+# back     | info          | id=number of the fault, at=seconds until somebody consumed again
+# depth    | ok            | what=queue, value={ready, delayed, held, dead}, at the very end
+# sample   | info          | id=process, value={rss_kib, fds, connections}
+# phase    | info          | what=begin, drain, end
+# fenced   | info          | id=incarnation: from here on this process starts nothing under it
+# figure   | info          | what=its name, at=its value: of the scenario's own, for the report
+
+
+class Blame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a fault can be the reason of."""
+
+    pids: tuple[int, ...] = ()
+    """Processes that it ended, or stopped for longer than a lease: what they ran when it began may run again."""
+    cuts: bool = False
+    """Leases may be lost while it lasts: whatever runs then, or ends, may run again, until a lease after its end."""
+    everyone: bool = True
+    """Cuts all workers off; else only those of `pids`."""
+    loses: bool = False
+    """Acknowledged messages may be gone (a server that lost its disk): nothing is held against a run that has this."""
+
+
+class Recorder:
+    """Appends to one file of a history; usable from threads and after `fork`.
+
+    Args:
+        folder: Of the history.
+        name: Of the process or the family of processes.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self._fd = os.open(folder / f"{name}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._encoder = msgspec.json.Encoder()
+
+    def note(self, f: str, type: Literal["invoke", "ok", "fail", "info"] = "info", /, **fields: Any) -> None:
+        """Write an event of now."""
+        event = Event(t=time.monotonic(), p=f"{self.name}:{os.getpid()}", f=f, type=type, **fields)
+        os.write(self._fd, self._encoder.encode(event) + b"\n")
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def read(folder: Path) -> Iterator[Event]:
+    """All events of a history, in the order of their time, in bounded memory.
+
+    Raises:
+        ValueError: A line is no event; the message names file and line. The last line may be cut short.
+    """
+    return heapq.merge(*map(_read_file, sorted(folder.glob("*.jsonl"))), key=lambda event: event.t)
+
+
+def _read_file(path: Path) -> Iterator[Event]:
+    decoder = msgspec.json.Decoder(Event)
+    waiting: list[tuple[float, int, Event]] = []
+    latest = 0.0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                break  # its writer was killed in the middle, or writes it now
+            try:
+                event = decoder.decode(line)
+            except msgspec.MsgspecError as exc:
+                raise ValueError(f"{path.name}, line {number}: {exc}: {line[:200]!r}") from exc
+            latest = max(latest, event.t)
+            heapq.heappush(waiting, (event.t, number, event))
+            while waiting and waiting[0][0] < latest - _LATE_S:
+                yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]

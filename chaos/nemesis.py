@@ -1,0 +1,75 @@
+"""What makes trouble, and writes down when it began, when it was over and what it can explain."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from celeriac.clock import SYSTEM_CLOCK
+from chaos.history import Blame
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+
+    from chaos.fleet import Member
+    from chaos.history import Recorder
+
+
+class Nemesis:
+    """Seeded: the same luck makes the same trouble.
+
+    Args:
+        recorder: Its file of the history.
+        luck: Where to strike and when.
+    """
+
+    def __init__(self, recorder: Recorder, luck: random.Random) -> None:
+        self._recorder = recorder
+        self.luck = luck
+        self.count = 0
+
+    @contextmanager
+    def fault(self, kind: str, blame: Blame) -> Iterator[str]:
+        """A fault for as long as the block lasts; gives its number."""
+        self.count += 1
+        number = str(self.count)
+        value = msgspec.to_builtins(blame)
+        self._recorder.note("fault", "invoke", id=number, what=kind, value=value)
+        try:
+            yield number
+        finally:
+            self._recorder.note("fault", "ok", id=number, what=kind, value=value)
+
+    def kill(self, member: Member, *, kind: str = "kill") -> str:
+        """SIGKILL to the whole group at once; the fault's number."""
+        with self.fault(kind, Blame(pids=tuple(member.pids))) as number:
+            member.program.kill()
+        return number
+
+    def kill_child(self, member: Member) -> int:
+        """SIGKILL to one of the processes that run tasks; its pid."""
+        pid = self.luck.choice(member.children)
+        with self.fault("kill-child", Blame(pids=(pid,))):
+            import os
+
+            os.kill(pid, signal.SIGKILL)
+        return pid
+
+    @contextmanager
+    def stopped(self, member: Member, *, longer_than_lease: bool = True) -> Iterator[None]:
+        """SIGSTOP to the whole group, SIGCONT afterwards."""
+        blame = Blame(pids=tuple(member.pids), cuts=True, everyone=False) if longer_than_lease else Blame()
+        with self.fault("stop", blame):
+            member.signal(signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                member.signal(signal.SIGCONT)
+
+    def last(self, least_s: float, most_s: float) -> None:
+        """Let something last a seeded time."""
+        SYSTEM_CLOCK.pause(self.luck.uniform(least_s, most_s))

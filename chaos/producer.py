@@ -1,0 +1,159 @@
+"""`python -m chaos.producer ORDERS`: publishes until SIGTERM, and writes what it was told. A process, so that it can be
+killed in the middle of a publish.
+
+Every call is noted before and after it. What has an unknown outcome is published again under the same id.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
+from celeriac.model import new_task_id
+from chaos.application import make_app
+from chaos.history import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import FrameType
+
+    from celeriac import Celeriac
+
+SLACK_S = 0.5
+"""What a publish may take beyond its timeout."""
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to publish, drawn for each task from a seeded source."""
+
+    per_second: float = 150.0
+    """About so many calls."""
+    batch: int = 1
+    """Tasks of one call; more than one go by `delay_many`."""
+    tasks: tuple[tuple[str, float], ...] = (("work", 0.6), ("awork", 0.4))
+    """Names and weights."""
+    most_s: float = 0.04
+    """Bodies take between nothing and so long."""
+    long_share: float = 0.05
+    """And this share of them 1 to 3 s."""
+    countdown_share: float = 0.0
+    countdown_s: float = 2.0
+    """Delayed by up to so long."""
+    options: dict[str, Any] = {}
+    """Of every publish, as `queue`."""
+    limit: int = 0
+    """Stop publishing after so many tasks and wait for SIGTERM; 0: never."""
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a producer process is told, as JSON."""
+
+    name: str
+    folder: str
+    url: str
+    settings: dict[str, Any]
+    seed: int
+    load: Load
+    clock: str = ""
+
+
+class Producer:
+    """Publishes and notes; also used within the campaign's own process.
+
+    Args:
+        app: Of `chaos.application`.
+        recorder: Where to note.
+    """
+
+    def __init__(self, app: Celeriac, recorder: Recorder) -> None:
+        self._app = app
+        self._recorder = recorder
+
+    def send(self, task: str, *args: Any, task_id: str = "", facts: Mapping[str, Any] = {}, **options: Any) -> str:
+        """Publish one task.
+
+        Returns:
+            `ok`, `fail` (it will never run) or `info` (nobody knows: publish it again under its id).
+        """
+        task_id = task_id or new_task_id()
+        return self.send_all([(task_id, task, args)], facts, **options)
+
+    def send_all(
+        self, tasks: list[tuple[str, str, tuple[Any, ...]]], facts: Mapping[str, Any] = {}, **options: Any
+    ) -> str:
+        """Publish several in one call, where there is more than one."""
+        note = self._recorder.note
+        for task_id, task, _ in tasks:
+            note("enqueue", "invoke", id=task_id, what=task, value=dict(facts) or None)
+        answer, why = "ok", ""
+        began = time.monotonic()
+        try:
+            if len(tasks) == 1:
+                ((task_id, task, args),) = tasks
+                self._app.send_task(task, args, task_id=task_id, **options)
+            else:
+                queue = options.pop("queue", self._app.settings.task_default_queue)
+                build = self._app.submitter.build
+                self._app.broker.publish(
+                    [build(task, args, {}, queue=queue, task_id=task_id, **options) for task_id, task, args in tasks]
+                )
+        except EnqueueRejectedError as exc:
+            answer, why = "fail", type(exc).__name__
+        except EnqueueUnknownError as exc:
+            answer, why = "info", type(exc).__name__
+        except BrokerUnavailableError as exc:
+            answer, why = "info", type(exc).__name__
+        took_s = time.monotonic() - began
+        for task_id, _, _ in tasks:
+            note("enqueue", answer, id=task_id, at=round(took_s, 4), what=why)
+        return answer
+
+
+def main(path: str) -> None:
+    orders = msgspec.json.decode(Path(path).read_bytes(), type=Orders)
+    recorder = Recorder(Path(orders.folder), orders.name)
+    clock = Path(orders.clock) if orders.clock else None
+    app = make_app(orders.url, recorder, clock_file=clock, **orders.settings)
+    producer = Producer(app, recorder)
+    luck = random.Random(orders.seed)
+    load = orders.load
+    over = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal over
+        over = True
+
+    signal.signal(signal.SIGTERM, stop)
+    names, weights = zip(*load.tasks, strict=True)
+    sent, next_at = 0, time.monotonic()
+    while not over:
+        if load.limit and sent >= load.limit:
+            time.sleep(0.05)
+            continue
+        name = luck.choices(names, weights)[0]
+        tasks = []
+        for _ in range(load.batch):
+            seconds = luck.uniform(1.0, 3.0) if luck.random() < load.long_share else luck.uniform(0.0, load.most_s)
+            tasks.append((new_task_id(), name, (round(seconds, 4),)))
+        options = dict(load.options)
+        facts: dict[str, Any] = {}
+        if load.countdown_share and luck.random() < load.countdown_share:
+            options["countdown"] = luck.uniform(0.0, load.countdown_s)
+            facts["due"] = time.monotonic() + options["countdown"]
+        while producer.send_all(tasks, facts, **options) == "info" and not over:
+            time.sleep(0.05)
+        sent += len(tasks)
+        next_at = max(next_at + 1.0 / load.per_second, time.monotonic() - 0.1)
+        time.sleep(max(0.0, next_at - time.monotonic()))
+    app.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,145 @@
+"""One engine, a fleet and a nemesis for one run of a scenario, and what is collected when it is over."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from celeriac.clock import SYSTEM_CLOCK
+from celeriac.errors import CeleriacError
+from chaos.application import make_app
+from chaos.fleet import Fleet
+from chaos.history import Recorder
+from chaos.nemesis import Nemesis
+from chaos.producer import Producer
+from chaos.verdict import Terms
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from celeriac import Celeriac
+    from chaos.engines import Engine
+    from chaos.scenario import Scenario
+
+SETTINGS: dict[str, Any] = {
+    "worker_lease": 2.0,
+    "worker_reap_every": 0.5,
+    "task_publish_timeout": 5.0,
+    "worker_grace": 5.0,
+    "result_expires": 3600,
+}
+"""Of the campaign: everything happens faster than by default."""
+
+
+class Stage:
+    """A context manager; `history` lies in `folder`.
+
+    Args:
+        engine: Started.
+        scenario: Whose settings hold.
+        folder: Empty; for history, logs and files of the engine.
+        seed: Of all that is drawn.
+        share: Of the repetitions of the ten-minute profile; 0.15 for a short one, 12 for a long one.
+    """
+
+    def __init__(self, engine: Engine, scenario: Scenario, folder: Path, *, seed: int, share: float = 1.0) -> None:
+        self.engine = engine
+        self.scenario = scenario
+        self.folder = folder
+        self.share = share
+        self.luck = random.Random(f"{seed} {scenario.key} {engine.name}")
+        self.url = engine.fresh(folder)
+        self.settings = {**SETTINGS, **engine.settings(folder), **scenario.settings}
+        self.terms = Terms(
+            **{
+                "scenario": scenario.key,
+                "title": scenario.title,
+                "engine": engine.name,
+                "seed": seed,
+                "lease_s": self.settings["worker_lease"],
+                "reap_s": self.settings["worker_reap_every"],
+                "timeout_s": self.settings["task_publish_timeout"],
+                "connection_lease": engine.connection_lease,
+                "keeps_doubles": engine.keeps_doubles,
+                "recovery_s": 2.0 if engine.connection_lease else 4.5,
+                **scenario.terms,
+            }
+        )
+        (folder / "terms.json").write_bytes(msgspec.json.encode(self.terms))
+        self.notes = Recorder(folder, "campaign")
+        self.nemesis = Nemesis(Recorder(folder, "nemesis"), self.luck)
+        self.fleet = Fleet(folder, self.url, self.settings, seed)
+
+    # -- for scenarios -------------------------------------------------------------------------------------------
+
+    def times(self, least: int = 1) -> range:
+        """The faults to make: the scenario's repetitions on this engine, by the profile's share."""
+        return range(max(least, round(self.scenario.repetitions[self.engine.name] * self.share)))
+
+    @cached_property
+    def app(self) -> Celeriac:
+        """An application of this process, past every proxy."""
+        return make_app(self.url, self.notes, **self.settings)
+
+    @cached_property
+    def producer(self) -> Producer:
+        """Publishes from this process."""
+        return Producer(self.app, self.notes)
+
+    def pause(self, least_s: float, most_s: float | None = None) -> None:
+        """Let the load run, or a fault last, for a seeded time."""
+        SYSTEM_CLOCK.pause(least_s if most_s is None else self.luck.uniform(least_s, most_s))
+
+    def figure(self, name: str, value: float) -> None:
+        """Note a figure of the scenario's own for the report."""
+        self.notes.note("figure", what=name, at=value)
+
+    def drain(self, timeout_s: float = 60.0, *, idle_s: float = 0.0) -> None:
+        """End the producers and wait until the queues are empty, on every engine by what it can show."""
+        self.notes.note("phase", what="drain")
+        self.fleet.end_producers()
+        if not self.fleet.workers:
+            self.fleet.start_worker()
+
+        def is_empty() -> bool:
+            with suppress(CeleriacError):
+                return not any(one.ready + one.delayed + one.held for one in self.app.broker.depth().values())
+            return False
+
+        self.fleet.wait(is_empty, f"empty queues on {self.engine.name}", timeout_s)
+
+    # -- what the runner does ------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Stage:
+        self.notes.note("phase", what="begin")
+        return self
+
+    def collect(self, ids: list[str], *, look: int = 1) -> None:
+        """Note what is stored at the end: results, dead letters, depths.
+
+        Args:
+            ids: Whose results are wanted.
+            look: The number of this look; what was final at an earlier one must be the same at a later one.
+        """
+        app = self.app
+        if app.results is not None:
+            for first in range(0, len(ids), 500):
+                found = app.results.get(ids[first : first + 500])
+                for task_id, stored in found.items():
+                    value = msgspec.json.decode(stored.payload).get("result")
+                    token = value if isinstance(value, str) else ""
+                    self.notes.note("result", "ok", id=task_id, what=stored.state, token=token, n=look)
+        for letter in app.broker.dead_letters(limit=100_000):
+            self.notes.note("dead", "ok", id=letter.id, what=letter.reason)
+        for queue, depth in app.broker.depth().items():
+            self.notes.note("depth", "ok", what=queue, value=msgspec.to_builtins(depth))
+        self.notes.note("phase", what="end")
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.fleet.close()
+        if "app" in self.__dict__:
+            self.app.close()
