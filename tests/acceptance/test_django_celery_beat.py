@@ -242,6 +242,27 @@ add("first only", interval=every(1), one_off=True)
     assert counts == [len(found["second"]), False]
 
 
+def test_a_row_that_ran_once_is_saved_again_by_a_beat_that_knew_it_before(project: Project) -> None:
+    """Two of the package's schedulers save whole rows, so one can undo that the other has ended it."""
+
+    def is_enabled() -> bool:
+        return bool(project.django('print(json.dumps(row("first only").enabled))'))
+
+    project.django('add("second", interval=every(1)); add("first only", interval=every(1), one_off=True)')
+    project.beat("-S", "tables.scheduler.OfTenants")
+    project.wait_for("first only", 1)
+    wait_until(lambda: not is_enabled(), "it to be over", timeout_s=30)
+    project.django(
+        'PeriodicTask.objects.filter(name="first only").update(enabled=True, total_run_count=0, last_run_at=now())\n'
+        "PeriodicTasks.update_changed()"
+    )
+    project.wait_for("second", len(project.instants("second")) + 4)
+    assert len(project.instants("first only")) == 1
+    wait_until(lambda: not is_enabled(), "it to be over", timeout_s=30)
+    project.django('task = row("first only"); task.enabled = True; task.save()')
+    project.wait_for("first only", 2)
+
+
 def test_tables_that_are_away_for_a_while(project: Project) -> None:
     project.django('add("second", interval=every(1))')
     beat = project.beat()

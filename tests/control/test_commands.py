@@ -137,9 +137,15 @@ def test_events_are_switched_for_all_processes(redis_fleet: Fleet) -> None:
     assert fleet.ask("enable_events") == {"ok": "task events enabled"}
     assert fleet.ask("enable_events") == {"ok": "task events already enabled"}
     life = ["task-received", "task-started", "task-succeeded"]
+
+    def wait_life(task_id: str) -> None:
+        try:
+            wait_until(lambda: kinds(task_id) == life, "the life of a task")
+        except TimeoutError as exc:
+            raise AssertionError(f"{exc}: {kinds(task_id)} of {told[-20:]}\n{fleet.log()[-5000:]}") from None
+
     for name in ("a", "b", "c", "d"):
-        sent = fleet.send("work", name)
-        wait_until(lambda sent=sent: kinds(sent.id) == life, "the life of a task")
+        wait_life(fleet.send("work", name).id)
     crashed = fleet.send("crash")
     wait_until(lambda: kinds(crashed.id)[-1:] == ["task-failed"], "the end of a task that ends its processes")
     killed = fleet.send("work", "killed", 30.0)
@@ -148,8 +154,7 @@ def test_events_are_switched_for_all_processes(redis_fleet: Fleet) -> None:
     wait_until(lambda: kinds(killed.id)[-1:] == ["task-revoked"], "the event of a terminated task")
     [event] = [one for one in told if one["type"] == "task-revoked"]
     assert (event["terminated"], event["signum"], event["expired"]) == (True, 9, False)
-    after = fleet.send("work", "after")  # runs in a process that was started after the order
-    wait_until(lambda: kinds(after.id) == life, "the life of a task in a new process")
+    wait_life(fleet.send("work", "after").id)  # runs in a process that was started after the order
     assert fleet.ask("disable_events") == {"ok": "task events disabled"}
     quiet = fleet.send("work", "quiet")
     assert quiet.get(timeout=10.0)

@@ -47,10 +47,15 @@ def test_what_a_celery_worker_gives_back_when_it_stops_is_run_by_ours(make_fleet
         wait_until(lambda: redis.hlen("unacked") == 4, "its prefetched messages")
     theirs.signal(signal.SIGTERM)
     theirs.wait_for_log("Warm shutdown")
-    fleet.celeriac.worker("-Q", "q", name="ours")
+    ours = fleet.celeriac.worker("-Q", "q", name="ours")
     gate.touch()
     assert theirs.wait() == 0
-    assert fleet.shell("[AsyncResult(i).get(timeout=30) for i in ids]", ids=ids) == list("01234567")
+    try:
+        fleet.wait_lines("end", 8, timeout_s=30)
+    except TimeoutError as exc:
+        where = (redis.hgetall("unacked"), redis.lrange("q", 0, -1), redis.keys("*")) if fleet.is_on_redis else ()
+        raise AssertionError(f"{exc}: {fleet.lines('')}; {where}\n{theirs.log[-3000:]}\n{ours.log[-3000:]}") from None
+    assert fleet.shell("[AsyncResult(i).get(timeout=15) for i in ids]", ids=ids) == list("01234567")
     assert sorted(fleet.lines("end")) == [f"end {n}" for n in range(8)]
     assert redis.hlen("unacked") == 0
 

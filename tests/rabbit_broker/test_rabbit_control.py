@@ -268,7 +268,7 @@ async def test_calls(rabbit_url: str, client: AmqpControl) -> None:
 async def test_of_two_nodes_of_one_name_the_second_takes_over(
     rabbit_url: str, client: AmqpControl, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celeriac.brokers.amqp.control.FIRST_S", 0.2)
+    monkeypatch.setattr("celeriac.storage.pidbox.FIRST_S", 0.2)
 
     async def second(method: str, arguments: Mapping[str, Any]) -> str:
         return "second"

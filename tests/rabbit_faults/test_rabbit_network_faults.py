@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from fleet import BACK_S, TIMEOUT_S, pause
+from fleet import TIMEOUT_S, pause
 from rabbit_fleet import HEARTBEAT_S, RabbitFleet, impatient
 
 from celeriac.testing import Manners, TcpProxy
@@ -146,5 +146,5 @@ def test_a_slow_network_does_not_hold_producers(network) -> None:
         network.fleet.send(network.app)
     assert network.fleet.history.slowest_s <= TIMEOUT_S + 0.5
     network.producers.heal()
-    network.fleet.wait_works(BACK_S, app=network.direct)
+    network.fleet.wait_works(app=network.direct)
     network.fleet.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from fleet import BACK_S, TIMEOUT_S, pause
+from fleet import PATIENCE_S, TIMEOUT_S, pause
 from rabbit_fleet import HEARTBEAT_S, impatient
 
 from celeriac.errors import BackPressureError, StorageError
@@ -119,7 +119,7 @@ def test_a_queue_is_deleted_under_the_consumers(faulty, start_rabbit_fleet, luck
             began = time.monotonic()
             sent: set[str] = set()
             while not sent & fleet.ended():
-                assert time.monotonic() - began < 2 * BACK_S, f"nothing of {name} runs\n{fleet.logs()}"
+                assert time.monotonic() - began < PATIENCE_S, f"nothing of {name} runs\n{fleet.logs()}"
                 sent.add(fleet.send(app, priority=priority))
                 pause(0.02)
             fleet.wait_ended(len(fleet.ended()) + 20)
@@ -141,9 +141,7 @@ def test_the_vhost_is_removed_and_made_again(faulty, start_rabbit_fleet, luck) -
     pause(1.5)
     assert worker.program.is_running, worker.log
     faulty.vhost("/")
-    began = time.monotonic()
     fleet.wait_works()
-    assert time.monotonic() - began <= BACK_S
     with fleet.producing(luck=luck):
         fleet.wait_ended(len(fleet.ended()) + 40)
     fleet.wait_all()

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from fleet import BACK_S, pause
+from fleet import PATIENCE_S, pause
 
 from servers import wait_until
 
@@ -186,7 +186,7 @@ def test_what_may_not_run_twice_outlives_its_connection(faulty, start_rabbit_fle
     wait_until(lambda: runs_of(fleet, once) and runs_of(fleet, often), "both to run", 10)
     pause(0.5)
     assert faulty.close_connections() > 2
-    wait_until(lambda: worker.log.count("the lease was lost") >= 2, "its processes to notice", BACK_S)
+    wait_until(lambda: worker.log.count("the lease was lost") >= 2, "its processes to notice", PATIENCE_S)
     gate.touch()
     assert [one.get(timeout=20) for one in (once, often)] == [runs_of(fleet, one)[0].pid for one in (once, often)]
     assert app.send_task("work").get(timeout=10)

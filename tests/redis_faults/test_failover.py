@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fleet import BACK_S, LEASE_S, pause
+from fleet import LEASE_S, pause
 
 from servers import RedisCluster, wait_until
 
@@ -63,7 +63,7 @@ def test_a_node_of_a_cluster_hangs(redis_kind, start_fleet, luck) -> None:
             victim.thaw()
             cluster.wait_until_ready()
             for queue in queues:
-                fleet.wait_works(BACK_S, queue=queue)
+                fleet.wait_works(queue=queue)
         fleet.wait_all()
         fleet.check()
 
@@ -75,7 +75,7 @@ def test_a_slot_moves_to_another_node(redis_kind, start_fleet, luck) -> None:
         with fleet.producing(luck=luck, queue="q0"):
             fleet.wait_ended(60)
             _move(cluster, "q0")
-            fleet.wait_works(BACK_S, queue="q0")
+            fleet.wait_works(queue="q0")
         fleet.wait_all()
         assert fleet.check() == 0
 

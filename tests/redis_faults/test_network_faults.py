@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from fleet import BACK_S, LEASE_S, TIMEOUT_S, Fleet, pause
+from fleet import LEASE_S, TIMEOUT_S, Fleet, pause
 
 from celeriac.storage.redis import load
 from celeriac.testing import Manners, TcpProxy
@@ -164,5 +164,5 @@ def test_a_slow_network_does_not_hold_producers(network) -> None:
         network.fleet.send(network.app)
     assert network.fleet.history.slowest_s <= TIMEOUT_S + 0.5
     network.producers.heal()
-    network.fleet.wait_works(BACK_S, app=network.direct)
+    network.fleet.wait_works(app=network.direct)
     network.fleet.check()

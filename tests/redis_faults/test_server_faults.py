@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from fleet import BACK_S, LEASE_S, pause
+from fleet import LEASE_S, pause
 
 from servers import wait_until
 
@@ -75,7 +75,7 @@ def test_a_pause_of_all_clients(start_redis, start_fleet, luck) -> None:
     with fleet.producing(luck=luck), fleet.producing_for_celery(server.url):
         fleet.wait_ended(60)
         server.pause_clients(1.2)
-        fleet.wait_works(1.2 + BACK_S)
+        fleet.wait_works()
     fleet.wait_all()
     assert fleet.check() == 0
 

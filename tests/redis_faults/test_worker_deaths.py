@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 import pytest
-from fleet import BACK_S, LEASE_S, pause
+from fleet import LEASE_S, PATIENCE_S, pause
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -110,7 +110,7 @@ def test_a_worker_that_was_stopped_for_three_leases_settles_nothing(start_redis,
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)
     awake = time.monotonic()
-    fleet.wait(lambda: "lease was lost" in first.log, "the stopped worker to notice", BACK_S)
+    fleet.wait(lambda: "lease was lost" in first.log, "the stopped worker to notice", PATIENCE_S)
     gate.touch()
     results = [one.get(timeout=10) for one in sent]
     assert set(results) <= set(second.pids), "a result of a worker that had lost its lease"
@@ -162,11 +162,11 @@ def test_fifty_clients_lose_the_server_together(start_redis, start_proxy, start_
         proxy.accept()
         moments: Counter[int] = Counter()
         seen = accepted
-        while proxy.connections < 50 and time.monotonic() - began < BACK_S:
+        while proxy.connections < 50 and time.monotonic() - began < PATIENCE_S:
             moments[int((time.monotonic() - began) / 0.1)] += proxy.accepted - seen
             seen = proxy.accepted
             pause(0.01)
-        assert proxy.connections >= 50, f"{proxy.connections} of {lost} are back after {BACK_S:g} s"
+        assert proxy.connections >= 50, f"{proxy.connections} of {lost} are back after {PATIENCE_S:g} s"
         assert max(moments.values()) <= 35, f"too many in a tenth of a second: {moments}"
         assert seen - accepted <= 2 * lost, "each connects once or twice"
         fleet.wait_works(app=direct)

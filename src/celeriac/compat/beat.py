@@ -419,7 +419,7 @@ class Clerk:
         for name, entry in entries.items():
             mark = self._marks.get(name)
             has_no_past = name in unknown and not entry.total_run_count
-            if mark is not None and (has_no_past or mark.at > _instant(entry.last_run_at)):
+            if mark is not None and (has_no_past or mark.at > _instant(entry.last_run_at) or _is_over(entry, mark)):
                 _set_past(entry, moment_of(mark.at), max(mark.runs, entry.total_run_count or 0))
 
     def send(self, scheduler: Any, entry: Any, producer: Any = None) -> Any:
@@ -480,6 +480,16 @@ class Clerk:
 
 def _instant(moment: datetime) -> Instant:
     return instant_of(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+
+
+def _is_over(entry: Any, mark: Mark) -> bool:
+    """Whether it was to run once, and has.
+
+    Rows of django-celery-beat say so until two beats save them at once, each as a whole: one that the first has ended
+    is as new by the second's. A row that somebody enables again has no last run, for which its change is taken.
+    """
+    model = getattr(entry, "model", None)
+    return bool(getattr(model, "one_off", False) and mark.runs and model.last_run_at != model.date_changed)
 
 
 def _set_past(entry: Any, last_run_at: Any, runs: Any) -> None:

@@ -5,7 +5,9 @@ Every channel in Celery's form reads commands here, so that all of them refuse t
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
+import logging
 import re
 import threading
 import uuid
@@ -14,8 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from celeriac.clock import ENTROPY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from celeriac.clock import Clock
+    from celeriac.interfaces import LogicalClock
+
+_log = logging.getLogger("celeriac.control")
+
+FIRST_S: Final = 5.0
+"""How long starting to serve waits until it listens; after that it goes on trying in the background."""
+_FIRST_DELAY_S: Final = 0.1
+_MOST_DELAY_S: Final = 5.0
 MOST_AT_ONCE: Final = 100
 """Commands that a worker answers at a time; more are dropped."""
 MOST_BYTES: Final = 16 << 20
@@ -121,3 +132,107 @@ def new_id() -> str:
 def number(value: Any) -> int:
     """A logical clock from a header; 0 where there is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+class NodeServer:
+    """Answers commands for one node, on the loop that made it, through any loss of connection.
+
+    An engine's says how commands come (`_listen`) and how replies go (`_reply`).
+
+    Args:
+        node: The worker's name.
+        handler: Carries out a command: `await handler(method, arguments)` is the reply.
+        logical: The worker's.
+        clock: Sleeps between tries.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
+        logical: LogicalClock,
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._handler = handler
+        self._logical = logical
+        self._clock = clock
+        self._listens = asyncio.Event()
+        self._delay_s = _FIRST_DELAY_S
+        self._answering: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
+
+    async def _listen(self) -> None:
+        """Hand each command to `_take` until something fails; call `_hears` whenever it is known to listen."""
+        raise NotImplementedError
+
+    async def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
+        """Send what the handler returned."""
+        raise NotImplementedError
+
+    def _explain(self, failure: Exception) -> object:
+        """Why it does not listen, for the log."""
+        return failure
+
+    async def start(self) -> None:
+        """Begin to listen; returns when it does, or when that takes long, which is then waited for."""
+        self._listening = asyncio.get_running_loop().create_task(self._keep_listening(), name="control-listener")
+        try:
+            async with asyncio.timeout(FIRST_S):
+                await self._listens.wait()
+        except TimeoutError:
+            _log.warning("remote control cannot listen yet; it goes on trying")
+
+    async def _end(self) -> bool:
+        """Listen and answer no more; whether it did until now."""
+        listening, self._listening = self._listening, None
+        if listening is None:
+            return False
+        listening.cancel()
+        for task in list(self._answering):
+            task.cancel()
+        await asyncio.gather(listening, *self._answering, return_exceptions=True)
+        return True
+
+    def _hears(self) -> None:
+        self._delay_s = _FIRST_DELAY_S
+        self._listens.set()
+
+    async def _keep_listening(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except Exception as exc:
+                delay_s, self._delay_s = self._delay_s, min(self._delay_s * 2.0, _MOST_DELAY_S)
+                why = self._explain(exc)
+                _log.warning("remote control does not hear commands (%s); trying again in %.1f s", why, delay_s)
+                await self._clock.sleep(delay_s)
+
+    def _take(self, unpack: Callable[[], tuple[Mapping[str, Any], Any]]) -> None:
+        """One command: its headers and its body. Whatever is wrong with it is logged, and that is all."""
+        try:
+            headers, body = unpack()
+            self._logical.adjust(number(headers.get("clock")))
+            command = read(body, self._node)
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            _log.warning("a remote command is ignored: %s", str(exc)[:200])
+            return
+        if command is None:
+            return
+        if len(self._answering) >= MOST_AT_ONCE:
+            _log.warning("remote command %.100r is dropped: %d are under way", command.method, MOST_AT_ONCE)
+            return
+        task = asyncio.get_running_loop().create_task(self._answer(command))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, command: Command) -> None:
+        try:
+            reply = await self._handler(command.method, command.arguments)
+        except Exception as exc:
+            reply = {"error": repr(exc)}
+        if command.reply_to is not None:
+            try:
+                await self._reply(reply, *command.reply_to, command.ticket)
+            except Exception as exc:
+                _log.warning("the reply to remote command %.100r cannot be sent: %s", command.method, exc)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.amqp.aside import Aside
@@ -19,7 +20,7 @@ from celeriac.errors import BrokerError, BrokerUnavailableError
 from celeriac.storage.amqp.faults import ChannelClosed, translate
 from celeriac.storage.amqp.frames import Publication
 from celeriac.storage.amqp.url import AmqpUrl
-from celeriac.storage.pidbox import MOST_AT_ONCE, Command, Count, new_id, number, read, request
+from celeriac.storage.pidbox import Count, NodeServer, new_id, number, request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("celeriac.control")
 
-FIRST_S: Final = 5.0
-"""How long `serve` waits until it listens; after that it goes on trying in the background."""
 _LOCKED: Final = 405
 LAST_S: Final = 1.0
 """What leaving may take."""
@@ -177,8 +176,8 @@ class AmqpControl:
         self._aside.close(self.links.aclose())
 
 
-class AmqpControlServer:
-    """Answers for one node on the loop that made it, through any loss of connection."""
+class AmqpControlServer(NodeServer):
+    """Answers for one node over a queue of its own."""
 
     def __init__(
         self,
@@ -187,31 +186,12 @@ class AmqpControlServer:
         handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
         logical: LogicalClock,
     ) -> None:
+        super().__init__(node, handler, logical, control.clock)
         self._control = control
-        self._node = node
-        self._handler = handler
-        self._logical = logical
-        self._listens = asyncio.Event()
-        self._answering: set[asyncio.Task[None]] = set()
-        self._listening: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin to listen; returns when it does, or when that takes long, which is then waited for."""
-        self._listening = asyncio.get_running_loop().create_task(self._listen(), name="control-listener")
-        try:
-            async with asyncio.timeout(FIRST_S):
-                await self._listens.wait()
-        except TimeoutError:
-            _log.warning("remote control cannot listen yet; it goes on trying")
 
     async def close(self) -> None:
-        listening, self._listening = self._listening, None
-        if listening is None:
+        if not await self._end():
             return
-        listening.cancel()
-        for task in list(self._answering):
-            task.cancel()
-        await asyncio.gather(listening, *self._answering, return_exceptions=True)
         try:
             async with asyncio.timeout(LAST_S):
                 await self._control.links.aclose()
@@ -219,24 +199,16 @@ class AmqpControlServer:
             _log.debug("the connection of remote control is left to itself: %s", exc)
 
     async def _listen(self) -> None:
-        delay_s = 0.1
-        while True:
-            try:
-                gone = asyncio.Event()
-                await self._open(gone.set)
-                self._listens.set()
-                delay_s = 0.1
-                await gone.wait()
-                raise BrokerUnavailableError("the connection or the queue is gone")
-            except asyncio.CancelledError:
-                raise
-            except Exception as exc:
-                why: object = exc
-                if isinstance(exc, ChannelClosed) and exc.code == _LOCKED:
-                    why = f"another worker is called {self._node}, or was until just now: give each a name, with -n"
-                _log.warning("remote control does not hear commands (%s); trying again in %.1f s", why, delay_s)
-                await self._control.clock.sleep(delay_s)
-                delay_s = min(delay_s * 2.0, 5.0)
+        gone = asyncio.Event()
+        await self._open(gone.set)
+        self._hears()
+        await gone.wait()
+        raise BrokerUnavailableError("the connection or the queue is gone")
+
+    def _explain(self, failure: Exception) -> object:
+        if isinstance(failure, ChannelClosed) and failure.code == _LOCKED:
+            return f"another worker is called {self._node}, or was until just now: give each a name, with -n"
+        return failure
 
     async def _open(self, on_gone: Callable[[], None]) -> None:
         control = self._control
@@ -244,39 +216,10 @@ class AmqpControlServer:
         queue = control.queue(f"{self._node}.{control.exchange}", control.exchange, "fanout", "")
         try:
             await queue.declare(channel)
-            await queue.consume(channel, self._take, on_gone)
+            await queue.consume(channel, lambda arrived: self._take(partial(unpack, arrived)), on_gone)
         except BaseException:
             await channel.close()
             raise
-
-    def _take(self, arrived: Arrived) -> None:
-        """One command. Whatever is wrong with it is logged, and that is all."""
-        try:
-            headers, body = unpack(arrived)
-            self._logical.adjust(number(headers.get("clock")))
-            command = read(body, self._node)
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            _log.warning("a remote command is ignored: %s", str(exc)[:200])
-            return
-        if command is None:
-            return
-        if len(self._answering) >= MOST_AT_ONCE:
-            _log.warning("remote command %.100r is dropped: %d are under way", command.method, MOST_AT_ONCE)
-            return
-        task = asyncio.get_running_loop().create_task(self._answer(command))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
-
-    async def _answer(self, command: Command) -> None:
-        try:
-            reply = await self._handler(command.method, command.arguments)
-        except Exception as exc:
-            reply = {"error": repr(exc)}
-        if command.reply_to is not None:
-            try:
-                await self._reply(reply, *command.reply_to, command.ticket)
-            except Exception as exc:
-                _log.warning("the reply to remote command %.100r cannot be sent: %s", command.method, exc)
 
     async def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
         properties, payload = pack({self._node: reply}, {"ticket": ticket, "clock": self._logical.forward()})

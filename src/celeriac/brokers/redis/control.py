@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.redis.fanout import BINDING_LIFE_S, Names, member, pack, queues_of, unpack
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import BrokerError
-from celeriac.storage.pidbox import MOST_AT_ONCE, Command, Count, new_id, number, read, request
+from celeriac.storage.pidbox import Count, NodeServer, new_id, number, request
 from celeriac.storage.redis import Deployment, Line
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ REPLIERS: Final = 4
 BLOCK_S: Final = 1.0
 REPLY_LIFE_S: Final = 60
 """What a reply that nobody fetches may stay."""
-FIRST_S: Final = 5.0
-"""How long `serve` waits until it listens; after that it goes on trying in the background."""
 LAST_S: Final = 1.0
 """What leaving may take."""
 
@@ -141,8 +140,8 @@ class RedisControl:
         self.deployment.close()
 
 
-class RedisControlServer:
-    """Answers for one node on the loop that made it, through any loss of connection."""
+class RedisControlServer(NodeServer):
+    """Answers for one node over a subscription, with threads of its own that send replies."""
 
     def __init__(
         self,
@@ -151,36 +150,17 @@ class RedisControlServer:
         handler: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
         logical: LogicalClock,
     ) -> None:
+        super().__init__(node, handler, logical, channel.clock)
         self._channel = channel
-        self._node = node
-        self._handler = handler
-        self._logical = logical
         self._topic = channel.names.channel(channel.exchange)
         self._line = Line(channel.deployment, self._topic, on_connect=self._subscribe)
-        self._listens = asyncio.Event()
-        self._answering: set[asyncio.Task[None]] = set()
         self._row = member("", f"{node}.{channel.exchange}")
-        self._listening: asyncio.Task[None] | None = None
         # threads of its own: those of the loop may all be waiting, and this is what operators ask then
         self._threads = ThreadPoolExecutor(REPLIERS, "celeriac-control")
 
-    async def start(self) -> None:
-        """Begin to listen; returns when it does, or when that takes long, which is then waited for."""
-        self._listening = asyncio.get_running_loop().create_task(self._listen(), name="control-listener")
-        try:
-            async with asyncio.timeout(FIRST_S):
-                await self._listens.wait()
-        except TimeoutError:
-            _log.warning("remote control cannot listen yet; it goes on trying")
-
     async def close(self) -> None:
-        listening, self._listening = self._listening, None
-        if listening is None:
+        if not await self._end():
             return
-        listening.cancel()
-        for task in list(self._answering):
-            task.cancel()
-        await asyncio.gather(listening, *self._answering, return_exceptions=True)
         await self._line.drop()
         channel = self._channel
         table = channel.names.bindings(channel.exchange)
@@ -200,53 +180,19 @@ class RedisControlServer:
         self._listens.set()
 
     async def _listen(self) -> None:
-        delay_s = 0.1
         channel = self._channel
         while True:
-            try:
-                if not self._line.is_open:
-                    await self._in_thread(channel.bind, channel.exchange, self._row)
-                kind, _, payload = await self._line.listen()
-                delay_s = 0.1
-                if kind == b"message":
-                    self._take(payload)
-            except asyncio.CancelledError:
-                raise
-            except Exception as exc:
-                _log.warning("remote control does not hear commands (%s); trying again in %.1f s", exc, delay_s)
-                await channel.clock.sleep(delay_s)
-                delay_s = min(delay_s * 2.0, 5.0)
+            if not self._line.is_open:
+                await self._in_thread(channel.bind, channel.exchange, self._row)
+            kind, _, payload = await self._line.listen()
+            self._hears()
+            if kind == b"message":
+                self._take(partial(unpack, payload))
 
-    def _take(self, payload: bytes) -> None:
-        """One command. Whatever is wrong with it is logged, and that is all."""
-        try:
-            headers, body = unpack(payload)
-            self._logical.adjust(number(headers.get("clock")))
-            command = read(body, self._node)
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            _log.warning("a remote command is ignored: %s", str(exc)[:200])
-            return
-        if command is None:
-            return
-        if len(self._answering) >= MOST_AT_ONCE:
-            _log.warning("remote command %.100r is dropped: %d are under way", command.method, MOST_AT_ONCE)
-            return
-        task = asyncio.get_running_loop().create_task(self._answer(command))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+    async def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
+        await self._in_thread(self._push, reply, exchange, routing_key, ticket)
 
-    async def _answer(self, command: Command) -> None:
-        try:
-            reply = await self._handler(command.method, command.arguments)
-        except Exception as exc:
-            reply = {"error": repr(exc)}
-        if command.reply_to is not None:
-            try:
-                await self._in_thread(self._reply, reply, *command.reply_to, command.ticket)
-            except Exception as exc:
-                _log.warning("the reply to remote command %.100r cannot be sent: %s", command.method, exc)
-
-    def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
+    def _push(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
         channel = self._channel
         call, doing = channel.deployment.call, "reply to a command by"
         rows = call(doing, "SMEMBERS", channel.names.bindings(exchange))
