@@ -86,10 +86,10 @@ def judge(events: Iterable[Event], terms: Terms) -> tuple[Verdict, list[Complain
 
 def _with_histories(complaints: list[Complaint], faults: list[Fault], events: Iterable[Event]) -> tuple[Violation, ...]:
     wanted: dict[str, list[Event]] = {each: [] for complaint in complaints for each in complaint.ids}
-    of_faults: dict[tuple[str, str], list[Event]] = {}
+    of_faults: dict[str, list[Event]] = {}
     for event in events:
         if event.f == "fault":
-            of_faults.setdefault((event.p, event.id), []).append(event)
+            of_faults.setdefault(event.id, []).append(event)
         elif event.f != "back" and event.id in wanted:
             wanted[event.id].append(event)
     violations = []
@@ -102,7 +102,7 @@ def _with_histories(complaints: list[Complaint], faults: list[Fault], events: It
             event
             for fault in faults
             if fault.began <= complaint.until and fault.ended >= since
-            for event in of_faults.get((fault.p, fault.number), [])
+            for event in of_faults.get(fault.number, [])
         ]
         shown = sorted([*own, *near], key=lambda event: event.t)[:_MOST_EVENTS]
         violations.append(
