@@ -44,7 +44,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 # ---------|---------------|------------------------------------------------------------------------------------------
 # enqueue  | invoke        | id, what=task, value={eta, expires (monotonic seconds), key, priority, follows, …}
 # enqueue  | ok, fail, info| id, at=how long it took in s, what=error's class; fail: it will never run; info: unknown
-# start    | info          | id, n=retries, token=of this run (random), what=task, at=due (monotonic) where it has one
+# start    | info          | id, n=retries, token=of this run (random), what=task, at=due (monotonic) where it has one,
+#          |               | value=incarnation it was claimed under
 # end      | info          | id, n, token, what=task; value: what it returns where a checker wants it
 # body     | info          | id=of the workflow, token, value=what the header returned; a chord's body has started
 # errback  | info          | id=of the workflow, token
@@ -58,6 +59,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 # sample   | info          | id=process, value={rss_kib, fds, connections}
 # phase    | info          | what=begin, drain, end
 # fenced   | info          | id=incarnation: from here on this process starts nothing under it
+# log      | info          | id=process, what=line: what a worker logged that it must not, value=the lines around it
 # figure   | info          | what=its name, at=its value: of the scenario's own, for the report
 
 
