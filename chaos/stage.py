@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import CeleriacError
+from celeriac.model.states import is_final
 from chaos.application import make_app
 from chaos.fleet import Fleet
 from chaos.history import Recorder
 from chaos.nemesis import Nemesis
 from chaos.producer import Producer
+from chaos.tail import Standing
 from chaos.verdict import Terms
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ SETTINGS: dict[str, Any] = {
     "result_expires": 3600,
 }
 """Of the campaign: everything happens faster than by default."""
+SETTLES_S = 0.3
+"""What ran has been acknowledged so long after it ended."""
+GIVES_UP_S = 10.0
+"""Nothing began or ended for so long: what is not final will never be."""
 
 
 class Stage:
@@ -73,6 +80,8 @@ class Stage:
         self.notes = Recorder(folder, "campaign")
         self.nemesis = Nemesis(Recorder(folder, "nemesis"), self.luck)
         self.fleet = Fleet(folder, self.url, self.settings, seed)
+        self.standing = Standing(folder)
+        self._final: set[str] = set()
 
     # -- for scenarios -------------------------------------------------------------------------------------------
 
@@ -105,12 +114,35 @@ class Stage:
         if not self.fleet.workers:
             self.fleet.start_worker()
 
-        def is_empty() -> bool:
-            with suppress(CeleriacError):
-                return not any(one.ready + one.delayed + one.held for one in self.app.broker.depth().values())
-            return False
+        self.fleet.wait(self._is_over, f"everything to be over on {self.engine.name}", timeout_s)
+        self.pause(idle_s)
 
-        self.fleet.wait(is_empty, f"empty queues on {self.engine.name}", timeout_s)
+    def _is_over(self) -> bool:
+        """Nothing waits, nothing is held, and what was acknowledged is final."""
+        self.standing.look()
+        quiet_s = time.monotonic() - self.standing.latest_s
+        with suppress(CeleriacError):
+            if any(one.ready + one.delayed + one.held for one in self.app.broker.depth().values()):
+                return False
+            # A broker whose connection is the lease shows nobody what it has handed out
+            return not self.terms.connection_lease or (quiet_s > SETTLES_S and not self._open(quiet_s))
+        return False
+
+    def _open(self, quiet_s: float) -> set[str]:
+        """Acknowledged ids that are not final, as far as somebody may still work on them."""
+        self._final &= self.standing.acknowledged
+        left = self.standing.acknowledged - self._final
+        if not self.terms.stores_results or self.app.results is None:
+            self._final |= left & (self.standing.ended - self.standing.running.keys())
+        else:
+            ids = sorted(left)
+            for first in range(0, len(ids), 500):
+                found = self.app.results.get(ids[first : first + 500])
+                self._final |= {task_id for task_id, stored in found.items() if is_final(stored.state)}
+        left -= self._final
+        if left and quiet_s > 1.0:
+            left -= {letter.id for letter in self.app.broker.dead_letters(limit=100_000)}
+        return left if quiet_s < GIVES_UP_S else set()  # the checker says that they are lost
 
     # -- what the runner does ------------------------------------------------------------------------------------
 
