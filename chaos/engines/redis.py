@@ -67,6 +67,3 @@ class CeleryRedisEngine(RedisEngine):
 
     name = "redis-celery"
     keeps_doubles = True
-
-    def settings(self, folder: Path) -> dict[str, Any]:
-        return {"task_celery_queues": ["*"]}

@@ -35,6 +35,7 @@ def run_on_redis(stage: Stage) -> None:
     marks = {name: load("celeriac.brokers.redis.lua", name).digest.encode() for name in REDIS}
     marks["publish"] = b"EVALSHA"  # of the scripts that publish, whichever it is
     if stage.engine.name == "redis-celery":
+        marks["publish"] = b"LPUSH"
         marks["import"] = load("celeriac.brokers.redis.lua", "import").digest.encode()
     names = list(marks)
     for number in stage.times(len(names)):
@@ -50,6 +51,7 @@ def run_on_rabbit(stage: Stage) -> None:
     network = Network(stage, everyone=True, long_share=0.0)
     kinds = ("publish", "ack", "deliver")
     for number in stage.times(len(kinds)):
+        stage.pause(0.05, 0.3)
         kind = kinds[number % len(kinds)]
         is_publish = kind == "publish"
         proxy = network.producers if is_publish else network.workers
@@ -74,6 +76,7 @@ def run_on_file(stage: Stage) -> None:
     app.__dict__["broker"] = FaultyBroker(app.broker, script)
     producer = Producer(app, stage.notes)
     for number in stage.times(2):
+        stage.pause(0.05, 0.3)
         if number % 2:
             with stage.nemesis.fault("answer-lost-settle", Blame()):
                 lossy.lose(stage.folder, "consumer.settle")
