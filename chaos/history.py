@@ -42,13 +42,19 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 # f        | types         | fields
 # ---------|---------------|------------------------------------------------------------------------------------------
-# enqueue  | invoke        | id, what=task, value={eta, expires (monotonic seconds), key, priority, follows, …}
+# enqueue  | invoke        | id, what=task, value={due, expires (monotonic seconds), key, priority, follows, ends, …};
+#          |               | ends: in what it is to end, where that is not success: failure, or any
 # enqueue  | ok, fail, info| id, at=how long it took in s, what=error's class; fail: it will never run; info: unknown
 # start    | info          | id, n=retries, token=of this run (random), what=task, at=due (monotonic) where it has one
 # end      | info          | id, n, token, what=task; value: what it returns where a checker wants it
 # body     | info          | id=of the workflow, token, value=what the header returned; a chord's body has started
 # errback  | info          | id=of the workflow, token
-# tick     | info          | id=entry, at=its nominal instant, token; a periodic task has started
+# flow     | invoke        | id=of a workflow, what=body, errback or either: which of them is to come, once; value=ids
+#          |               | of the header in order: the body gets a token of a run of each
+# tick     | info          | id=entry, at=its nominal instant (µs since the epoch), token, value=id of its message; a
+#          |               | periodic task has started
+# tick     | ok            | id=entry, value={first, last, step, skipped} in µs: at the end, each of these instants has
+#          |               | come but so many as the mark says were skipped
 # revoke   | invoke, ok    | id; ok: acknowledged, it may not start any more
 # result   | ok            | id, what=state, token=the run whose value it is, n=1, 2, … of each look at it
 # dead     | ok            | id, what=reason: found among the dead letters at the end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,8 @@ class Stage:
         self.engine = engine
         self.scenario = scenario
         self.folder = folder
+        self.cleanup = ExitStack()
+        """Of what a scenario has made; when all processes have ended."""
         self.share = share
         self.luck = random.Random(f"{seed} {scenario.key} {engine.name}")
         self.url = engine.fresh(folder)
@@ -175,3 +177,4 @@ class Stage:
         self.fleet.close()
         if "app" in self.__dict__:
             self.app.close()
+        self.cleanup.close()

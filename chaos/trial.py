@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.checker import check
+from chaos.engines import MissingError
 from chaos.history import read
 from chaos.stage import Stage
 from chaos.verdict import Outcome
@@ -43,6 +44,8 @@ def run_trial(
             scenario.run(stage)
             stage.drain()
             stage.collect(sorted({event.id for event in read(folder) if event.f == "enqueue" and event.type == "ok"}))
+        except MissingError as exc:
+            return Outcome(terms=terms, missing=str(exc), seconds=time.monotonic() - began)
         except Exception:
             error = traceback.format_exc()
             (folder / "error.txt").write_text(error)
