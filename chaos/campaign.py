@@ -1,17 +1,13 @@
-"""One run: its parts one after another, then the engines in two lanes; what came of each, also when it is broken off."""
+"""One run: its parts one after another, then the engines in two lanes. A run that is broken off has a result, too."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
+from chaos.crew import BrokenOffError, Crew
 from chaos.parts import Absent, Begun, Order, blank, estimate, run_process
 from chaos.profile import ENGINES
 from chaos.result import Control, Part, state
@@ -19,22 +15,14 @@ from chaos.scenarios import scenarios
 from chaos.verdict import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from multiprocessing.process import BaseProcess
+    from collections.abc import Callable
     from pathlib import Path
 
-    from chaos.parts import Word
     from chaos.profile import Profile, Variant
 
 LANES = 2
 """Engines at the same time: two cores, and most of a scenario is waiting."""
-_GOES_S = 20.0
-"""What was told to end has so long before it is ended."""
 PARTS = ("simulator", "hostile", "controls")
-
-
-class BrokenOffError(Exception):
-    """A process of the campaign died, or took so long that it was ended; the message says which."""
 
 
 class Campaign:
@@ -69,9 +57,7 @@ class Campaign:
         self._keep = keep
         self._tell = tell
         self._began = time.monotonic()
-        self._over = threading.Event()
-        self._running: set[BaseProcess] = set()
-        self._lock = threading.Lock()
+        self._crew = Crew()
         self.is_whole = not only and not engines
         self.simulator = self.hostile = Part(missing="not asked for")
         self.controls: tuple[Control, ...] = ()
@@ -81,7 +67,7 @@ class Campaign:
 
     @property
     def was_stopped(self) -> bool:
-        return self._over.is_set()
+        return self._crew.is_stopped
 
     @property
     def seconds(self) -> float:
@@ -89,12 +75,7 @@ class Campaign:
 
     def stop(self) -> None:
         """End what runs."""
-        self._over.set()
-        with self._lock:
-            for process in self._running:
-                with suppress(ProcessLookupError):
-                    if process.pid is not None:
-                        os.kill(process.pid, signal.SIGINT)
+        self._crew.stop()
 
     def run(self) -> None:
         """Do all of it; what came of it is in the attributes."""
@@ -142,13 +123,15 @@ class Campaign:
         self._say(f"{name} …")
         part = Part(missing="interrupted")
         try:
-            for word in self._words(name, self._order(seconds=seconds, least=least), 10 * seconds + 300):
+            for word in self._crew.words(
+                name, run_process, self._order(seconds=seconds, least=least), 10 * seconds + 300
+            ):
                 if isinstance(word, Part):
                     part = word
         except BrokenOffError as exc:
-            part = Part(failures=(f"{name} broke off: {exc}",))
+            part = Part(failed=1, failures=(f"{name} broke off: {exc}",))
         shown = ", ".join(f"{value:,.0f} {key}" for key, value in part.figures.items())
-        self._say(f"{name}: {part.missing or shown}, {len(part.failures)} failures, {part.seconds:.0f} s")
+        self._say(f"{name}: {part.missing or shown}, {part.failed} failures, {part.seconds:.0f} s")
         for failure in part.failures[:5]:
             self._say(f"  {failure}")
         return part
@@ -157,7 +140,7 @@ class Campaign:
         self._say("controls …")
         self.controls_missing = "interrupted"
         try:
-            for word in self._words("controls", self._order(), 400):
+            for word in self._crew.words("controls", run_process, self._order(), 400):
                 if isinstance(word, tuple):
                     self.controls, self.controls_missing = word, ""
         except BrokenOffError as exc:
@@ -197,7 +180,7 @@ class Campaign:
             order = self._order(variant=variant, keys=tuple(left), share=self.profile.share, until=until)
             began = ""
             try:
-                for word in self._words(variant.label, order, 300):
+                for word in self._crew.words(variant.label, run_process, order, 300):
                     if isinstance(word, Absent):
                         self.absent[variant.label] = word.why
                         self._say(f"{variant.label}: missing: {word.why}")
@@ -227,44 +210,6 @@ class Campaign:
     def _say(self, text: str) -> None:
         self._tell(f"[{self.seconds:4.0f} s] {text}")
 
-    # -- processes -----------------------------------------------------------------------------------------------
-
-    def _words(self, name: str, order: Order, due_s: float) -> Iterator[Word]:
-        """Start a process, and give what it says until it ends."""
-        spawn = get_context("spawn")  # a fork of a process with threads and proxies would be a gamble
-        ours, theirs = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=run_process, args=(name, order, theirs), name=f"chaos-{name}")
-        with self._lock:
-            if self.was_stopped:
-                return
-            process.start()
-            self._running.add(process)
-        theirs.close()
-        try:
-            while True:
-                due = time.monotonic() + due_s
-                while not ours.poll(0.5):
-                    if self.was_stopped:
-                        due = min(due, time.monotonic() + _GOES_S)
-                    if time.monotonic() > due:
-                        raise BrokenOffError(f"{name} was ended: it said nothing for {due_s:.0f} s")
-                try:
-                    word: Word = ours.recv()
-                except EOFError:
-                    break
-                due_s = word.due_s if isinstance(word, Begun) else 300.0
-                yield word
-            process.join(_GOES_S)
-            if process.exitcode and not self.was_stopped:
-                raise BrokenOffError(f"{name} ended with exit code {process.exitcode}")
-        finally:
-            with self._lock:
-                self._running.discard(process)
-            if process.is_alive():
-                process.kill()  # what it started is ended by its keeper
-            process.join()
-            ours.close()
-
 
 def described(outcome: Outcome) -> list[str]:
     """An outcome for the terminal: a line, and what was found."""
@@ -290,4 +235,4 @@ def described(outcome: Outcome) -> list[str]:
     return [f"{line}  {outcome.seconds:4.0f} s  {state(outcome)}", *lines]
 
 
-__all__ = ["BrokenOffError", "Campaign", "described"]
+__all__ = ["Campaign", "described"]

@@ -6,8 +6,6 @@ through a pipe, as soon as it knows.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 import traceback
 from pathlib import Path
@@ -82,21 +80,14 @@ def run_process(name: str, order: Order, pipe: Connection) -> None:
         order: What to do.
         pipe: Gets each Word.
     """
-    os.setpgid(0, 0)  # Ctrl-C at the terminal is for the campaign alone, which tells us
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        if name == "simulator":
-            pipe.send(_simulate(order))
-        elif name == "hostile":
-            pipe.send(_feed_garbage(order))
-        elif name == "controls":
-            pipe.send(_control(order))
-        else:
-            _run_engine(order, pipe)
-    except KeyboardInterrupt:
-        pass  # all that was begun is closed by now
-    finally:
-        pipe.close()
+    if name == "simulator":
+        pipe.send(_simulate(order))
+    elif name == "hostile":
+        pipe.send(_feed_garbage(order))
+    elif name == "controls":
+        pipe.send(_control(order))
+    else:
+        _run_engine(order, pipe)
 
 
 def _run_engine(order: Order, pipe: Connection) -> None:
@@ -151,17 +142,21 @@ def _simulate(order: Order) -> Part:
         for name in ("seeds", "events", "faults", "crashes"):
             figures[name] = figures.get(name, 0) + getattr(report, name, 0)
         failures += [f"{one}" for one in report.violations]
-    return Part(seconds=time.monotonic() - began, figures=figures, failures=tuple(failures[:50]))
+    seconds = time.monotonic() - began
+    return Part(seconds=seconds, figures=figures, failures=tuple(failures[:50]), failed=len(failures))
 
 
 def _feed_garbage(order: Order) -> Part:
     try:
-        from chaos.hostile import run_fuzz
+        from chaos.hostile.fuzz import run_fuzz
     except ImportError as exc:
         return Part(missing=f"not there: {exc}")
     began = time.monotonic()
-    report = run_fuzz(seconds=order.seconds, seed=order.seed)
-    return Part(seconds=time.monotonic() - began, figures={"inputs": report.inputs}, failures=tuple(report.escapes))
+    report = run_fuzz(order.least, seed=order.seed, processes=PROCESSES)
+    names = ("inputs", "ran", "refused", "slowest_s", "growth_mib")
+    figures = {name: float(getattr(report, name)) for name in names}
+    failures = tuple(str(one) for one in report.escapes[:50])
+    return Part(seconds=time.monotonic() - began, figures=figures, failures=failures, failed=report.escaped)
 
 
 def _control(order: Order) -> tuple[Control, ...]:

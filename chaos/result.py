@@ -25,8 +25,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float = 0.0
     figures: dict[str, float] = {}
+    failed: int = 0
     failures: tuple[str, ...] = ()
-    """Each with what repeats it."""
+    """The first of them, each with what repeats it."""
     missing: str = ""
     """Why it was not run."""
 
@@ -246,4 +247,4 @@ def _part(what: str, part: Part, counter: str, least: int, whole: bool) -> Bar:
     if part.missing:
         return Bar(what=what, wanted=wanted, found=part.missing, held=None)
     enough = not whole or number >= least
-    return Bar(what=what, wanted=wanted, found=f"{len(part.failures)} of {number:,}", held=not part.failures and enough)
+    return Bar(what=what, wanted=wanted, found=f"{part.failed:,} of {number:,}", held=not part.failed and enough)
