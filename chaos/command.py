@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.celery:
         from chaos.celery.command import compare
 
-        return compare(seed, _folder(asked.keep), write_docs=asked.write_docs, json=asked.json, only=only)
+        keep = asked.keep is not None
+        return compare(seed, _folder(asked.keep), keep=keep, only=only, write_docs=asked.write_docs, json=asked.json)
     whole = not only and not engines and profile.least_tasks > 0
     if asked.write_docs and not whole:
         parser.error("--write-docs wants a whole run: leave out --only and --engine, and take no short profile")

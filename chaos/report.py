@@ -6,15 +6,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chaos.profile import ENGINES, FAULTS
+from chaos.profile import ENGINES
 from chaos.result import judge, missing, state, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from chaos.profile import Profile
     from chaos.result import Bar, Result
-    from chaos.verdict import Outcome
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -27,7 +26,6 @@ _VERDICTS = {
     "void": "**Void: the checker did not find every planted bug, so what it did not find elsewhere means nothing.**",
     "incomplete": "**Incomplete: nothing was found, and not everything was looked at.**",
 }
-_AGAINST = ("fault", "who", "tasks", "faults", "lost", "still held", "run twice: explained", "not", "slowest recovery")
 _HELD = {True: "held", False: "**missed**", None: "not looked at"}
 
 
@@ -47,7 +45,7 @@ def page(result: Result, profile: Profile, written: Mapping[str, set[str]]) -> s
         "",
         "### Bars",
         "",
-        *_table(("what", "wanted", "found", ""), (_bar(bar) for bar in judge(result, profile))),
+        *table(("what", "wanted", "found", ""), (_bar(bar) for bar in judge(result, profile))),
     ]
     engines = {one.terms.engine: None for one in result.outcomes}
     for engine in engines:
@@ -56,7 +54,7 @@ def page(result: Result, profile: Profile, written: Mapping[str, set[str]]) -> s
     if result.controls_missing:
         lines.append(f"Not run: {result.controls_missing}.")
     else:
-        lines += _table(
+        lines += table(
             ("bug", "", "found by", "after"),
             (
                 (one.name, "caught" if one.caught else "**missed**", one.by or "-", f"{one.seconds:.1f} s")
@@ -93,35 +91,14 @@ def terminal(result: Result, profile: Profile, written: Mapping[str, set[str]], 
     return "\n".join(lines)
 
 
-def celery_page(outcomes: Mapping[str, Sequence[Outcome]], facts: Mapping[str, str], date: str, seed: int) -> str:
-    """Markdown of the same faults with others' workers, beside ours.
-
-    Args:
-        outcomes: By contestant, as `Celery, defaults`.
-        facts: What it was taken on.
-        date: When.
-        seed: Of all.
-    """
-    lines = [f"{date}, seed {seed}.", "", *(f"- {name}: {value}" for name, value in facts.items())]
-    pairs = sorted(
-        {(one.terms.engine, one.terms.scenario) for each in outcomes.values() for one in each},
-        key=lambda pair: (pair[0], int(pair[1][1:])),
-    )
-    for engine in sorted({engine for engine, _ in pairs}):
-        rows = [
-            (f"{fault} {FAULTS[fault]}", name, *_against(one))
-            for found, fault in pairs
-            for name, each in outcomes.items()
-            for one in each
-            if found == engine == one.terms.engine and one.terms.scenario == fault
-        ]
-        lines += [
-            "",
-            f"### On {ENGINES.get(engine, engine)}, beside Celery",
-            "",
-            *_table(_AGAINST, rows),
-        ]
-    return "\n".join(lines)
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Markdown."""
+    head = list(head)
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows),
+    ]
 
 
 def write_into(path: Path, mark: str, text: str) -> None:
@@ -184,32 +161,7 @@ def _outcomes(result: Result, engine: str) -> list[str]:
                 )
             )
     head = ("fault", "tasks", "faults", "lost", "run twice: explained", "not", "slowest recovery", "back after", "")
-    return _table(head, rows)
-
-
-def _against(one: Outcome) -> tuple[str, ...]:
-    seen = one.verdict
-    if seen is None:
-        return ("-",) * 6 + (one.missing or "broke off",)
-    held = int(seen.figures.get("still_held", 0))
-    return (
-        f"{seen.tasks:,}",
-        f"{seen.faults:,}",
-        f"{max(0, seen.lost - held):,}",
-        f"{held:,}",
-        f"{seen.explained:,}",
-        f"{seen.unexplained:,}",
-        _seconds(seen.slowest_recovery_s),
-    )
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    head = list(head)
-    return [
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows),
-    ]
+    return table(head, rows)
 
 
 def _cell(text: str) -> str:
