@@ -40,6 +40,8 @@ MANNERS: Final = (
             **_LATE,
             "broker_transport_options": {
                 "visibility_timeout": VISIBILITY_S,
+                "unacked_restore_interval": 1,  # by default what is overdue is looked for every hundred seconds
+                "unacked_restore_throttle": 1,
                 "socket_timeout": 5,
                 "socket_connect_timeout": 5,
                 "socket_keepalive": True,
@@ -47,7 +49,7 @@ MANNERS: Final = (
                 "health_check_interval": 5,
             },
         },
-        quiet_s=VISIBILITY_S + 12,  # its workers look for what is overdue every ten seconds
+        quiet_s=VISIBILITY_S + 5,
     ),
     Manner(
         name="Celery, defaults", engine="rabbitmq", settings={"broker_connection_retry_on_startup": True}, quiet_s=12
