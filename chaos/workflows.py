@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from celeriac import chain, chord, group
+from celeriac import chain, chord
 from celeriac.flow import ids
 from celeriac.model import new_task_id
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chaos.history import Recorder
 
 
-class Planned(Exception):  # noqa: N818 - not an error of the campaign
+class Planned(Exception):
     """A task was told to fail."""
 
 

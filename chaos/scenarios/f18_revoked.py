@@ -1,4 +1,4 @@
-"""F18: tasks are revoked while workers die and the server is killed; none of them starts after that was acknowledged."""
+"""F18: tasks are revoked while workers die and the server is killed; none starts after that was acknowledged."""
 
 from __future__ import annotations
 
