@@ -236,7 +236,7 @@ class Stage:
         recorder = Recorder(self.folder, "samples")
         while not self._sampling.wait(1.0):
             for member in list(self.fleet.members):
-                for pid in member.pids if member.is_running else ():
+                for pid in member.pids if member.is_running and member.is_ready else ():
                     if held := holdings(pid):
                         recorder.note("sample", id=f"{member.name}:{pid}", value=held)
         recorder.close()

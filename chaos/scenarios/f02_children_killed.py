@@ -39,7 +39,8 @@ def run(stage: Stage) -> None:
             number = nemesis.kill_child(member)
         else:
             number = nemesis.reserve()
-            stage.producer.send(task, number, *arguments, priority=9)
+            facts = {"ends": "failure"} if task == "hungry" else {}
+            stage.producer.send(task, number, *arguments, facts=facts, priority=9)
             begun = stage.wait_own(number)
             member = fleet.member_of(begun.p)
             if not all(map(is_gone, begun.value["pids"])):
