@@ -330,6 +330,7 @@ class Station:
         if any(one.committed for one in (self.lease, *self._estates)):
             _log.error("what tasks returned that may not run twice could not be settled before the end")
             return False
+        lease.lost = True  # by our own hand: that its connection ends now is news to nobody
         await self._close(lease)
         self.slot.state = GONE
         return True
