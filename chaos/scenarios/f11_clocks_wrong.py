@@ -29,7 +29,7 @@ def run(stage: Stage) -> None:
     is_one_host = stage.engine.name == "sqlite"
     environment = {DUE_BY_WALL: "1"} if is_one_host else {}
     timetable = Timetable(stage)
-    load = Load(per_second=60, countdown_share=0.5, countdown_s=3.0, knows_due=not is_one_host)
+    load = Load(per_second=60, countdown_share=0.5, countdown_s=3.0, long_share=0.01, knows_due=not is_one_host)
     workers = [fleet.start_worker(environment=environment) for _ in range(2)]
     producers = [fleet.start_producer(load) for _ in range(2)]
     beats = [fleet.start_beat() for _ in range(2)]

@@ -150,6 +150,7 @@ class Submitter:
             body=body.body,
             priority=priority,
             not_before=not_before,
+            counts_down=countdown is not None,
             expires_at=expires_at,
             fresh=is_fresh,
             native=is_ours,
@@ -187,7 +188,7 @@ class Submitter:
 
         Args:
             attempt: What ran; it has a delivery.
-            not_before: Epoch seconds; None runs it at once.
+            not_before: Epoch seconds, reckoned from now; None runs it at once.
             retries: For the header.
             changes: New `args`, `kwargs`, `embed`, `queue`, `priority`, `expires` or header fields, where the task
                 asked for some.
@@ -239,6 +240,7 @@ class Submitter:
             body=body,
             priority=delivery.priority if priority is None else priority,
             not_before=not_before,
+            counts_down=True,
             expires_at=None if head.expires is None else epoch_from_iso(head.expires),
             native=head.task.startswith(OURS),
         )
