@@ -1,6 +1,6 @@
-"""F14: the result store is down for ten seconds while the broker is up: a Redis server of its own that dies or hangs, or a
-file of its own that is locked. What ends meanwhile is not run again for it, nor acknowledged before its result is stored;
-afterwards no result is missing.
+"""F14: the result store is down for ten seconds while the broker is up: a Redis server of its own that dies or hangs, or
+a file of its own that is locked. What ends meanwhile is not run again for it, nor acknowledged before its result is
+stored; afterwards no result is missing.
 """
 
 from __future__ import annotations
