@@ -1,5 +1,5 @@
-"""F14: the result store is down for ten seconds while the broker is up: a Redis server of its own that dies or hangs, or
-a file of its own that is locked. What ends meanwhile is not run again for it, nor acknowledged before its result is
+"""F14: the result store is down for ten seconds while the broker is up: a Redis server that dies or hangs, or a
+file of its own that is locked. What ends meanwhile is not run again for it, nor acknowledged before its result is
 stored; afterwards no result is missing.
 """
 
