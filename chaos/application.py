@@ -11,16 +11,19 @@ import os
 import resource
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from celeriac import Celeriac
-from celeriac.clock import ENTROPY
-from chaos.clock import shifted_clock
+from celeriac.clock import ENTROPY, SYSTEM_CLOCK
+from chaos.clock import go_by
 from chaos.history import Recorder
 from chaos.insides import Doom, Insides
+from chaos.ticks import add_ticks
+from chaos.workflows import add_workflows
 
 FOLDER = "CHAOS_FOLDER"
 NAME = "CHAOS_NAME"
@@ -30,20 +33,26 @@ CLOCK = "CHAOS_CLOCK"
 """A file that says by how much this process's wall clock is off."""
 DOOM = "CHAOS_DOOM"
 """A `Doom` as JSON: where a worker ends itself."""
+DUE_BY_WALL = "CHAOS_DUE_BY_WALL"
+"""When it was due is noted with each start, by this process's wall clock: where that is the store's."""
 
 
 def make_app(
     url: str, recorder: Recorder, *, clock_file: Path | None = None, insides: Insides | None = None, **settings: Any
 ) -> Celeriac:
     """The application, for a worker, a producer or a beat; only workers have insides."""
-    options = {} if clock_file is None else {"clock": shifted_clock(clock_file)}
-    app = Celeriac("chaos", broker=url, **options, **settings)
+    if clock_file is not None:
+        go_by(clock_file)
+    app = Celeriac("chaos", broker=url, **settings)
 
     def begin(self: Any) -> str:
         token = f"{ENTROPY.getrandbits(48):012x}"
         request = self.request
         held = None if insides is None else insides.incarnation_of(request.id)
-        recorder.note("start", id=request.id, n=request.retries or 0, token=token, what=self.name, value=held)
+        at = 0.0
+        if DUE_BY_WALL in os.environ and request.eta:
+            at = time.monotonic() - (SYSTEM_CLOCK.time() - datetime.fromisoformat(request.eta).timestamp())
+        recorder.note("start", id=request.id, n=request.retries or 0, token=token, what=self.name, at=at, value=held)
         if insides is not None:
             insides.passes("started")
         return token
@@ -115,6 +124,8 @@ def make_app(
         begin(self)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    add_ticks(app, recorder, begin, finish)
+    add_workflows(app, recorder, begin, finish)
     return app
 
 

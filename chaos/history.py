@@ -42,7 +42,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 # f        | types         | fields
 # ---------|---------------|------------------------------------------------------------------------------------------
-# enqueue  | invoke        | id, what=task, value=facts (below)
+# enqueue  | invoke        | id, what=task, value=facts (below); ends: in what it is to end, where that is not success:
+#          |               | failure, or any
 # enqueue  | ok, fail, info| id, at=how long it took in s, what=error's class; fail: it will never run; info: unknown
 # start    | info          | id, n=retries, token=of this run (random), what=task, at=due (monotonic) where it has one,
 #          |               | value=incarnation it was claimed under

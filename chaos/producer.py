@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from celeriac.codec.kombu import KombuForm
-from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
+from celeriac.errors import BrokerError, BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
 from celeriac.model import new_task_id
 from chaos.application import make_app
 from chaos.history import Recorder
@@ -51,6 +51,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     countdown_share: float = 0.0
     countdown_s: float = 2.0
     """Delayed by up to so long."""
+    knows_due: bool = True
+    """When they are due is noted on the monotonic clock. Not where the store's clock is to be moved: by it they are."""
     options: dict[str, Any] = {}
     """Of every publish, as `queue`."""
     limit: int = 0
@@ -134,6 +136,23 @@ class Producer:
         build = self._app.submitter.build
         return [build(task, args, {}, queue=queue, task_id=task_id, **options) for task_id, task, args in tasks]
 
+    def revoke(self, ids: list[str]) -> None:
+        """Revoke tasks, as often as it takes until that is acknowledged."""
+        while not self.try_revoke(ids):
+            time.sleep(0.1)
+
+    def try_revoke(self, ids: list[str]) -> bool:
+        """Revoke tasks; whether it was acknowledged."""
+        for task_id in ids:
+            self._recorder.note("revoke", "invoke", id=task_id)
+        try:
+            self._app.control.revoke(ids)
+        except BrokerError:
+            return False
+        for task_id in ids:
+            self._recorder.note("revoke", "ok", id=task_id)
+        return True
+
 
 class CeleryProducer(Producer):
     """Writes what Celery's producers write, where they write it; priorities are none of its business.
@@ -195,7 +214,8 @@ def main(path: str) -> None:
         facts: dict[str, Any] = {}
         if load.countdown_share and luck.random() < load.countdown_share:
             options["countdown"] = luck.uniform(0.0, load.countdown_s)
-            facts["due"] = time.monotonic() + options["countdown"]
+            if load.knows_due:
+                facts["due"] = time.monotonic() + options["countdown"]
         while producer.send_all(tasks, facts, **options) == "info" and not over:
             time.sleep(0.05)
         sent += len(tasks)

@@ -6,7 +6,7 @@ import random
 import re
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,8 @@ class Stage:
         self.engine = engine
         self.scenario = scenario
         self.folder = folder
+        self.cleanup = ExitStack()
+        """Of what a scenario has made; when all processes have ended."""
         self.share = share
         self.luck = random.Random(f"{seed} {scenario.key} {engine.name}")
         self.url = engine.fresh(folder)
@@ -263,3 +265,4 @@ class Stage:
         self.fleet.close()
         if "app" in self.__dict__:
             self.app.close()
+        self.cleanup.close()

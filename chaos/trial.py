@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.checker import check
+from chaos.engines import MissingError
 from chaos.stage import Stage
 from chaos.verdict import Outcome
 
@@ -46,6 +47,8 @@ def run_trial(
         ):
             try:
                 step()
+            except MissingError as exc:
+                return Outcome(terms=terms, missing=str(exc), seconds=time.monotonic() - began)
             except Exception:
                 errors.append(traceback.format_exc())
     verdict = None

@@ -59,11 +59,11 @@ class W1(_Endings):
 
     def on_body(self, event: Event) -> None:
         super().on_body(event)
+        self.checked += 1
         flow = self.flows.get(event.id)
         if flow is None:
             self.complain(event.id, "a body begins of a workflow that nobody sent")
             return
-        self.checked += 1
         header, tokens = flow.value, event.value
         if not isinstance(tokens, list) or len(tokens) != len(header):
             self.complain(event.id, f"its body should be handed {len(header)} results, and has {tokens!r:.200}")
