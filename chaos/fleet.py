@@ -126,8 +126,8 @@ class Fleet:
             name, [sys.executable, "-m", "celeriac", "-A", app, "beat", *options], {application.URL: url or self.url}
         )
 
-    def start_producer(self, load: Load, *, url: str = "", **settings: Any) -> Member:
-        """Start a process that publishes until it gets SIGTERM."""
+    def start_producer(self, load: Load, *, url: str = "", clients: int = 1, **settings: Any) -> Member:
+        """Start a process that publishes until it gets SIGTERM; of several clients, each publishes by the load."""
         name = self._name("producer")
         orders = Orders(
             name=name,
@@ -141,7 +141,8 @@ class Fleet:
         )
         path = self.folder / f"{name}.orders"
         path.write_bytes(msgspec.json.encode(orders))
-        return self._start(name, [sys.executable, "-m", "chaos.producer", str(path)], {})
+        program = ["chaos.producer", str(path)] if clients == 1 else ["chaos.crowd", str(path), str(clients)]
+        return self._start(name, [sys.executable, "-m", *program], {})
 
     def end_producers(self, timeout_s: float = 30.0) -> None:
         """Have all producers finish their call and end."""
