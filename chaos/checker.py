@@ -40,7 +40,7 @@ def check(folder: Path) -> Verdict:
     verdict, complaints, faults = judge(read(folder), terms)
     if not complaints:
         return verdict
-    return msgspec.structs.replace(verdict, violations=_with_histories(complaints, faults, read(folder)))
+    return msgspec.structs.replace(verdict, violations=_with_histories(complaints, faults, read(folder), terms.seed))
 
 
 def judge(events: Iterable[Event], terms: Terms) -> tuple[Verdict, list[Complaint], list[Fault]]:
@@ -76,20 +76,19 @@ def judge(events: Iterable[Event], terms: Terms) -> tuple[Verdict, list[Complain
         figures=world.figures,
         counts=counts,
         checked={one.key: one.checked for one in invariants},
-        violations=tuple(
-            Violation(invariant=one.invariant, id=one.id, says=f"{one.says} [seed {terms.seed}]")
-            for one in world.complaints
-        ),
+        violations=tuple(Violation(invariant=one.invariant, id=one.id, says=one.says) for one in world.complaints),
     )
     return verdict, world.complaints, world.faults
 
 
-def _with_histories(complaints: list[Complaint], faults: list[Fault], events: Iterable[Event]) -> tuple[Violation, ...]:
+def _with_histories(
+    complaints: list[Complaint], faults: list[Fault], events: Iterable[Event], seed: int
+) -> tuple[Violation, ...]:
     wanted: dict[str, list[Event]] = {each: [] for complaint in complaints for each in complaint.ids}
-    of_faults: dict[tuple[str, str], list[Event]] = {}
+    of_faults: dict[str, list[Event]] = {}
     for event in events:
         if event.f == "fault":
-            of_faults.setdefault((event.p, event.id), []).append(event)
+            of_faults.setdefault(event.id, []).append(event)
         elif event.f != "back" and event.id in wanted:
             wanted[event.id].append(event)
     violations = []
@@ -102,11 +101,16 @@ def _with_histories(complaints: list[Complaint], faults: list[Fault], events: It
             event
             for fault in faults
             if fault.began <= complaint.until and fault.ended >= since
-            for event in of_faults.get((fault.p, fault.number), [])
+            for event in of_faults.get(fault.number, [])
         ]
         shown = sorted([*own, *near], key=lambda event: event.t)[:_MOST_EVENTS]
         violations.append(
-            Violation(invariant=complaint.invariant, id=complaint.id, says=complaint.says, history=tuple(shown))
+            Violation(
+                invariant=complaint.invariant,
+                id=complaint.id,
+                says=f"{complaint.says} [seed {seed}]",
+                history=tuple(shown),
+            )
         )
     return tuple(violations)
 

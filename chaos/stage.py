@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
+import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,8 @@ from chaos.application import make_app
 from chaos.fleet import Fleet
 from chaos.history import Recorder
 from chaos.nemesis import Nemesis
-from chaos.producer import Producer
+from chaos.processes import holdings, is_gone
+from chaos.producer import make_producer
 from chaos.tail import Standing
 from chaos.verdict import Terms
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
     from celeriac import Celeriac
     from chaos.engines import Engine
+    from chaos.history import Event
+    from chaos.producer import Producer
     from chaos.scenario import Scenario
 
 SETTINGS: dict[str, Any] = {
@@ -38,6 +43,11 @@ SETTINGS: dict[str, Any] = {
 """Of the campaign: everything happens faster than by default."""
 SETTLES_S = 0.3
 """What ran has been acknowledged so long after it ended."""
+TROUBLE = re.compile(
+    "the claim loop failed|a part of the supervisor failed|the supervisor failed|the broker refuses the outcome"
+    "|was never retrieved|was never awaited|Exception ignored in|receiver .* raised"
+)
+"""Lines of a log that are a fault of ours, whatever was done to the worker."""
 GIVES_UP_S = 10.0
 """Nothing began or ended for so long: what is not final will never be."""
 
@@ -57,6 +67,8 @@ class Stage:
         self.engine = engine
         self.scenario = scenario
         self.folder = folder
+        self.cleanup = ExitStack()
+        """Of what a scenario has made; when all processes have ended."""
         self.share = share
         self.luck = random.Random(f"{seed} {scenario.key} {engine.name}")
         self.url = engine.fresh(folder)
@@ -79,9 +91,12 @@ class Stage:
         (folder / "terms.json").write_bytes(msgspec.json.encode(self.terms))
         self.notes = Recorder(folder, "campaign")
         self.nemesis = Nemesis(Recorder(folder, "nemesis"), self.luck)
-        self.fleet = Fleet(folder, self.url, self.settings, seed)
+        wire = "celery" if engine.name == "redis-celery" else ""
+        self.fleet = Fleet(folder, self.url, self.settings, seed, wire=wire)
         self.standing = Standing(folder)
         self._final: set[str] = set()
+        self._sampling = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, name="samples", daemon=True)
 
     # -- for scenarios -------------------------------------------------------------------------------------------
 
@@ -97,7 +112,7 @@ class Stage:
     @cached_property
     def producer(self) -> Producer:
         """Publishes from this process."""
-        return Producer(self.app, self.notes)
+        return make_producer(self.app, self.notes, url=self.url, wire=self.fleet.wire)
 
     def pause(self, least_s: float, most_s: float | None = None) -> None:
         """Let the load run, or a fault last, for a seeded time."""
@@ -106,6 +121,48 @@ class Stage:
     def figure(self, name: str, value: float) -> None:
         """Note a figure of the scenario's own for the report."""
         self.notes.note("figure", what=name, at=value)
+
+    def wait_own(self, number: str, timeout_s: float = 20.0) -> Event:
+        """Wait for a fault that a process notes itself (`Nemesis.reserve`), and until those that it ends are gone.
+
+        Returns:
+            What it noted. That it is over is noted, too, unless the process lives and has done so.
+        """
+
+        def begun() -> Event | None:
+            self.standing.look()
+            return self.standing.faults.get(number)
+
+        event: Event = self.fleet.wait(begun, f"fault {number} to come", timeout_s)
+        pids = event.value["pids"]
+
+        def ended() -> bool:
+            self.standing.look()
+            return number in self.standing.over or all(map(is_gone, pids))
+
+        self.fleet.wait(ended, f"fault {number} of {pids} to be over", timeout_s)
+        if number not in self.standing.over:
+            self.nemesis.note_over(event)
+        return event
+
+    def wait_back(self, number: str, *, where: str = "", timeout_s: float = 30.0) -> float:
+        """Wait until somebody consumes again after a fault, and note how long that took. There must be a load.
+
+        Args:
+            number: Of the fault.
+            where: Only in a process `name:pid`, or in those of a name.
+            timeout_s: Then it is an error.
+        """
+
+        def started() -> float | None:
+            self.standing.look()
+            over = self.standing.over.get(number)
+            return None if over is None else self.standing.first_start(over, where)
+
+        first = self.fleet.wait(started, f"a task to start after fault {number}", timeout_s)
+        took_s: float = first - self.standing.over[number]
+        self.notes.note("back", id=number, at=round(took_s, 4))
+        return took_s
 
     def drain(self, timeout_s: float = 60.0, *, idle_s: float = 0.0) -> None:
         """End the producers and wait until the queues are empty, on every engine by what it can show."""
@@ -148,14 +205,44 @@ class Stage:
 
     def __enter__(self) -> Stage:
         self.notes.note("phase", what="begin")
+        self._sampler.start()
         return self
+
+    def finish(self, timeout_s: float = 60.0) -> None:
+        """Drain, collect, end the workers in good order, and look again: what was final is still the same."""
+        self.drain(timeout_s)
+        ids = sorted(self.standing.acknowledged | self.standing.ended)
+        self.collect(ids)
+        for line in self.fleet.end_workers():
+            self.notes.note("log", what=line)
+        self.collect(ids, look=2)
+        self.notes.note("phase", what="end")
+
+    def note_logs(self) -> None:
+        """Note what workers logged that none must, whatever happens to it."""
+        for member in self.fleet.members:
+            lines = member.log.splitlines()
+            for number, line in enumerate(lines):
+                if TROUBLE.search(line):
+                    around = "\n".join(lines[max(0, number - 3) : number + 25])
+                    self.notes.note("log", id=member.name, what=line[:300], value=around[:4000])
+
+    def _sample(self) -> None:
+        recorder = Recorder(self.folder, "samples")
+        while not self._sampling.wait(1.0):
+            for member in list(self.fleet.members):
+                for pid in member.pids if member.is_running else ():
+                    if held := holdings(pid):
+                        recorder.note("sample", id=f"{member.name}:{pid}", value=held)
+        recorder.close()
 
     def collect(self, ids: list[str], *, look: int = 1) -> None:
         """Note what is stored at the end: results, dead letters, depths.
 
         Args:
             ids: Whose results are wanted.
-            look: The number of this look; what was final at an earlier one must be the same at a later one.
+            look: The number of this look; what was final at an earlier one must be the same at a later one. What
+                lies in queues is noted at the last one.
         """
         app = self.app
         if app.results is not None:
@@ -165,13 +252,17 @@ class Stage:
                     value = msgspec.json.decode(stored.payload).get("result")
                     token = value if isinstance(value, str) else ""
                     self.notes.note("result", "ok", id=task_id, what=stored.state, token=token, n=look)
+        if look < 2:
+            return
         for letter in app.broker.dead_letters(limit=100_000):
             self.notes.note("dead", "ok", id=letter.id, what=letter.reason)
         for queue, depth in app.broker.depth().items():
             self.notes.note("depth", "ok", what=queue, value=msgspec.to_builtins(depth))
-        self.notes.note("phase", what="end")
 
     def __exit__(self, *exc_info: object) -> None:
+        self._sampling.set()
+        self._sampler.join()
         self.fleet.close()
         if "app" in self.__dict__:
             self.app.close()
+        self.cleanup.close()

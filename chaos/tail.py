@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -48,11 +49,19 @@ class Standing:
         self._tail = Tail(folder)
         self.acknowledged: set[str] = set()
         """Ids that a producer was told are stored."""
+        self.unanswered: dict[str, Event] = {}
+        """The call of each id that a producer was told nothing certain about."""
         self.running: dict[str, str] = {}
         """The token of the latest run that has not ended, by id; runs of killed processes stay until the next."""
         self.ended: set[str] = set()
         self.latest_s = 0.0
         """When a task last began or ended."""
+        self.starts: deque[tuple[float, str]] = deque(maxlen=10_000)
+        """When the latest began, and where (`name:pid`), not quite in order."""
+        self.faults: dict[str, Event] = {}
+        """What began, by number."""
+        self.over: dict[str, float] = {}
+        """When it was over, by number."""
 
     def look(self) -> list[Event]:
         """Take in what is new, and return it."""
@@ -60,12 +69,26 @@ class Standing:
         for event in new:
             if event.f == "start":
                 self.running[event.id] = event.token
+                self.starts.append((event.t, event.p))
             elif event.f == "end":
                 self.ended.add(event.id)
                 if self.running.get(event.id) == event.token:
                     del self.running[event.id]
-            elif event.f == "enqueue" and event.type == "ok":
-                self.acknowledged.add(event.id)
+            elif event.f == "enqueue":
+                if event.type == "invoke":
+                    self.unanswered[event.id] = event
+                elif event.type != "info":
+                    self.unanswered.pop(event.id, None)
+                if event.type == "ok":
+                    self.acknowledged.add(event.id)
+            elif event.f == "fault" and event.type == "invoke":
+                self.faults[event.id] = event
+            elif event.f == "fault":
+                self.over[event.id] = event.t
             if event.f in {"start", "end"}:
                 self.latest_s = max(self.latest_s, event.t)
         return new
+
+    def first_start(self, since: float, where: str = "") -> float | None:
+        """When something first began after `since`; with `where`, in a process `name:pid`, or in those of a name."""
+        return min((t for t, p in self.starts if t > since and where in ("", p, p.partition(":")[0])), default=None)

@@ -111,7 +111,7 @@ class L3(Invariant):
 
     def on_result(self, event: Event) -> None:
         case = self.world.cases[event.id]
-        if event.what != "SUCCESS" or not event.token or not case.runs:
+        if event.what != "SUCCESS" or not event.token:
             return
         self.checked += 1
         run = next((run for run in case.runs if run.token == event.token), None)
@@ -153,8 +153,8 @@ class L4(Invariant):
     def on_fault(self, event: Event) -> None:
         if event.type != "ok":
             return
-        for fault in reversed(self.world.faults):
-            if fault.ended == event.t and fault.is_kill:
+        for fault in self.world.faults:
+            if fault.number == event.id and fault.is_kill:
                 for run in self.world.live.values():
                     if run.pid in fault.pids and run is run.case.runs[-1] and not run.case.is_poison:
                         self._waiting[run.case.id] = fault
@@ -181,7 +181,7 @@ class L4(Invariant):
 
 
 class L5(Invariant):
-    """Whoever knows that the lease is lost starts nothing under it."""
+    """Whoever knows that a lease is lost starts nothing under it."""
 
     key = "L5"
 
@@ -191,16 +191,14 @@ class L5(Invariant):
 
     def on_fenced(self, event: Event) -> None:
         self.checked += 1
-        if event.type == "ok":
-            self._fenced.pop(event.p, None)
-        else:
-            self._fenced[event.p] = event.t
+        self._fenced[event.id] = event.t
 
     def on_start(self, event: Event) -> None:
-        since = self._fenced.get(event.p)
+        since = self._fenced.get(event.value) if self._fenced and event.value else None
         if since is not None:
             self.complain(
                 event.id,
-                f"{event.p} starts it at {event.t:.3f}, and has known since {since:.3f} that its lease is lost",
+                f"{event.p} starts it at {event.t:.3f} under incarnation {event.value}, and knows since {since:.3f} "
+                "that this has lost its lease",
                 since=since,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chaos.invariants.world import Invariant
+from chaos.invariants.world import SETTLE_S, Invariant
 
 if TYPE_CHECKING:
     from chaos.history import Event
@@ -13,22 +13,29 @@ if TYPE_CHECKING:
 _GROWTH_KIB = 50 * 1024
 _GROWTH = 10
 """Of descriptors and connections."""
+WARM_S = 5.0
+"""A process that has begun so recently still grows into what it needs."""
+_LEAVES = ("leave", "reload")
 _EXIT_S = 2.0
 """What leaving may take beyond the grace."""
 
 
 class M1(Invariant):
-    """No process grows by 50 MB, or by ten descriptors or connections."""
+    """No process grows by 50 MB, or by ten descriptors or connections, once it is warm."""
 
     key = "M1"
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
+        self._cold: dict[str, float] = {}
+        """When a process was seen first."""
         self._first: dict[tuple[str, str], float] = {}
         self._told: set[tuple[str, str]] = set()
         self._most: dict[str, float] = {}
 
     def on_sample(self, event: Event) -> None:
+        if event.t < self._cold.setdefault(event.id, event.t) + WARM_S:
+            return
         self.checked += 1
         for what, value in event.value.items():
             name = (event.id, what)
@@ -45,24 +52,27 @@ class M1(Invariant):
 
 
 class G1(Invariant):
-    """Who is told to end in good order does, in time, and leaves nothing half done."""
+    """Who is told to leave does, in time, and nothing that it ran is lost or runs again."""
 
     key = "G1"
 
-    def on_leave(self, event: Event) -> None:
-        if event.type != "ok":
+    def on_fault(self, event: Event) -> None:
+        if event.type != "ok" or event.what not in _LEAVES:
             return
         self.checked += 1
-        facts = event.value or {}
-        most_s = facts.get("grace", 0.0) + _EXIT_S
-        if event.at > most_s:
-            self.complain(event.id, f"{event.id} took {event.at:.2f} s to leave; {most_s:g} s is the most")
-        if facts.get("code", 0) != 0:
-            self.complain(event.id, f"{event.id} was told to end in good order and ended with {facts['code']}")
-        pids = set(facts.get("pids", ()))
-        for run in self.world.live.values():
-            if run.pid in pids and self.world.cause(run) is None:
-                self.complain(run.case.id, f"{event.id} has left, and {run.p} never finished it", since=run.began)
+        fault = next(one for one in reversed(self.world.faults) if one.number == event.id)
+        took_s, most_s = fault.ended - fault.began, self.terms.grace_s + _EXIT_S
+        if took_s > most_s:
+            self.complain(event.id, f"to {event.what} took {took_s:.2f} s; {most_s:g} s is the most", since=fault.began)
+
+    def on_start(self, event: Event) -> None:
+        before = self.world.previous
+        if before is None or self.world.is_explained:
+            return
+        for fault in self.world.faults:
+            if fault.kind in _LEAVES and before.began <= fault.ended and fault.began <= before.ended + SETTLE_S:
+                self.complain(event.id, f"it runs again after {before.p}; a worker was told to {fault.kind} then")
+                return
 
 
 class G2(Invariant):
@@ -97,7 +107,7 @@ class X2(Invariant):
         for case in self.world.cases.values():
             if case.is_owed and any(fault.began <= case.acked <= fault.ended for fault in faults):
                 self.checked += 1
-                if case.state != "SUCCESS" and not case.is_revoking and not case.facts.get("fails"):
+                if case.state != "SUCCESS" and not case.is_revoking and not case.may_fail:
                     self.complain(
                         case.id, f"it was sent while a monitor was away, and ended as {case.state or 'nothing'}"
                     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from chaos.invariants.world import FINAL, Invariant
+from chaos.invariants.world import Invariant
 
 if TYPE_CHECKING:
     from chaos.history import Event
@@ -19,31 +19,31 @@ class S1(Invariant):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._first: dict[str, tuple[str, str]] = {}
         self._look = 0
-        self._again: set[str] = set()
+        self._found: set[str] = set()
+        """What had a final result at a look, and had it at the one before."""
 
     def on_result(self, event: Event) -> None:
         if event.n > self._look:
             self._look = event.n
-            self._again.clear()
-        first = self._first.get(event.id)
-        if first is None:
-            if event.what in FINAL:
-                self._first[event.id] = (event.what, event.token)
+            self._found.clear()
+        if event.n == 1:
             return
-        self._again.add(event.id)
-        self.checked += 1
-        if first != (event.what, event.token):
+        case = self.world.cases[event.id]
+        if case.state and (case.state, case.token) != (event.what, event.token):
             self.complain(
-                event.id, f"its result was {first[0]} {first[1]} and, at look {event.n}, is {event.what} {event.token}"
+                event.id,
+                f"its result was {case.state} {case.token} and is {event.what} {event.token} at look {event.n}",
             )
+        self.checked += 1
+        self._found.add(event.id)
 
     def close(self) -> None:
-        if self._look > 1:
-            for task_id, (state, token) in self._first.items():
-                if task_id not in self._again:
-                    self.complain(task_id, f"its result was {state} {token}, and is gone at look {self._look}")
+        if self._look < 2:
+            return
+        for case in self.world.cases.values():
+            if case.state and case.id not in self._found:
+                self.complain(case.id, f"its result was {case.state} {case.token}, and is gone at look {self._look}")
 
 
 class S2(Invariant):

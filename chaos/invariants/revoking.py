@@ -62,5 +62,5 @@ class V2(Invariant):
         for task_id in self._terminated:
             self.checked += 1
             case = self.world.cases[task_id]
-            if self.terms.stores_results and case.looks and case.state != "REVOKED":
+            if self.terms.stores_results and case.looked and case.state != "REVOKED":
                 self.complain(task_id, f"it was terminated while it ran, and its result is {case.state or 'none'}")

@@ -3,81 +3,100 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chaos.invariants.world import Case, Invariant
+from chaos.invariants.world import Invariant
 
 if TYPE_CHECKING:
     from chaos.history import Event
     from chaos.invariants.world import World
 
 
-class _Once(Invariant):
-    """Counts, for each workflow, how many different tasks have started what must start so and so often.
+class _Endings(Invariant):
+    """Which tasks have begun as the body or the errback of which workflow.
 
     The same task that starts again after a fault is one: whether it may is the leases' affair.
     """
 
-    fact = ""
-    default = 0
-    name = ""
-
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._seen: dict[str, set[str]] = {}
+        self.flows: dict[str, Event] = {}
+        self.seen: dict[str, dict[str, set[str]]] = {}
+        """By workflow: `body` or `errback`, ids of tasks."""
 
-    def note(self, event: Event) -> None:
+    def on_flow(self, event: Event) -> None:
+        self.flows[event.id] = event
+
+    def on_body(self, event: Event) -> None:
+        self._note(event)
+
+    def on_errback(self, event: Event) -> None:
+        self._note(event)
+
+    def _note(self, event: Event) -> None:
         run = self.world.live.get(event.token)
-        self._seen.setdefault(event.id, set()).add(run.case.id if run is not None else event.token)
+        tasks = self.seen.setdefault(event.id, {}).setdefault(event.f, set())
+        tasks.add(run.case.id if run is not None else event.token)
 
-    def close(self) -> None:
-        for case in self.world.cases.values():
-            if not case.is_workflow:
-                continue
-            wanted = case.facts.get(
-                self.fact, 0 if self.fact == "bodies" and case.facts.get("errbacks") else self.default
+    def is_sent(self, flow: Event) -> bool:
+        return all(self.world.case(one).acked < inf for one in flow.value)
+
+    def count(self, flow: Event, kind: str, least: int, most: int) -> None:
+        tasks = self.seen.get(flow.id, {}).get(kind, set())
+        if len(tasks) > most or (len(tasks) < least and self.is_sent(flow)):
+            wanted = f"{least}" if least == most else f"{least} to {most}"
+            self.complain(
+                flow.id,
+                f"{len(tasks)} different tasks have begun as {kind} of this workflow, and {wanted} should have",
+                ids=(*sorted(tasks)[:5], *flow.value[:20]),
             )
-            seen = self._seen.get(case.id, set())
-            self.checked += 1
-            if len(seen) > wanted or (case.acked < inf and len(seen) < wanted):
-                self.complain(
-                    case.id,
-                    f"{len(seen)} {self.name} of workflow {case.what} have started, and {wanted} should have",
-                    ids=tuple(sorted(seen)[:5]),
-                )
 
 
-class W1(_Once):
+class W1(_Endings):
     """Every body starts once, after all that it waits for, with each of their results once."""
 
     key = "W1"
-    fact, default, name = "bodies", 1, "bodies"
 
     def on_body(self, event: Event) -> None:
-        self.note(event)
-        case = self.world.case(event.id)
-        members = case.facts.get("members")
-        value = event.value
-        if members is None:
-            return
+        super().on_body(event)
         self.checked += 1
-        if not isinstance(value, list) or len(value) != members:
-            self._wrong(case, event, f"should be handed {members} results and has {value!r:.100}")
-        elif len(set(map(str, value))) != len(value):
-            self._wrong(case, event, f"is handed a result twice: {value!r:.200}")
-        elif unfinished := [one for one in value if isinstance(one, str) and one in self.world.live]:
-            self._wrong(case, event, f"has the result of run {unfinished[0]}, which has not ended")
+        flow = self.flows.get(event.id)
+        if flow is None:
+            self.complain(event.id, "a body begins of a workflow that nobody sent")
+            return
+        header, tokens = flow.value, event.value
+        if not isinstance(tokens, list) or len(tokens) != len(header):
+            self.complain(event.id, f"its body should be handed {len(header)} results, and has {tokens!r:.200}")
+            return
+        for member, token in zip(header, tokens, strict=True):
+            run = next((run for run in self.world.case(member).runs if run.token == token), None)
+            if run is None:
+                says = f"its body should be handed the result of {member}, and has {token!r:.60}, which is none of it"
+            elif run.ended > event.t:
+                says = f"its body has the result of run {token} of {member}, which has not ended"
+            else:
+                continue
+            self.complain(event.id, says, ids=(member,))
 
-    def _wrong(self, case: Case, event: Event, says: str) -> None:
-        run: Any = self.world.live.get(event.token)
-        self.complain(event.id, f"the body of {case.what} {says}", ids=(run.case.id,) if run else ())
+    def close(self) -> None:
+        for flow in self.flows.values():
+            self.checked += 1
+            self.count(flow, "body", flow.what == "body", flow.what != "errback")
 
 
-class W2(_Once):
-    """The errback of a workflow that failed is called once, that of one that did not never."""
+class W2(_Endings):
+    """The errback of a workflow that fails is called once, that of one that does not never, and one of both comes."""
 
     key = "W2"
-    fact, default, name = "errbacks", 0, "errbacks"
 
-    def on_errback(self, event: Event) -> None:
-        self.note(event)
+    def close(self) -> None:
+        for flow in self.flows.values():
+            self.checked += 1
+            self.count(flow, "errback", flow.what == "errback", flow.what != "body")
+            if flow.what == "either" and self.is_sent(flow):
+                seen = self.seen.get(flow.id, {})
+                if len(seen) != 1:
+                    both = " and ".join(sorted(seen)) or "nothing"
+                    self.complain(
+                        flow.id, f"its body or its errback should have begun, and {both} did", ids=tuple(flow.value)
+                    )

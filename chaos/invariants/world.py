@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +34,7 @@ class Run:
         self.began = event.t
         self.ended = inf
         self.n = event.n
-        self.p = event.p
+        self.p = sys.intern(event.p)
         self.pid = int(event.p.rpartition(":")[2])
         self.token = event.token
 
@@ -54,7 +55,7 @@ class Case:
         "is_doubled",
         "is_refused",
         "is_revoking",
-        "looks",
+        "looked",
         "open_by",
         "revoked",
         "runs",
@@ -83,14 +84,11 @@ class Case:
         self.is_revoking = False
         self.revoked = inf
         self.state = ""
-        """Final, of the last look."""
+        """Final, of the first look that found one."""
         self.token = ""
-        self.looks = 0
+        self.looked = 0
+        """Number of the last look at its result."""
         self.dead: str | None = None
-
-    @property
-    def is_workflow(self) -> bool:
-        return "members" in self.facts or "errbacks" in self.facts or "bodies" in self.facts
 
     @property
     def is_poison(self) -> bool:
@@ -99,17 +97,20 @@ class Case:
     @property
     def is_owed(self) -> bool:
         """It was acknowledged, so it has to reach an end."""
-        return self.acked < inf and not self.is_workflow and "follows" not in self.facts
+        return self.acked < inf and "follows" not in self.facts
+
+    @property
+    def may_fail(self) -> bool:
+        return self.is_poison or "ends" in self.facts
 
 
 class Fault:
     """One of the nemesis's, or of a task that ended its own process."""
 
-    __slots__ = ("began", "blame", "ended", "kind", "number", "p", "pids")
+    __slots__ = ("began", "blame", "ended", "kind", "number", "pids")
 
     def __init__(self, event: Event) -> None:
         self.number = event.id
-        self.p = event.p
         self.kind = event.what
         self.began = event.t
         self.ended = inf
@@ -212,8 +213,8 @@ class World:
         if event.type == "invoke":
             case.asked += 1
             case.invoked = min(case.invoked, event.t)
-            case.open_by = event.p
-            case.what = event.what
+            case.open_by = sys.intern(event.p)
+            case.what = sys.intern(event.what)
             if event.value:
                 case.facts = event.value
             if case.asked > 1 and self.terms.keeps_doubles:
@@ -230,9 +231,7 @@ class World:
 
     def on_start(self, event: Event) -> None:
         case = self.case(event.id)
-        case.what = case.what or event.what
-        if event.value:
-            case.facts = {**case.facts, **event.value}
+        case.what = case.what or sys.intern(event.what)
         self.previous = None
         terms = self.terms
         for before in case.runs:
@@ -261,8 +260,8 @@ class World:
 
     def on_result(self, event: Event) -> None:
         case = self.case(event.id)
-        case.looks += 1
-        if event.what in FINAL:
+        case.looked = event.n
+        if event.what in FINAL and not case.state:
             case.state, case.token = event.what, event.token
 
     def on_dead(self, event: Event) -> None:
@@ -273,7 +272,7 @@ class World:
             self.faults.append(Fault(event))
             return
         for fault in reversed(self.faults):
-            if fault.number == event.id and fault.p == event.p and fault.ended == inf:
+            if fault.number == event.id and fault.ended == inf:
                 fault.ended = event.t
                 return
 

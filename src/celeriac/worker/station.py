@@ -615,7 +615,6 @@ class Station:
         put = self._desk.ready.put
         async_count = ended = 0
         rates, events = self._throttle.rates, self._events
-        received: list[Attempt] = []
         stopping = self._stop.is_set()
         was_idle = not self._async.running and all(runner.epoch == 0 for runner in self.runners)
         once = False
@@ -638,13 +637,11 @@ class Station:
             if rates and not self._throttle.is_free(job, now):
                 continue
             if events is not None:
-                received.append(attempt)
+                events.received(attempt)  # before a thread can have started it
             if attempt.is_async:
                 self._async.submit(job)
             else:
                 put(job)
-        if events is not None:
-            events.received(received)
         self._capacity.took(len(deliveries), async_count)
         self._probe.signal("claimed", deliveries)
         if ended or stopping:
@@ -683,7 +680,7 @@ class Station:
     def _admit(self, job: Job) -> None:
         """Its turn has come, under a rate limit."""
         if self._events is not None:
-            self._events.received((job.attempt,))
+            self._events.received(job.attempt)
         self._put_back((job,))
         self._busy.set()
 
