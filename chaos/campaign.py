@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from chaos.profile import Profile, Variant
 
+_LINE = 300
 LANES = 2
 """Engines at the same time: two cores, and most of a scenario is waiting."""
 PARTS = ("simulator", "hostile", "controls")
@@ -133,7 +134,7 @@ class Campaign:
         shown = ", ".join(f"{value:,.0f} {key}" for key, value in part.figures.items())
         self._say(f"{name}: {part.missing or shown}, {part.failed} failures, {part.seconds:.0f} s")
         for failure in part.failures[:5]:
-            self._say(f"  {failure}")
+            self._say(f"  {failure[:_LINE]}")
         return part
 
     def _run_controls(self) -> None:
@@ -143,6 +144,8 @@ class Campaign:
             for word in self._crew.words("controls", run_process, self._order(), 400):
                 if isinstance(word, tuple):
                     self.controls, self.controls_missing = word, ""
+                elif isinstance(word, Part):
+                    self.controls_missing = word.missing
         except BrokenOffError as exc:
             self.controls_missing = f"broke off: {exc}"
         for one in self.controls:
@@ -224,7 +227,7 @@ def described(outcome: Outcome) -> list[str]:
             f" {verdict.tasks:>7,} tasks {verdict.faults:>4} faults  lost {verdict.lost}  "
             f"doubled {verdict.explained} + {verdict.unexplained}  slowest {slowest:>7}"
         )
-        lines = [f"  {one.invariant} {one.id}: {one.says}" for one in verdict.violations[:5]]
+        lines = [f"  {one.invariant} {one.id}: {one.says}"[:_LINE] for one in verdict.violations[:5]]
     if outcome.error:
         lines.append("  broke off: " + outcome.error.strip().splitlines()[-1])
     if lines and outcome.folder:

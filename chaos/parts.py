@@ -155,13 +155,15 @@ def _feed_garbage(order: Order) -> Part:
     report = run_fuzz(order.least, seed=order.seed, processes=PROCESSES)
     names = ("inputs", "ran", "refused", "slowest_s", "growth_mib")
     figures = {name: float(getattr(report, name)) for name in names}
-    failures = tuple(str(one) for one in report.escapes[:50])
+    failures = tuple(f"{one.seed}#{one.number} {one.form}: {one.what} at {one.where}" for one in report.escapes[:50])
     return Part(seconds=time.monotonic() - began, figures=figures, failures=failures, failed=report.escaped)
 
 
-def _control(order: Order) -> tuple[Control, ...]:
-    from chaos.controls import run_controls
-
+def _control(order: Order) -> tuple[Control, ...] | Part:
+    try:
+        from chaos.controls import run_controls
+    except ImportError as exc:
+        return Part(missing=f"not there: {exc}")
     return tuple(
         Control(name=one.name, caught=one.caught, by=one.by, seconds=one.seconds)
         for one in run_controls(Path(order.folder) / "controls", order.seed)

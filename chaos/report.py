@@ -68,7 +68,7 @@ def page(result: Result, profile: Profile, written: Mapping[str, set[str]]) -> s
         else:
             figures = ", ".join(f"{value:,.0f} {key}" for key, value in part.figures.items())
             lines.append(f"- {name}: {figures} in {part.seconds:.0f} s; failures: {part.failed}.")
-            lines += [f"    - {failure}" for failure in part.failures[:20]]
+            lines += [f"    - {_cell(failure)[:200]}" for failure in part.failures[:20]]
     lines += ["", "### Missing", "", "What this run says nothing about. None of it counts as passed.", ""]
     for engine, reasons in missing(result.outcomes, result.absent, dict(written)).items():
         lines.append(f"- {ENGINES.get(engine, engine)}: {'; '.join(reasons)}")
