@@ -87,6 +87,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Mutated messages, at least; more until `hostile_s` are over."""
     hostile_s: float
     variants: tuple[Variant, ...] = _USUAL
+    lanes: int = 4
+    """Scenarios at the same time: on two cores, and most of a scenario is waiting."""
     scenarios: tuple[str, ...] = ()
     """Only these; empty: all."""
     least_tasks: int = 0
@@ -106,6 +108,7 @@ PROFILES: Final = {
             inputs=5_000,
             hostile_s=4,
             scenarios=("F1",),
+            lanes=2,
         ),
         Profile(
             name="standard",

@@ -191,12 +191,12 @@ def missing(outcomes: Sequence[Outcome], absent: dict[str, str], written: dict[s
         reasons: dict[str, list[str]] = {}
         for fault in FAULTS:
             one = ran.get((engine, fault))
-            if engine in absent:
-                why = absent[engine]
-            elif one is not None:
+            if one is not None:
                 if not one.missing:
                     continue
                 why = one.missing
+            elif engine in absent:
+                why = absent[engine]
             elif fault in scenarios:
                 why = "not asked for"
             else:
