@@ -217,14 +217,14 @@ class Campaign:
 def split(
     plan: Sequence[tuple[Variant, list[str]]], takes: Callable[[Variant, str], float], lanes: int
 ) -> list[tuple[Variant, list[str]]]:
-    """Portions of a plan for lanes, the longest first. An engine that alone takes longer than a lane has is taken apart;
+    """Portions of a plan for lanes, the longest first. An engine that takes longer than a lane has is taken apart;
     each portion has a server of its own.
     """
     total = sum(takes(variant, key) for variant, keys in plan for key in keys)
     found: list[tuple[float, Variant, list[str]]] = []
     for variant, keys in plan:
         alone = sum(takes(variant, key) for key in keys)
-        number = min(len(keys), max(1, ceil(alone * lanes / total - 0.1)))
+        number = min(len(keys), max(1, ceil(alone * lanes / total - 0.25)))
         portions: list[tuple[float, set[str]]] = [(0.0, set()) for _ in range(number)]
         for key in sorted(keys, key=lambda each: -takes(variant, each)):
             seconds, portion = min(portions, key=lambda each: each[0])
