@@ -160,7 +160,7 @@ class Campaign:
 
     def _run_engines(self) -> None:
         waiting = deque(split(self.plan(), self._takes, self._lanes))
-        until = self._began + self.profile.seconds if self.is_whole else self._began + 10 * self.profile.seconds
+        until = self._began + self.profile.seconds * (self.profile.patience if self.is_whole else 10)
 
         def lane() -> None:
             while True:
