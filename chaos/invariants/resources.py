@@ -15,6 +15,8 @@ _GROWTH = 10
 """Of descriptors and connections."""
 WARM_S = 5.0
 """A process that has begun so recently still grows into what it needs."""
+STARTED_S = 20.0
+"""And one whose member has not worked yet: on a busy machine, workers take ten seconds to start."""
 _LEAVES = ("leave", "reload")
 _EXIT_S = 2.0
 """What leaving may take beyond the grace."""
@@ -27,14 +29,24 @@ class M1(Invariant):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._cold: dict[str, float] = {}
-        """When a process was seen first."""
+        self._warm: dict[str, float] = {}
+        """From when on a process counts: some time after its member began to work, or long after it was seen first."""
+        self._working: set[str] = set()
         self._first: dict[tuple[str, str], float] = {}
         self._told: set[tuple[str, str]] = set()
         self._most: dict[str, float] = {}
 
+    def on_start(self, event: Event) -> None:
+        member = event.p.partition(":")[0]
+        if member not in self._working:
+            self._working.add(member)
+            for name in self._warm:
+                if name.startswith(f"{member}:"):
+                    self._warm[name] = event.t + WARM_S
+
     def on_sample(self, event: Event) -> None:
-        if event.t < self._cold.setdefault(event.id, event.t) + WARM_S:
+        works = event.id.partition(":")[0] in self._working
+        if event.t < self._warm.setdefault(event.id, event.t + (WARM_S if works else STARTED_S)):
             return
         self.checked += 1
         for what, value in event.value.items():
