@@ -66,7 +66,9 @@ def _run(profile: Profile, seed: int, only: frozenset[str], engines: frozenset[s
         with printing:
             print(line, flush=True)
 
-    campaign = Campaign(profile, seed, folder, only=only, engines=engines, keep=asked.keep is not None, tell=tell)
+    campaign = Campaign(
+        profile, seed, folder, only=only, engines=engines, keep=asked.keep is not None, lanes=asked.lanes, tell=tell
+    )
 
     def stop(number: int, frame: FrameType | None) -> None:
         tell("ending what runs; the report follows")
@@ -140,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", default=[], metavar="F1,F5",
         help=f"only these scenarios, and of {', '.join(PARTS)}",
     )  # fmt: skip
+    parser.add_argument("--lanes", type=int, default=0, metavar="N", help="scenarios at the same time")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep every history there, not only what was found")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there")
     parser.add_argument("--write-docs", action="store_true", help="put a whole run into docs/reliability.md")

@@ -55,7 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Of an engine: its scenarios, in this order."""
     share: float = 1.0
     until: float = 0.0
-    """Of an engine, on the monotonic clock: what would end later is not begun."""
+    """Of an engine, on the monotonic clock: what has not half of its time left is not begun."""
 
 
 Word: TypeAlias = Begun | Absent | Outcome | Part | tuple[Control, ...]
@@ -108,7 +108,7 @@ def _run_engine(order: Order, pipe: Connection) -> None:
             scenario = by_key[key]
             takes_s = estimate(scenario, variant.engine, order.share)
             left_s = order.until - time.monotonic()
-            if takes_s > left_s:
+            if takes_s / 2 > left_s:
                 why = f"did not fit: takes about {takes_s:.0f} s, and {max(0.0, left_s):.0f} s were left"
                 pipe.send(blank(scenario, variant, order.seed, missing=why))
                 continue
@@ -155,13 +155,15 @@ def _feed_garbage(order: Order) -> Part:
     report = run_fuzz(order.least, seed=order.seed, processes=PROCESSES)
     names = ("inputs", "ran", "refused", "slowest_s", "growth_mib")
     figures = {name: float(getattr(report, name)) for name in names}
-    failures = tuple(str(one) for one in report.escapes[:50])
+    failures = tuple(f"{one.seed}#{one.number} {one.form}: {one.what} at {one.where}" for one in report.escapes[:50])
     return Part(seconds=time.monotonic() - began, figures=figures, failures=failures, failed=report.escaped)
 
 
-def _control(order: Order) -> tuple[Control, ...]:
-    from chaos.controls import run_controls
-
+def _control(order: Order) -> tuple[Control, ...] | Part:
+    try:
+        from chaos.controls import run_controls
+    except ImportError as exc:
+        return Part(missing=f"not there: {exc}")
     return tuple(
         Control(name=one.name, caught=one.caught, by=one.by, seconds=one.seconds)
         for one in run_controls(Path(order.folder) / "controls", order.seed)

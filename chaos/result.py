@@ -120,7 +120,7 @@ def judge(result: Result, profile: Profile) -> list[Bar]:
         _recovery(result, "recovery of what a killed worker ran", "slowest_recovery_s", "recovery_s", "L4"),
         _recovery(result, "somebody consumes again after a fault", "slowest_back_s", "back_s", "G2"),
         _none("publishes beyond their timeout + 0.5 s", result.broken("M2"), result.checked("M2")),
-        _none("worker processes that grew by 50 MB", result.broken("M1"), result.checked("M1")),
+        _none("worker processes that grew by 50 MB or ten descriptors", result.broken("M1"), result.checked("M1")),
     ]
     named = {"W1", "B1", "E1", "V1", "L4", "G2", "M1", "M2"}
     others = sum(
@@ -191,12 +191,12 @@ def missing(outcomes: Sequence[Outcome], absent: dict[str, str], written: dict[s
         reasons: dict[str, list[str]] = {}
         for fault in FAULTS:
             one = ran.get((engine, fault))
-            if engine in absent:
-                why = absent[engine]
-            elif one is not None:
+            if one is not None:
                 if not one.missing:
                     continue
                 why = one.missing
+            elif engine in absent:
+                why = absent[engine]
             elif fault in scenarios:
                 why = "not asked for"
             else:

@@ -100,7 +100,9 @@ class Nemesis:
         world.network.arm([one for one in plan if isinstance(one, Bomb)])
         for one in plan:
             if isinstance(one, Fault):
-                world.loop.call_later(one.at, lambda fault=one: self._happen(fault), context=world.server.context.copy())
+                world.loop.call_later(
+                    one.at, lambda fault=one: self._happen(fault), context=world.server.context.copy()
+                )
 
     # -- bombs ---------------------------------------------------------------------------------------------------
 
@@ -217,9 +219,7 @@ class World:
         bug: A planted one.
     """
 
-    def __init__(
-        self, model: Model, seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = ""
-    ) -> None:
+    def __init__(self, model: Model, seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = "") -> None:
         self.seed = seed
         self.bug = bug
         self.model = model
@@ -530,7 +530,9 @@ class _Producer:
         bad = self._luck.randrange(count) if fails else -1
         member, body = tasks["member"], tasks["body"]
         header = [
-            member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(task_id=f"{flow}-m{number}")
+            member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(
+                task_id=f"{flow}-m{number}"
+            )
             for number in range(count)
         ]
         ending = body.s(flow).set(task_id=f"{flow}-body").on_error(tasks["errback"].s(flow))

@@ -146,7 +146,13 @@ class Station:
         self._left_to_run = options.max_tasks_per_child
         self._lease: Lease | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._settler = Settler(runtime.links.results, self._broker, fused=runtime.links.fused)
+        self._settler = Settler(
+            runtime.links.results,
+            self._broker,
+            fused=runtime.links.fused,
+            tombstones_s=options.tombstones_s,
+            clock=clock,
+        )
         self._held_check_at = 0.0
         self._deadline = math.inf
         """When a stopping station no longer waits for running tasks; infinite while it is not stopping."""
@@ -333,6 +339,7 @@ class Station:
         if any(one.committed for one in (self.lease, *self._estates)):
             _log.error("what tasks returned that may not run twice could not be settled before the end")
             return False
+        lease.lost = True  # by our own hand: that its connection ends now is news to nobody
         await self._close(lease)
         self.slot.state = GONE
         return True

@@ -196,7 +196,12 @@ class Supervisor:
         self.broker: Broker = oversight.links.broker
         self.casualties: Casualties = oversight.casualties
         self.define_queue, self.describe_queue = oversight.define, oversight.describe
-        self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
+        self._settler = Settler(
+            self.links.results,
+            self.broker,
+            fused=self.links.fused,
+            tombstones_s=self.options.tombstones_s,
+        )
         self._notary = self.broker if isinstance(self.broker, Notary) and not self.broker.traits.adopts else None
         threads = self.options.threads
         self.slots = SlotMap.create(
