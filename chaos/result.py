@@ -87,14 +87,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def state(outcome: Outcome) -> Literal["clean", "violated", "broke off", "empty", "missing"]:
-    """How a scenario ended. One without a task or without a fault is no evidence, and is not clean but empty."""
+    """How a scenario ended. One without a task is no evidence: it is not clean but empty."""
     if outcome.missing:
         return "missing"
     if outcome.verdict is not None and not outcome.verdict.is_clean:
         return "violated"
     if outcome.error or outcome.verdict is None:
         return "broke off"
-    return "clean" if outcome.verdict.tasks and outcome.verdict.faults else "empty"
+    return "clean" if outcome.verdict.tasks else "empty"
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
