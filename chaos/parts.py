@@ -165,6 +165,6 @@ def _control(order: Order) -> tuple[Control, ...] | Part:
     except ImportError as exc:
         return Part(missing=f"not there: {exc}")
     return tuple(
-        Control(name=one.name, caught=one.caught, by=one.by, seconds=one.seconds)
+        Control(name=one.name, caught=one.caught, by=one.by, seconds=one.seconds, says=one.says)
         for one in run_controls(Path(order.folder) / "controls", order.seed)
     )
