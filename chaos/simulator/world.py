@@ -21,7 +21,7 @@ from celeriac.results.memory import MemoryResultStore
 from celeriac.storage.memory import open_space
 from chaos.history import Blame, Event
 from chaos.simulator.application import MOST_RETRIES, Model
-from chaos.simulator.loop import CLOCK, PROCESS, Crash, Proc, SimLoop
+from chaos.simulator.loop import CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
 from chaos.simulator.network import KINDS, POINTS, Bomb, Network
 from chaos.simulator.worker import SimSupervisor, orphan, run_child
 
@@ -168,7 +168,9 @@ class Nemesis:
             self._cut(group, fault.number, fault.size)
         elif what == "skew":
             for each in group:
-                each.skew_s = (-3600.0, -30.0, 30.0, 3600.0)[int(fault.size * 4)]
+                # the wall clock of a worker says when a retry is due, so an hour would be one
+                most_s = 20.0 if role == "worker" else 3600.0
+                each.skew_s = most_s * (2.0 * fault.size - 1.0)
             self._note(fault.number, "skew", [], 0.0)
         else:
             self._note(fault.number, "end worker", [], 0.0)
@@ -185,7 +187,9 @@ class Nemesis:
         lasts_s = 0.3 + 6.0 * size * size
         for proc in procs:
             self._loop.stop_process(proc)
-        self._note(number, kind, procs, lasts_s, cuts=True)
+        # nobody beats for the processes of a supervisor that is stopped
+        blamed = {one: None for proc in procs for one in (self._world.group_of(proc) if proc.role == "worker" else [proc])}
+        self._note(number, kind, list(blamed), lasts_s, cuts=True)
 
         def go_on() -> None:
             for proc in procs:
@@ -234,9 +238,9 @@ class World:
         CLOCK.loop = self.loop
         self.server = Proc("server", 1, "server")
         url = f"memory://world-{next(_names)}"
-        self.broker = MemoryBroker(url, clock=CLOCK)
+        self.broker = MemoryBroker(url, clock=SERVER_CLOCK)
         self.queues = open_space(url).part(Queues)
-        self.results = MemoryResultStore(url if model.app.fused else f"{url}-results", clock=CLOCK)
+        self.results = MemoryResultStore(url if model.app.fused else f"{url}-results", clock=SERVER_CLOCK)
         self.schedules = self.broker.schedules("simulator")
         self.alive: list[Proc] = []
         self.is_draining = False
