@@ -202,9 +202,7 @@ class ModelSchedules:
         table = self._broker.world.schedules
         (mark,) = table.marks([(tick.name, tick.queue)])
         message = None if tick.message is None else _renamed(tick.message)
-        (answer,) = table.tick(
-            [msgspec.structs.replace(tick, after=0 if mark is None else mark.at, message=message)]
-        )
+        (answer,) = table.tick([msgspec.structs.replace(tick, after=0 if mark is None else mark.at, message=message)])
         return answer
 
     def put(self, row: Any, /, *, expected: int) -> Any:
@@ -291,9 +289,10 @@ def _done(coro: Any) -> Any:
 def _renamed(message: Outgoing) -> Outgoing:
     """The same under a fresh id, in its headers as well."""
     fresh = new_task_id()
-    return msgspec.structs.replace(message, id=fresh, headers=message.headers.replace(message.id.encode(), fresh.encode()))
+    return msgspec.structs.replace(
+        message, id=fresh, headers=message.headers.replace(message.id.encode(), fresh.encode())
+    )
 
 
 def _renamed_arrival(arrival: Any) -> Any:
     return msgspec.structs.replace(arrival, member=new_task_id())
-

@@ -216,5 +216,3 @@ def _lost(point: str, sent: Sequence[Outgoing], *, is_known: bool = False) -> Ex
     if point in _PUBLISHES and not is_known:
         return EnqueueUnknownError("the reply was lost", task_ids=tuple(message.id for message in sent))
     return BrokerUnavailableError(f"{point} was lost {'on its way' if is_known else 'or its reply was'}")
-
-

@@ -21,7 +21,7 @@ from celeriac.results.memory import MemoryResultStore
 from celeriac.storage.memory import open_space
 from chaos.history import Blame, Event
 from chaos.simulator.application import MOST_RETRIES, Model
-from chaos.simulator.loop import CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
+from chaos.simulator.loop import BEGIN_S, CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
 from chaos.simulator.network import KINDS, POINTS, Bomb, Network
 from chaos.simulator.worker import SimSupervisor, orphan, run_child
 
@@ -100,7 +100,9 @@ class Nemesis:
         world.network.arm([one for one in plan if isinstance(one, Bomb)])
         for one in plan:
             if isinstance(one, Fault):
-                world.loop.call_later(one.at, lambda fault=one: self._happen(fault), context=world.server.context.copy())
+                world.loop.call_later(
+                    one.at, lambda fault=one: self._happen(fault), context=world.server.context.copy()
+                )
 
     # -- bombs ---------------------------------------------------------------------------------------------------
 
@@ -186,7 +188,9 @@ class Nemesis:
         for proc in procs:
             self._loop.stop_process(proc)
         # nobody beats for the processes of a supervisor that is stopped
-        blamed = {one: None for proc in procs for one in (self._world.group_of(proc) if proc.role == "worker" else [proc])}
+        blamed = {
+            one: None for proc in procs for one in (self._world.group_of(proc) if proc.role == "worker" else [proc])
+        }
         self._note(number, kind, list(blamed), lasts_s, cuts=True)
 
         def go_on() -> None:
@@ -221,9 +225,7 @@ class World:
         bug: A planted one.
     """
 
-    def __init__(
-        self, model: Model, seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = ""
-    ) -> None:
+    def __init__(self, model: Model, seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = "") -> None:
         self.seed = seed
         self.bug = bug
         self.model = model
@@ -425,6 +427,11 @@ class World:
                 entry.holder = consumer._holder
                 consumer._holder.held[outcome.delivery.tag] = entry
 
+    @property
+    def elapsed_s(self) -> float:
+        """Of its own time."""
+        return self.loop.now - BEGIN_S
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     def left(self, name: str) -> int:
@@ -460,7 +467,7 @@ class World:
         self.loop.call_later(LOAD_S, self._drain)
 
     def _drain(self) -> None:
-        if any(self._left.values()) and self.loop.now < LOAD_S + 1000.0 + DRAIN_S / 2:
+        if any(self._left.values()) and self.elapsed_s < LOAD_S + DRAIN_S / 2:
             self.loop.call_later(0.5, self._drain)
             self.network.is_calm = True
             return
@@ -534,7 +541,9 @@ class _Producer:
         bad = self._luck.randrange(count) if fails else -1
         member, body = tasks["member"], tasks["body"]
         header = [
-            member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(task_id=f"{flow}-m{number}")
+            member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(
+                task_id=f"{flow}-m{number}"
+            )
             for number in range(count)
         ]
         ending = body.s(flow).set(task_id=f"{flow}-body").on_error(tasks["errback"].s(flow))
