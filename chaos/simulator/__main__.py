@@ -58,8 +58,8 @@ def text_of(report: SimulatorReport) -> str:
     """A report for people: figures, what met which call, what was found."""
     rate = 60.0 * report.seeds / report.seconds if report.seconds else 0.0
     lines = [
-        f"{report.seeds} seeds from {report.first}: {report.tasks} tasks, {report.events} events, {report.faults} faults, "
-        f"{report.crashes} of them crashes, {report.virtual_s:.0f} s of their time",
+        f"{report.seeds} seeds from {report.first}: {report.tasks} tasks, {report.events} events, "
+        + f"{report.faults} faults, {report.crashes} of them crashes, {report.virtual_s:.0f} s of their time",
         f"in {report.seconds:.1f} s, {report.cpu_s:.1f} s of processor: {rate:.0f} seeds a minute",
         "",
         coverage(report),
