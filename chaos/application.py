@@ -8,15 +8,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from celeriac import Celeriac
-from celeriac.clock import ENTROPY
-from chaos.clock import shifted_clock
+from celeriac.clock import ENTROPY, SYSTEM_CLOCK
+from chaos.clock import go_by
 from chaos.history import Recorder
+from chaos.insides import Doom, Insides
+from chaos.ticks import add_ticks
+from chaos.workflows import add_workflows
 
 FOLDER = "CHAOS_FOLDER"
 NAME = "CHAOS_NAME"
@@ -24,22 +31,37 @@ URL = "CHAOS_URL"
 SETTINGS = "CHAOS_SETTINGS"
 CLOCK = "CHAOS_CLOCK"
 """A file that says by how much this process's wall clock is off."""
+DOOM = "CHAOS_DOOM"
+"""A `Doom` as JSON: where a worker ends itself."""
+DUE_BY_WALL = "CHAOS_DUE_BY_WALL"
+"""When it was due is noted with each start, by this process's wall clock: where that is the store's."""
 
 
-def make_app(url: str, recorder: Recorder, *, clock_file: Path | None = None, **settings: Any) -> Celeriac:
-    """The application, for a worker, a producer or a beat."""
-    options = {} if clock_file is None else {"clock": shifted_clock(clock_file)}
-    app = Celeriac("chaos", broker=url, **options, **settings)
+def make_app(
+    url: str, recorder: Recorder, *, clock_file: Path | None = None, insides: Insides | None = None, **settings: Any
+) -> Celeriac:
+    """The application, for a worker, a producer or a beat; only workers have insides."""
+    if clock_file is not None:
+        go_by(clock_file)
+    app = Celeriac("chaos", broker=url, **settings)
 
     def begin(self: Any) -> str:
         token = f"{ENTROPY.getrandbits(48):012x}"
         request = self.request
-        recorder.note("start", id=request.id, n=request.retries or 0, token=token, what=self.name)
+        held = None if insides is None else insides.incarnation_of(request.id)
+        at = 0.0
+        if DUE_BY_WALL in os.environ and request.eta:
+            at = time.monotonic() - (SYSTEM_CLOCK.time() - datetime.fromisoformat(request.eta).timestamp())
+        recorder.note("start", id=request.id, n=request.retries or 0, token=token, what=self.name, at=at, value=held)
+        if insides is not None:
+            insides.passes("started")
         return token
 
     def finish(self: Any, token: str, value: Any = None) -> str:
         request = self.request
         recorder.note("end", id=request.id, n=request.retries or 0, token=token, what=self.name, value=value)
+        if insides is not None:
+            insides.passes("ended")
         return token
 
     @app.task(bind=True, name="work")
@@ -66,12 +88,34 @@ def make_app(url: str, recorder: Recorder, *, clock_file: Path | None = None, **
         return finish(self, token)
 
     @app.task(bind=True, name="dying")
-    def dying(self: Any, marker: str, number: int = signal.SIGKILL) -> str:
-        """Ends its process the first time; `marker` is a file that says that it has."""
+    def dying(self: Any, fault: str, number: int = signal.SIGKILL) -> str:
+        """Ends its process the first time, and is the fault of this number."""
         token = begin(self)
-        if not os.path.exists(marker):  # noqa: PTH110
-            os.close(os.open(marker, os.O_CREAT | os.O_WRONLY, 0o600))
+        assert insides is not None, "only workers run tasks"
+        if insides.note_own(fault, f"self-{signal.Signals(number).name}", [os.getpid()]):
             os.kill(os.getpid(), number)
+        return finish(self, token)
+
+    @app.task(bind=True, name="hungry")
+    def hungry(self: Any, fault: str, more_mib: int = 256) -> str:
+        """Takes all memory that there is, the first time: no more than so much can be had."""
+        token = begin(self)
+        assert insides is not None, "only workers run tasks"
+        if insides.note_own(fault, "out-of-memory", [os.getpid()]):
+            limits = resource.getrlimit(resource.RLIMIT_AS)
+            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + more_mib * 2**20, limits[1]))
+            meal = []
+            try:
+                while True:
+                    meal.append(bytearray(2**20))
+            except MemoryError:
+                time.sleep(0.05)  # the rest of the process must get along without, too
+                meal.clear()
+                resource.setrlimit(resource.RLIMIT_AS, limits)
+                insides.note_over(fault)
+                finish(self, token)
+                raise
         return finish(self, token)
 
     @app.task(bind=True, name="poison.kill")
@@ -80,13 +124,21 @@ def make_app(url: str, recorder: Recorder, *, clock_file: Path | None = None, **
         begin(self)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    add_ticks(app, recorder, begin, finish)
+    add_workflows(app, recorder, begin, finish)
     return app
 
 
 if URL in os.environ:
+    _folder = Path(os.environ[FOLDER])
+    _recorder = Recorder(_folder, os.environ[NAME])
+    _doom = msgspec.json.decode(os.environ[DOOM], type=Doom) if DOOM in os.environ else None
+    _insides = Insides(_recorder, _folder, _doom)
+    _insides.install()
     app = make_app(
         os.environ[URL],
-        Recorder(Path(os.environ[FOLDER]), os.environ[NAME]),
+        _recorder,
         clock_file=Path(os.environ[CLOCK]) if CLOCK in os.environ else None,
+        insides=_insides,
         **json.loads(os.environ.get(SETTINGS, "{}")),
     )

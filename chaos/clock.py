@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from celeriac.clock import SystemClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _FORM: Final = struct.Struct("<ddd")
@@ -31,6 +32,25 @@ class _ShiftedClock(SystemClock):
 def shifted_clock(path: Path) -> SystemClock:
     """The clock that goes by a file of `shift`."""
     return _ShiftedClock(path)
+
+
+def go_by(path: Path) -> Callable[[], None]:
+    """Have the host's wall clock, as this process and its children read it, go by a file of `shift` from now on.
+
+    Not a clock handed to the application: a broker that is told of another clock than the system's takes it for that of
+    a test, by which servers go as well.
+
+    Returns:
+        What ends it.
+    """
+    before = SystemClock.time
+    clock = _ShiftedClock(path)
+    SystemClock.time = lambda self: clock.time()  # type: ignore[method-assign]
+
+    def end() -> None:
+        SystemClock.time = before  # type: ignore[method-assign]
+
+    return end
 
 
 def shift(path: Path, off_s: float = 0.0, *, drift: float = 0.0) -> None:

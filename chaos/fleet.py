@@ -7,20 +7,21 @@ import os
 import re
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from chaos import application, clock
+from chaos.processes import children, family
 from chaos.producer import Load, Orders
-from servers import Program, wait_until
+from servers import Program, ProgramError, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 ROOT = Path(__file__).parents[1]
+_READY = re.compile(r"\bready\b")
 POOLS = (("-c", "2"), ("-c", "2", "--threads", "4"), ("-c", "1", "--async-slots", "8"))
 """By turns: two processes, two of four threads, one for async tasks."""
 
@@ -29,6 +30,8 @@ class Member:
     """A process, or a worker with all of its own."""
 
     def __init__(self, name: str, program: Program, clock_file: Path) -> None:
+        self.pool: Sequence[str] = ()
+        self._is_ready = False
         self.name = name
         self.program = program
         self.clock_file = clock_file
@@ -36,16 +39,18 @@ class Member:
     @property
     def pids(self) -> list[int]:
         """It and everything below it: supervisor, fork server, those that run tasks."""
-        found = [self.program.pid]
-        for pid in found:
-            with suppress(OSError):
-                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        return found
+        return family(self.program.pid)
 
     @property
     def children(self) -> list[int]:
-        """Those that run tasks: what the fork server below the supervisor has forked."""
-        return self.pids[2:]
+        """Those that run tasks: what the fork servers below the supervisor have forked."""
+        return [pid for server in children(self.program.pid) for pid in children(server)]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a worker has consumed by now; others need not say so."""
+        self._is_ready = self._is_ready or not self.name.startswith("worker") or bool(_READY.search(self.log))
+        return self._is_ready
 
     @property
     def is_running(self) -> bool:
@@ -68,12 +73,14 @@ class Fleet:
         url: Of the broker.
         settings: Of every application.
         seed: Producers' loads are drawn from it.
+        wire: Of producers; see `Orders.wire`.
     """
 
-    def __init__(self, folder: Path, url: str, settings: dict[str, Any], seed: int) -> None:
+    def __init__(self, folder: Path, url: str, settings: dict[str, Any], seed: int, *, wire: str = "") -> None:
         self.folder = folder
         self.url = url
         self.settings = settings
+        self.wire = wire
         self.members: list[Member] = []
         self._seed = seed
 
@@ -93,9 +100,24 @@ class Fleet:
             [sys.executable, "-m", "celeriac", "-A", app, "worker", "-n", f"{name}@chaos", *pool, *options],
             {application.URL: url or self.url, **(environment or {})},
         )
+        member.pool = pool
         if ready:
-            member.program.wait_until(lambda: re.search(r"\bready\b", member.log), f"{name} to be ready")
+            self.wait_ready(member)
         return member
+
+    def start_workers(self, count: int, *options: str, **how: Any) -> list[Member]:
+        """Start several at once, with the pools by turns, and wait until they consume."""
+        members = [
+            self.start_worker(*options, **{"pool": POOLS[number % len(POOLS)], **how, "ready": False})
+            for number in range(count)
+        ]
+        self.wait_ready(*members)
+        return members
+
+    def wait_ready(self, *members: Member) -> None:
+        """Wait until these workers consume."""
+        for one in members:
+            one.program.wait_until(lambda one=one: one.is_ready, f"{one.name} to be ready")
 
     def start_beat(self, *options: str, url: str = "", app: str = "chaos.application") -> Member:
         """Start `celeriac beat`."""
@@ -104,8 +126,8 @@ class Fleet:
             name, [sys.executable, "-m", "celeriac", "-A", app, "beat", *options], {application.URL: url or self.url}
         )
 
-    def start_producer(self, load: Load, *, url: str = "", **settings: Any) -> Member:
-        """Start a process that publishes until it gets SIGTERM."""
+    def start_producer(self, load: Load, *, url: str = "", clients: int = 1, **settings: Any) -> Member:
+        """Start a process that publishes until it gets SIGTERM; of several clients, each publishes by the load."""
         name = self._name("producer")
         orders = Orders(
             name=name,
@@ -115,19 +137,36 @@ class Fleet:
             seed=self._seed * 1000 + len(self.members),
             load=load,
             clock=str(self._clock_file(name)),
+            wire=self.wire,
         )
         path = self.folder / f"{name}.orders"
         path.write_bytes(msgspec.json.encode(orders))
-        return self._start(name, [sys.executable, "-m", "chaos.producer", str(path)], {})
+        program = ["chaos.producer", str(path)] if clients == 1 else ["chaos.crowd", str(path), str(clients)]
+        return self._start(name, [sys.executable, "-m", *program], {})
 
     def end_producers(self, timeout_s: float = 30.0) -> None:
         """Have all producers finish their call and end."""
         producers = [one for one in self.members if one.name.startswith("producer") and one.is_running]
-        for one in producers:
-            one.program.signal(signal.SIGCONT)
+        self._end(producers, timeout_s)
+
+    def end_workers(self, timeout_s: float = 30.0) -> list[str]:
+        """End all workers and beats in good order; what was not in order, one line each."""
+        return self._end([one for one in self.members if one.is_running], timeout_s)
+
+    def _end(self, members: list[Member], timeout_s: float) -> list[str]:
+        wrong: list[str] = []
+        for one in members:
+            one.signal(signal.SIGCONT)
             one.program.signal(signal.SIGTERM)
-        for one in producers:
-            one.program.wait(timeout_s)
+        for one in members:
+            try:
+                code = one.program.wait(timeout_s)
+            except ProgramError:
+                wrong.append(f"{one.name} did not end within {timeout_s:g} s after SIGTERM")
+            else:
+                if code and one.is_ready:  # who is still being imported just goes
+                    wrong.append(f"{one.name} ended with exit code {code} after SIGTERM")
+        return wrong
 
     def stop(self, member: Member, timeout_s: float = 30.0) -> int:
         """End it in good order (SIGTERM); its exit code."""
@@ -138,6 +177,23 @@ class Fleet:
     def workers(self) -> list[Member]:
         """Those that run."""
         return [one for one in self.members if one.name.startswith("worker") and one.is_running]
+
+    def wait_fresh(self, member: Member, old: Collection[int], timeout_s: float = 30.0) -> int:
+        """Wait until a worker has a process that runs tasks beside the `old`; its number."""
+        found: set[int] = self.wait(
+            lambda: set(member.children) - set(old), f"another process of {member.name}", timeout_s
+        )
+        return max(found)
+
+    def has_begun(self, member: Member) -> bool:
+        """Whether it has written anything into the history."""
+        path = self.folder / f"{member.name}.jsonl"
+        return path.exists() and path.stat().st_size > 0
+
+    def member_of(self, process: str) -> Member:
+        """Whose a process is, by its `name:pid` in the history."""
+        name = process.partition(":")[0]
+        return next(one for one in self.members if one.name == name)
 
     def logs(self, size: int = 3000) -> str:
         """The last words of all."""

@@ -42,14 +42,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 # f        | types         | fields
 # ---------|---------------|------------------------------------------------------------------------------------------
-# enqueue  | invoke        | id, what=task, value={eta, expires (monotonic seconds), key, priority, follows, …}
+# enqueue  | invoke        | id, what=task, value=facts (below); ends: in what it is to end, where that is not success:
+#          |               | failure, or any
 # enqueue  | ok, fail, info| id, at=how long it took in s, what=error's class; fail: it will never run; info: unknown
-# start    | info          | id, n=retries, token=of this run (random), what=task, at=due (monotonic) where it has one
-# end      | info          | id, n, token, what=task; value: what it returns where a checker wants it
-# body     | info          | id=of the workflow, token, value=what the header returned; a chord's body has started
-# errback  | info          | id=of the workflow, token
-# tick     | info          | id=entry, at=its nominal instant, token; a periodic task has started
-# revoke   | invoke, ok    | id; ok: acknowledged, it may not start any more
+# start    | info          | id, n=retries, token=of this run (random), what=task, at=due (monotonic) where it has one,
+#          |               | value=incarnation it was claimed under
+# end      | info          | id, n, token, what=task, at=when its next attempt may start (monotonic), if there is one
+# body     | info          | id=of the workflow, token=of its run, value=what the header returned; before its `end`
+# errback  | info          | id=of the workflow, token=of its run, before its `end`
+# flow     | invoke        | id=of a workflow, what=body, errback or either: which of them is to come, once; value=ids
+#          |               | of the header in order: the body gets a token of a run of each
+# tick     | info          | id=entry, at=its nominal instant (µs since the epoch), token, value=id of its message; a
+#          |               | periodic task has started
+# tick     | ok            | id=entry, value={first, last, step, skipped} in µs: at the end, each of these instants has
+#          |               | come but so many as the mark says were skipped
+# revoke   | invoke, ok    | id, value={terminate: bool}; ok: acknowledged, it may not start any more
 # result   | ok            | id, what=state, token=the run whose value it is, n=1, 2, … of each look at it
 # dead     | ok            | id, what=reason: found among the dead letters at the end
 # fault    | invoke, ok    | id=number, what=kind, value=Blame as dict: what it explains; ok: it is over
@@ -58,7 +65,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 # sample   | info          | id=process, value={rss_kib, fds, connections}
 # phase    | info          | what=begin, drain, end
 # fenced   | info          | id=incarnation: from here on this process starts nothing under it
+# gone     | info          | id=process, what=how: it ended, and nobody had ended it
+# log      | info          | id=process, what=line: what a worker logged that it must not, value=the lines around it
 # figure   | info          | what=its name, at=its value: of the scenario's own, for the report
+#
+# Facts of an enqueue, all of them optional:
+# due, expires     monotonic seconds
+# key              of a limit with concurrency 1: such tasks run in order
+# priority, queue  two levels of one queue are compared
+# max_retries      more attempts are wrong
+# ends             in what it is to end, where that is not success: failure, or any
+# follows          id of what may bring it about: it need not be acknowledged, or run at all
 
 
 class Blame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chaos.fleet import Member
-    from chaos.history import Recorder
+    from chaos.history import Event, Recorder
 
 
 class Nemesis:
@@ -32,11 +33,19 @@ class Nemesis:
         self.luck = luck
         self.count = 0
 
+    def reserve(self) -> str:
+        """The number of a fault that a process will note itself (`Insides`); `Stage.wait_own` waits for it."""
+        self.count += 1
+        return str(self.count)
+
+    def note_over(self, begun: Event) -> None:
+        """A fault that a process has noted is over."""
+        self._recorder.note("fault", "ok", id=begun.id, what=begun.what, value=begun.value)
+
     @contextmanager
     def fault(self, kind: str, blame: Blame) -> Iterator[str]:
         """A fault for as long as the block lasts; gives its number."""
-        self.count += 1
-        number = str(self.count)
+        number = self.reserve()
         value = msgspec.to_builtins(blame)
         self._recorder.note("fault", "invoke", id=number, what=kind, value=value)
         try:
@@ -50,23 +59,28 @@ class Nemesis:
             member.program.kill()
         return number
 
-    def kill_child(self, member: Member) -> int:
-        """SIGKILL to one of the processes that run tasks; its pid."""
+    def kill_child(self, member: Member) -> str:
+        """SIGKILL to one of the processes that run tasks; the fault's number."""
         pid = self.luck.choice(member.children)
-        with self.fault("kill-child", Blame(pids=(pid,))):
-            import os
-
+        with self.fault("kill-child", Blame(pids=(pid,))) as number:
             os.kill(pid, signal.SIGKILL)
-        return pid
+        return number
 
     @contextmanager
-    def stopped(self, member: Member, *, longer_than_lease: bool = True) -> Iterator[None]:
+    def leaving(self, member: Member, number: int = signal.SIGTERM, *, kind: str = "leave") -> Iterator[str]:
+        """An order to leave, or to start afresh, in good order: it explains nothing."""
+        with self.fault(kind, Blame()) as fault:
+            member.program.signal(number)
+            yield fault
+
+    @contextmanager
+    def stopped(self, member: Member, *, longer_than_lease: bool = True) -> Iterator[str]:
         """SIGSTOP to the whole group, SIGCONT afterwards."""
         blame = Blame(pids=tuple(member.pids), cuts=True, everyone=False) if longer_than_lease else Blame()
-        with self.fault("stop", blame):
+        with self.fault("stop", blame) as number:
             member.signal(signal.SIGSTOP)
             try:
-                yield
+                yield number
             finally:
                 member.signal(signal.SIGCONT)
 

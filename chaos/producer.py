@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from celeriac.errors import BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
+from celeriac.codec.kombu import KombuForm
+from celeriac.errors import BrokerError, BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
 from celeriac.model import new_task_id
 from chaos.application import make_app
 from chaos.history import Recorder
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from celeriac import Celeriac
+    from celeriac.model import Outgoing
 
 SLACK_S = 0.5
 """What a publish may take beyond its timeout."""
@@ -46,6 +51,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     countdown_share: float = 0.0
     countdown_s: float = 2.0
     """Delayed by up to so long."""
+    knows_due: bool = True
+    """When they are due is noted on the monotonic clock. Not where the store's clock is to be moved: by it they are."""
     options: dict[str, Any] = {}
     """Of every publish, as `queue`."""
     limit: int = 0
@@ -62,6 +69,14 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     load: Load
     clock: str = ""
+    wire: str = ""
+    """`celery`: kombu's envelopes in kombu's lists on Redis, one by one, as Celery's producers do."""
+
+
+MIXED = Load(per_second=40)
+"""What the bodies of a campaign are: short ones, and some that take seconds."""
+BULK = Load(per_second=8, batch=40, most_s=0.0, long_share=0.0)
+"""Many at once that take no time."""
 
 
 class Producer:
@@ -95,15 +110,7 @@ class Producer:
         answer, why = "ok", ""
         began = time.monotonic()
         try:
-            if len(tasks) == 1:
-                ((task_id, task, args),) = tasks
-                self._app.send_task(task, args, task_id=task_id, **options)
-            else:
-                queue = options.pop("queue", self._app.settings.task_default_queue)
-                build = self._app.submitter.build
-                self._app.broker.publish(
-                    [build(task, args, {}, queue=queue, task_id=task_id, **options) for task_id, task, args in tasks]
-                )
+            self._publish(tasks, options)
         except EnqueueRejectedError as exc:
             answer, why = "fail", type(exc).__name__
         except EnqueueUnknownError as exc:
@@ -115,13 +122,74 @@ class Producer:
             note("enqueue", answer, id=task_id, at=round(took_s, 4), what=why)
         return answer
 
+    def _publish(self, tasks: list[tuple[str, str, tuple[Any, ...]]], options: dict[str, Any]) -> None:
+        if len(tasks) == 1:
+            ((task_id, task, args),) = tasks
+            self._app.send_task(task, args, task_id=task_id, **options)
+        else:
+            self._app.broker.publish(self._build(tasks, **options))
+
+    def _build(
+        self, tasks: list[tuple[str, str, tuple[Any, ...]]], *, queue: str = "", **options: Any
+    ) -> list[Outgoing]:
+        queue = queue or self._app.settings.task_default_queue
+        build = self._app.submitter.build
+        return [build(task, args, {}, queue=queue, task_id=task_id, **options) for task_id, task, args in tasks]
+
+    def revoke(self, ids: list[str]) -> None:
+        """Revoke tasks, as often as it takes until that is acknowledged."""
+        while not self.try_revoke(ids):
+            time.sleep(0.1)
+
+    def try_revoke(self, ids: list[str]) -> bool:
+        """Revoke tasks; whether it was acknowledged."""
+        for task_id in ids:
+            self._recorder.note("revoke", "invoke", id=task_id)
+        try:
+            self._app.control.revoke(ids)
+        except BrokerError:
+            return False
+        for task_id in ids:
+            self._recorder.note("revoke", "ok", id=task_id)
+        return True
+
+
+class CeleryProducer(Producer):
+    """Writes what Celery's producers write, where they write it; priorities are none of its business.
+
+    Args:
+        app: Of `chaos.application`.
+        recorder: Where to note.
+        url: Of Redis.
+    """
+
+    def __init__(self, app: Celeriac, recorder: Recorder, url: str) -> None:
+        super().__init__(app, recorder)
+        self._form = KombuForm(app.codec)
+        timeout_s = app.settings.task_publish_timeout / 2  # to connect, and to be answered
+        self._redis = redis.Redis.from_url(
+            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+        )
+
+    def _publish(self, tasks: list[tuple[str, str, tuple[Any, ...]]], options: dict[str, Any]) -> None:
+        try:
+            for message in self._build(tasks, **options):
+                self._redis.lpush(message.queue, self._form.encode(message))
+        except redis.RedisError as exc:
+            raise BrokerUnavailableError(str(exc)) from exc
+
+
+def make_producer(app: Celeriac, recorder: Recorder, *, url: str, wire: str) -> Producer:
+    """The producer for a `wire` of `Orders`."""
+    return CeleryProducer(app, recorder, url) if wire == "celery" else Producer(app, recorder)
+
 
 def main(path: str) -> None:
     orders = msgspec.json.decode(Path(path).read_bytes(), type=Orders)
     recorder = Recorder(Path(orders.folder), orders.name)
     clock = Path(orders.clock) if orders.clock else None
     app = make_app(orders.url, recorder, clock_file=clock, **orders.settings)
-    producer = Producer(app, recorder)
+    producer = make_producer(app, recorder, url=orders.url, wire=orders.wire)
     luck = random.Random(orders.seed)
     load = orders.load
     over = False
@@ -146,7 +214,8 @@ def main(path: str) -> None:
         facts: dict[str, Any] = {}
         if load.countdown_share and luck.random() < load.countdown_share:
             options["countdown"] = luck.uniform(0.0, load.countdown_s)
-            facts["due"] = time.monotonic() + options["countdown"]
+            if load.knows_due:
+                facts["due"] = time.monotonic() + options["countdown"]
         while producer.send_all(tasks, facts, **options) == "info" and not over:
             time.sleep(0.05)
         sent += len(tasks)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.checker import check
-from chaos.history import read
+from chaos.engines import MissingError
 from chaos.stage import Stage
 from chaos.verdict import Outcome
 
@@ -36,19 +36,35 @@ def run_trial(
     """
     folder.mkdir(parents=True)
     began = time.monotonic()
-    error = ""
+    errors: list[str] = []
     with Stage(engine, scenario, folder, seed=seed, share=share) as stage:
         terms = stage.terms
-        try:
-            scenario.run(stage)
-            stage.drain()
-            stage.collect(sorted({event.id for event in read(folder) if event.f == "enqueue" and event.type == "ok"}))
-        except Exception:
-            error = traceback.format_exc()
-            (folder / "error.txt").write_text(error)
-    verdict = check(folder)
-    outcome = Outcome(terms=terms, verdict=verdict, seconds=time.monotonic() - began, error=error, folder=str(folder))
-    if verdict.is_clean and not error and not keep:
+        # Whatever broke off, what happened until then is checked, and the more is known of its end the better
+        for step in (
+            lambda: scenario.run(stage),
+            lambda: stage.finish(20.0 if errors else 60.0),
+            stage.note_logs,
+        ):
+            try:
+                step()
+            except MissingError as exc:
+                return Outcome(terms=terms, missing=str(exc), seconds=time.monotonic() - began)
+            except Exception:
+                errors.append(traceback.format_exc())
+    verdict = None
+    try:
+        verdict = check(folder)
+    except Exception:
+        errors.append(traceback.format_exc())
+    error = "\n".join(errors)
+    if verdict is not None and verdict.is_clean and not error and not keep:
         shutil.rmtree(folder)
-        outcome = Outcome(terms=terms, verdict=verdict, seconds=outcome.seconds)
-    return outcome
+    else:
+        (folder / "error.txt").write_text(error)
+    return Outcome(
+        terms=terms,
+        verdict=verdict,
+        seconds=time.monotonic() - began,
+        error=error,
+        folder=str(folder) if folder.exists() else "",
+    )

@@ -30,6 +30,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Within so long after a fault is over somebody consumes again."""
     recovery_s: float = 4.5
     """Within so long after its process was killed a task starts again."""
+    grace_s: float = 5.0
+    """What workers get that are told to leave."""
+    max_deliveries: int = 5
+    """A task that takes its process along so often is a dead letter."""
     expected_dead: bool = False
     """Tasks whose name begins with `poison` end among the dead letters."""
     skip: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from celeriac.clock import SYSTEM_CLOCK
 from celeriac.engine import signals
 from celeriac.errors import BrokerUnavailableError
 from celeriac.testing import RunningWorker
-from celeriac.worker.events import Dispatcher, shown
+from celeriac.worker.events import Dispatcher, TaskEvents, shown
 from celeriac.worker.slots import SlotMap
 
 Event = Mapping[str, Any]
@@ -232,3 +232,17 @@ class Bad:
 @pytest.mark.parametrize("value", ["x" * 10_000, [1] * 10_000, {i: i for i in range(10_000)}, Bad(), b"\xff" * 5000])
 def test_what_is_shown_is_short_whatever_it_is(value: object) -> None:
     assert len(shown(value)) <= 1024
+
+
+def test_a_task_is_received_before_it_starts(app: Celeriac, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly that is told: a thread of the worker may run the task meanwhile."""
+    receive = TaskEvents.received
+
+    def slowly(self: TaskEvents, attempt: Any) -> None:
+        SYSTEM_CLOCK.pause(0.1)
+        receive(self, attempt)
+
+    monkeypatch.setattr(TaskEvents, "received", slowly)
+    with RunningWorker(app):
+        sent = app.tasks["add"].delay(1)
+        monitor.wait(sent.id, "task-received", "task-started", "task-succeeded")

@@ -43,18 +43,13 @@ def test_what_a_celery_worker_gives_back_when_it_stops_is_run_by_ours(make_fleet
     ids = fleet.shell("[gated.apply_async((str(n), gate), queue='q').id for n in range(8)]", gate=str(gate))
     fleet.wait_lines("start 0")
     redis: Any = fleet.server.cli()
-    if fleet.is_on_redis:
-        wait_until(lambda: redis.hlen("unacked") == 4, "its prefetched messages")
+    # what Celery 5.0 has popped and not yet received when it is told to stop, it leaves for its visibility timeout
+    wait_until(lambda: theirs.log.count("Received task") == 4, "its prefetched messages")
     theirs.signal(signal.SIGTERM)
     theirs.wait_for_log("Warm shutdown")
-    ours = fleet.celeriac.worker("-Q", "q", name="ours")
+    fleet.celeriac.worker("-Q", "q", name="ours")
     gate.touch()
     assert theirs.wait() == 0
-    try:
-        fleet.wait_lines("end", 8, timeout_s=30)
-    except TimeoutError as exc:
-        where = (redis.hgetall("unacked"), redis.lrange("q", 0, -1), redis.keys("*")) if fleet.is_on_redis else ()
-        raise AssertionError(f"{exc}: {fleet.lines('')}; {where}\n{theirs.log[-3000:]}\n{ours.log[-3000:]}") from None
     assert fleet.shell("[AsyncResult(i).get(timeout=15) for i in ids]", ids=ids) == list("01234567")
     assert sorted(fleet.lines("end")) == [f"end {n}" for n in range(8)]
     assert redis.hlen("unacked") == 0

@@ -112,6 +112,34 @@ def test_delay(proxy) -> None:
         assert time.monotonic() - begin < 0.15
 
 
+def test_delays_differ(proxy) -> None:
+    with Caller(proxy) as caller:
+        caller.ask()
+        proxy.delay(0.03, jitter_s=0.03)
+        took = []
+        for _ in range(12):
+            begin = time.monotonic()
+            caller.ask()
+            took.append(time.monotonic() - begin)
+    assert max(took) - min(took) > 0.01, took
+
+
+def test_a_narrow_network(proxy) -> None:
+    with Caller(proxy) as caller, Caller(proxy) as other:
+        caller.ask()
+        proxy.throttle(20_000)
+        begin = time.monotonic()
+        for each in (caller, other):
+            each.link.sendall(b"x" * 3_999 + b"\n")
+        for each in (caller, other):
+            assert each.hear(4_000) == b"X" * 3_999 + b"\n"
+        assert time.monotonic() - begin >= 0.2  # 4,000 bytes each way, on each connection by itself
+        proxy.heal()
+        begin = time.monotonic()
+        caller.ask(b"y" * 3_999 + b"\n")
+        assert time.monotonic() - begin < 0.15
+
+
 def test_slices(proxy) -> None:
     with Caller(proxy) as caller:
         proxy.slice(2, delay_s=0.01)
@@ -146,6 +174,19 @@ def test_half_open(proxy, shouter) -> None:
         caller.link.sendall(b"two\n")
         assert caller.is_silent()
         assert shouter.lines == [b"one\n"]
+
+
+def test_stranded_connections_hear_nothing_and_others_do(proxy, shouter) -> None:
+    with Caller(proxy) as old:
+        old.ask()
+        assert proxy.strand() == 1
+        old.link.sendall(b"anybody?\n")
+        with Caller(proxy) as late:
+            assert late.ask(b"yes\n") == b"YES\n"
+        assert old.is_silent()
+        assert shouter.lines == [b"hello\n", b"yes\n"]
+        proxy.heal()
+        assert old.hear(9) == b"ANYBODY?\n"
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -248,6 +289,19 @@ def test_start_and_stop_may_be_repeated(shouter) -> None:
         TcpProxy(*shouter.server_address, listen=other.port).start()
 
 
+def test_the_busiest_time(proxy) -> None:
+    assert proxy.busiest() == 0
+    for _ in range(3):
+        with Caller(proxy) as caller:
+            caller.ask()
+    wait_until(lambda: proxy.connections == 0, "the proxy to see them end")
+    assert (proxy.accepted, proxy.busiest(60.0)) == (3, 3)
+    assert proxy.busiest(0.0) == 1
+    assert proxy.busiest(60.0, after=2) == 1
+
+
 def test_manners_are_checked() -> None:
     with pytest.raises(ValueError, match="piece=-1"):
         Manners(piece=-1)
+    with pytest.raises(ValueError, match=r"jitter_s=0\.2 is more than delay_s=0\.1"):
+        Manners(delay_s=0.1, jitter_s=0.2)

@@ -488,8 +488,8 @@ def _is_over(entry: Any, mark: Mark) -> bool:
     Rows of django-celery-beat say so until two beats save them at once, each as a whole: one that the first has ended
     is as new by the second's. A row that somebody enables again has no last run, for which its change is taken.
     """
-    model = getattr(entry, "model", None)
-    return bool(getattr(model, "one_off", False) and mark.runs and model.last_run_at != model.date_changed)
+    model: Any = getattr(entry, "model", None)
+    return getattr(model, "one_off", False) and mark.runs > 0 and model.last_run_at != model.date_changed
 
 
 def _set_past(entry: Any, last_run_at: Any, runs: Any) -> None:

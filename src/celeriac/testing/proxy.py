@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from celeriac.clock import SYSTEM_CLOCK
+from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -41,14 +41,26 @@ class Manners(msgspec.Struct, frozen=True, kw_only=True):
 
     delay_s: float = 0.0
     """How long each read, or each piece of it, waits before it goes on; later bytes wait behind it."""
+    jitter_s: float = 0.0
+    """By up to so much more or less each time."""
+    bytes_per_s: int = 0
+    """How much each connection passes on in each direction; 0: as much as it can."""
     piece: int = 0
     """Pass on at most so many bytes at a time; 0: as they come."""
     hold: frozenset[Direction] = frozenset()
     """Directions in which nothing goes on, not even the end of a connection."""
 
     def __post_init__(self) -> None:
-        if self.delay_s < 0 or self.piece < 0:
-            raise ValueError(f"delay_s={self.delay_s} and piece={self.piece} must not be below zero")
+        for name in ("delay_s", "jitter_s", "bytes_per_s", "piece"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be below zero")
+        if self.jitter_s > self.delay_s:
+            raise ValueError(f"jitter_s={self.jitter_s} is more than delay_s={self.delay_s}; nothing arrives early")
+
+    def wait_s(self, size: int) -> float:
+        """How long so many bytes wait."""
+        wait_s = self.delay_s + ENTROPY.uniform(-self.jitter_s, self.jitter_s) if self.jitter_s else self.delay_s
+        return wait_s + size / self.bytes_per_s if self.bytes_per_s else wait_s
 
 
 class PlannedCut:
@@ -121,7 +133,7 @@ class TcpProxy:
         self._over = asyncio.Event()
         self._cuts: list[PlannedCut] = []
         self._links: set[_Link] = set()
-        self._accepted = 0
+        self._accepted: list[float] = []
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -170,7 +182,16 @@ class TcpProxy:
     @property
     def accepted(self) -> int:
         """How many connections there have been."""
-        return self._accepted
+        return len(self._accepted)
+
+    def busiest(self, span_s: float = 1.0, *, after: int = 0) -> int:
+        """How many connections came at most within so many seconds, of those behind the first `after`."""
+        times, first, most = self._accepted[after:], 0, 0
+        for number, time in enumerate(times, 1):
+            while times[first] < time - span_s:
+                first += 1
+            most = max(most, number - first)
+        return most
 
     @property
     def connections(self) -> int:
@@ -184,14 +205,18 @@ class TcpProxy:
         self._do(lambda: self._set_manners(manners))
 
     def heal(self) -> None:
-        """Pass everything on, accept connections, forget planned cuts."""
-        self._do(self._cuts.clear)
+        """Pass everything on, also what was stranded, accept connections, forget planned cuts."""
+        self._do(self._recall)
         self.behave(Manners())
         self.accept()
 
-    def delay(self, seconds: float) -> None:
+    def delay(self, seconds: float, *, jitter_s: float = 0.0) -> None:
         """Be slow in both directions."""
-        self.behave(Manners(delay_s=seconds))
+        self.behave(Manners(delay_s=seconds, jitter_s=jitter_s))
+
+    def throttle(self, bytes_per_s: int) -> None:
+        """Be narrow: each connection passes on so much in each direction."""
+        self.behave(Manners(bytes_per_s=bytes_per_s, piece=max(1, bytes_per_s // 20)))
 
     def slice(self, size: int, *, delay_s: float = 0.0) -> None:
         """Pass on pieces of at most `size` bytes, each `delay_s` after the one before."""
@@ -204,6 +229,12 @@ class TcpProxy:
     def half_open(self, silent: Direction = "replies") -> None:
         """Let nothing through in one direction."""
         self.behave(Manners(hold=frozenset({silent})))
+
+    def strand(self) -> int:
+        """Let nothing through on the connections that there are, as a router does that has forgotten them; those to
+        come are served. How many there were.
+        """
+        return self._do(self._strand_all)
 
     def refuse(self) -> None:
         """Refuse new connections, as if nothing listened. Those that exist stay."""
@@ -281,7 +312,7 @@ class TcpProxy:
             self._server = None
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._accepted += 1
+        self._accepted.append(SYSTEM_CLOCK.monotonic())
         link = _Link(self, reader, writer)
         self._links.add(link)
         try:
@@ -304,19 +335,29 @@ class TcpProxy:
             link.abort(reset=reset)
         return len(self._links)
 
-    async def _gate(self, direction: Direction) -> None:
-        while direction in self._manners.hold:
+    def _strand_all(self) -> int:
+        for link in self._links:
+            link.is_stranded = True
+        return len(self._links)
+
+    def _recall(self) -> None:
+        self._cuts.clear()
+        for link in self._links:
+            link.is_stranded = False
+
+    async def _gate(self, link: _Link, direction: Direction) -> None:
+        while link.is_stranded or direction in self._manners.hold:
             await self._changed.wait()
 
     async def _carry(self, link: _Link, direction: Direction, data: bytes, writer: asyncio.StreamWriter) -> bool:
         """Pass on what one read has brought; whether the connection lives on."""
         while data:
             manners = self._manners
-            size = manners.piece or len(data)
+            size = min(manners.piece or _READ, len(data))
             piece, data = data[:size], data[size:]
-            if manners.delay_s:
-                await SYSTEM_CLOCK.sleep(manners.delay_s)
-            await self._gate(direction)
+            if (wait_s := manners.wait_s(size)) > 0.0:
+                await SYSTEM_CLOCK.sleep(wait_s)
+            await self._gate(link, direction)
             for cut in self._cuts:
                 last = cut._admit(link, direction, piece)
                 if last is not None:
@@ -338,6 +379,7 @@ class _Link:
         task = asyncio.current_task()
         assert task is not None
         self.task = task
+        self.is_stranded = False
         self._proxy = proxy
         self._client = reader, writer
         self._writers = [writer]
@@ -361,11 +403,11 @@ class _Link:
             while data := await reader.read(_READ):
                 if not await self._proxy._carry(self, direction, data, writer):
                     return
-            await self._proxy._gate(direction)
+            await self._proxy._gate(self, direction)
             with contextlib.suppress(OSError):
                 writer.write_eof()
         except OSError:  # one side has reset its connection, or is gone
-            await self._proxy._gate(direction)
+            await self._proxy._gate(self, direction)
             self.abort(reset=True)
 
     def abort(self, *, reset: bool) -> None:

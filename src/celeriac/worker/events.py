@@ -23,7 +23,7 @@ from celeriac.errors import CodecError, Reject
 from celeriac.model import Bury, Done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from celeriac.clock import Clock
     from celeriac.engine.attempt import Attempt
@@ -200,24 +200,24 @@ class TaskEvents:
             else:
                 signal.disconnect(receiver)
 
-    def received(self, attempts: Sequence[Attempt]) -> None:
-        """These were claimed and will be run."""
-        for attempt in attempts:
-            if _is_wanted(attempt):
-                args, kwargs = arguments_shown(self._executor, attempt)
-                headers = attempt.message_headers
-                self._send(
-                    "task-received",
-                    uuid=attempt.id,
-                    name=attempt.task_name,
-                    args=args,
-                    kwargs=kwargs,
-                    root_id=attempt.root_id,
-                    parent_id=headers.parent_id,
-                    retries=headers.retries,
-                    eta=headers.eta,
-                    expires=headers.expires,
-                )
+    def received(self, attempt: Attempt) -> None:
+        """It was claimed and will be run."""
+        if not _is_wanted(attempt):
+            return
+        args, kwargs = arguments_shown(self._executor, attempt)
+        headers = attempt.message_headers
+        self._send(
+            "task-received",
+            uuid=attempt.id,
+            name=attempt.task_name,
+            args=args,
+            kwargs=kwargs,
+            root_id=attempt.root_id,
+            parent_id=headers.parent_id,
+            retries=headers.retries,
+            eta=headers.eta,
+            expires=headers.expires,
+        )
 
     def _mine(self, attempt: Attempt | None = None) -> Attempt | None:
         """The attempt that an event is about, where it is to be told."""

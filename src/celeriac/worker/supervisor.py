@@ -196,7 +196,12 @@ class Supervisor:
         self.broker: Broker = oversight.links.broker
         self.casualties: Casualties = oversight.casualties
         self.define_queue, self.describe_queue = oversight.define, oversight.describe
-        self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
+        self._settler = Settler(
+            self.links.results,
+            self.broker,
+            fused=self.links.fused,
+            tombstones_s=self.options.tombstones_s,
+        )
         self._notary = self.broker if isinstance(self.broker, Notary) and not self.broker.traits.adopts else None
         threads = self.options.threads
         self.slots = SlotMap.create(
@@ -294,11 +299,7 @@ class Supervisor:
             self.links.events.close()
         lease = getattr(self, "_lease", None)
         if lease is not None:
-            try:
-                async with asyncio.timeout(2.0):
-                    await lease.consumer.close()
-            except Exception as exc:
-                _log.debug("the supervisor's lease is left to the reaper: %s", exc)
+            await self._give_back(lease)
         self.slots.close()
         self.broker.close()
         if self.links.results is not None:
@@ -888,10 +889,20 @@ class Supervisor:
                 _log.warning("cannot reach the broker (%s); trying again in %.1f s", exc, delay_s)
                 await self._pause(delay_s)
             else:
+                lost = getattr(self, "_lease", None)
                 self._lease = Lease(consumer)
+                if lost is not None:  # it has connections, and a listener that would keep them up
+                    self._start(self._give_back(lost))
                 self._stamp = -1 if self._was_open else consumer.cancel_stamp  # orders may have come meanwhile
                 self._was_open = True
                 return True
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            async with asyncio.timeout(2.0):
+                await lease.consumer.close()
+        except Exception as exc:
+            _log.debug("the supervisor's lease is left to the reaper: %s", exc)
 
     async def _beat(self) -> None:
         lease_s = self.options.lease_s

@@ -1,0 +1,141 @@
+"""Workflows of a campaign: their tasks, and how they are sent: under ids that are all known, and noted, before."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from celeriac import chain, chord
+from celeriac.flow import ids
+from celeriac.model import new_task_id
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from celeriac import Celeriac, Flow, Signature, Step
+    from chaos.history import Recorder
+
+
+class Planned(Exception):
+    """A task was told to fail."""
+
+
+def add_workflows(
+    app: Celeriac, recorder: Recorder, begin: Callable[[Any], str], finish: Callable[[Any, str], str]
+) -> None:
+    """Members, bodies, error callbacks, steps, and a flow."""
+
+    @app.task(bind=True, name="member")
+    def member(self: Any, before: Any = None, seconds: float = 0.0, *, fails: bool = False) -> str:
+        """Of a header or a chain; a chain's gets the result of the step before it."""
+        token = begin(self)
+        time.sleep(seconds)
+        finish(self, token)
+        if fails:
+            raise Planned("as it was told to")
+        return token
+
+    @app.task(bind=True, name="body")
+    def body(self: Any, tokens: list[str], workflow: str) -> str:
+        token = begin(self)
+        recorder.note("body", id=workflow, token=token, value=tokens)
+        return finish(self, token)
+
+    @app.task(bind=True, name="errback", ignore_result=True)
+    def errback(self: Any, failed: str, workflow: str) -> None:
+        token = begin(self)
+        recorder.note("errback", id=workflow, token=token, value=failed)
+        finish(self, token)
+
+    @app.flow(name="diamond")
+    def diamond(flow: Flow, run: str, width: int) -> Step[Any]:
+        """One, several beside each other, and one that gets their values."""
+        first = flow.step(member, name="first")
+        beside = [flow.step(member, first, 0.02, name=f"beside{number}") for number in range(width)]
+        return flow.step(body, beside, run, name="last")
+
+
+class Workflows:
+    """Sends them and notes what is to come of each.
+
+    Args:
+        app: Whose.
+        recorder: Where to note.
+        luck: How long members take, what fails, what is revoked.
+    """
+
+    def __init__(self, app: Celeriac, recorder: Recorder, luck: random.Random) -> None:
+        self._app = app
+        self._note = recorder.note
+        self._luck = luck
+        self._member: Any = app.tasks["member"]
+        self._body: Any = app.tasks["body"]
+        self._errback: Any = app.tasks["errback"]
+        self._made: list[tuple[str, str, str]] = []
+        """Ids, tasks and ends of what is about to be sent."""
+
+    def chord(self, size: int, *, ending: str = "body") -> list[str]:
+        """Send one.
+
+        Args:
+            size: Of its header.
+            ending: `body`; `errback`: a member fails; `either`: who sends it does something to a member.
+
+        Returns:
+            The ids of its header.
+        """
+        workflow = new_task_id()
+        signature, header = self._make_chord(workflow, size, ending)
+        self._note("flow", "invoke", id=workflow, what=ending, value=header)
+        self._publish(signature.delay)
+        return header
+
+    def nested(self) -> None:
+        """Send a chain of chains and of a chord: four steps one after another, and three side by side amid them."""
+        workflow = new_task_id()
+        middle, header = self._make_chord(workflow, 3, "body")
+        inner = chain(self._step(), middle, self._step())
+        self._note("flow", "invoke", id=workflow, what="body", value=header)
+        self._publish(chain(self._step(), inner, self._step()).delay)
+
+    def diamond(self, width: int) -> None:
+        """Send a flow: one step, several beside each other, one behind them."""
+        run = new_task_id()
+        steps = [ids.task_id(run, step, 0) for step in range(width + 2)]
+        self._note("flow", "invoke", id=run, what="body", value=steps[1:-1])
+        self._made += [(step, "member", "") for step in steps[:-1]] + [(steps[-1], "body", "")]
+        self._publish(lambda: self._app.flows["diamond"].start_as(run, run, width))
+
+    def _make_chord(self, workflow: str, size: int, ending: str) -> tuple[Signature, list[str]]:
+        ends = "" if ending == "body" else "any"
+        unlucky = self._luck.randrange(size) if ending == "errback" else -1
+        header = [
+            self._step(fails=True, ends="failure") if place == unlucky else self._step(ends=ends)
+            for place in range(size)
+        ]
+        body = self._named(self._body.s(workflow=workflow), "failure" if ending == "errback" else ends)
+        errback = self._errback.s(workflow=workflow).set(task_id=new_task_id())
+        self._note("enqueue", "invoke", id=errback.options["task_id"], what="errback")  # it may come, or not
+        body.link_error(errback)
+        return chord(header, body), [one.options["task_id"] for one in header]
+
+    def _step(self, *, fails: bool = False, ends: str = "") -> Signature:
+        seconds = round(self._luck.uniform(0.0, 0.04), 4)
+        return self._named(self._member.s(seconds=seconds, fails=fails), ends)
+
+    def _named(self, signature: Signature, ends: str) -> Signature:
+        """Under an id that is known before it is sent."""
+        task_id = new_task_id()
+        self._made.append((task_id, signature.task, ends))
+        return signature.set(task_id=task_id)
+
+    def _publish(self, publish: Callable[[], object]) -> None:
+        """Send all that was made since the last time."""
+        made, self._made = self._made, []
+        for task_id, task, ends in made:
+            self._note("enqueue", "invoke", id=task_id, what=task, value={"ends": ends} if ends else None)
+        began = time.monotonic()
+        publish()
+        for task_id, _, _ in made:
+            self._note("enqueue", "ok", id=task_id, at=round(time.monotonic() - began, 4))
