@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from celeriac import Celeriac
     from celeriac.model import Outgoing
 
+ENOUGH = "enough"
+"""A file in the folder of the history: while it is there, patient producers wait."""
 SLACK_S = 0.5
 """What a publish may take beyond its timeout."""
 
@@ -55,6 +57,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When they are due is noted on the monotonic clock. Not where the store's clock is to be moved: by it they are."""
     options: dict[str, Any] = {}
     """Of every publish, as `queue`."""
+    patient: bool = True
+    """Wait while there is enough to do."""
     limit: int = 0
     """Stop publishing after so many tasks and wait for SIGTERM; 0: never."""
 
@@ -73,7 +77,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """`celery`: kombu's envelopes in kombu's lists on Redis, one by one, as Celery's producers do."""
 
 
-MIXED = Load(per_second=40)
+MIXED = Load(per_second=25)
 """What the bodies of a campaign are: short ones, and some that take seconds."""
 BULK = Load(per_second=8, batch=40, most_s=0.0, long_share=0.0)
 """Many at once that take no time."""
@@ -192,6 +196,7 @@ def main(path: str) -> None:
     producer = make_producer(app, recorder, url=orders.url, wire=orders.wire)
     luck = random.Random(orders.seed)
     load = orders.load
+    enough = Path(orders.folder) / ENOUGH
     over = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -202,7 +207,7 @@ def main(path: str) -> None:
     names, weights = zip(*load.tasks, strict=True)
     sent, next_at = 0, time.monotonic()
     while not over:
-        if load.limit and sent >= load.limit:
+        if (load.limit and sent >= load.limit) or (load.patient and enough.exists()):
             time.sleep(0.05)
             continue
         name = luck.choices(names, weights)[0]
