@@ -141,11 +141,11 @@ class Stage:
             return self.standing.faults.get(number)
 
         event: Event = self.fleet.wait(begun, f"fault {number} to come", timeout_s)
-        pids = event.value["pids"]
+        pids = (event.value or {}).get("pids", ())
 
         def ended() -> bool:
             self.standing.look()
-            return number in self.standing.over or all(map(is_gone, pids))
+            return number in self.standing.over or (bool(pids) and all(map(is_gone, pids)))
 
         self.fleet.wait(ended, f"fault {number} of {pids} to be over", timeout_s)
         if number not in self.standing.over:
