@@ -55,8 +55,10 @@ class ModelBroker:
     async def open_consumer(
         self, queues: Sequence[str], /, *, incarnation: Incarnation, lease_s: float, name: str = ""
     ) -> ModelConsumer:
-        opened = self._inner.open_consumer(queues, incarnation=incarnation, lease_s=lease_s, name=name)
-        inner = await self.world.network.acall("open", _Once(lambda: _done(opened)), late=True)
+        opening = _Once(
+            lambda: _done(self._inner.open_consumer(queues, incarnation=incarnation, lease_s=lease_s, name=name))
+        )
+        inner = await self.world.network.acall("open", opening)
         return ModelConsumer(self.world, inner)
 
     async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:

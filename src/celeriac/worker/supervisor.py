@@ -694,7 +694,9 @@ class Supervisor:
             except Exception as exc:  # whatever it is: without this process's end there is no successor
                 _log.warning("what process %d was running cannot be settled yet (%s)", child.pid, exc)
                 await self._clock.sleep(backoff.next())
-        await self._abandon(child, [one.id for one in running if one.id not in causes])
+        # what has ended, and was perhaps not settled, has started as well
+        started = [*(one.id for one in running if one.id not in causes), *child.slot.ended_once()]
+        await self._abandon(child, started)
 
     async def _settle_dead(self, child: Child, causes: Mapping[str, Cause]) -> None:
         consumer = self._lease.consumer
@@ -721,7 +723,7 @@ class Supervisor:
     async def _leave_word(self, child: Child, running: Sequence[Running], causes: Mapping[str, Cause]) -> None:
         """Note how what it ran has ended, and settle here what is in no queue any more."""
         dragged = Dragged(pid=child.pid)
-        left = {**dict.fromkeys((one.id for one in running), dragged), **causes}
+        left = {**dict.fromkeys((*child.slot.ended_once(), *(one.id for one in running)), dragged), **causes}
         await self._until_it_works(
             lambda: self._note(child, {one: cause for one, cause in left.items() if one not in child.noted}),
             f"how the tasks of process {child.pid} ended cannot be noted yet",
