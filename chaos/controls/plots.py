@@ -99,8 +99,8 @@ def _run_fast_clock(stage: Stage) -> None:
     member = stage.fleet.start_worker(pool=ONE, ready=False)
     clock.shift(member.clock_file, 3600.0)
     stage.fleet.wait_ready(member)
-    due = time.monotonic() + 1.5
-    stage.producer.send("work", facts={"due": due}, countdown=1.5)
+    due = time.monotonic() + 2.0
+    stage.producer.send("work", facts={"due": due}, countdown=2.0)
 
 
 def _revoke_before_start(stage: Stage) -> None:

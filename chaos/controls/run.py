@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from chaos.fleet import Member
 
-TRIES = 3
+TRIES = 4
 """A bug that does not show at once, on a machine that is too busy for the plot, is tried again so often."""
 AT_ONCE = 2
 DRAIN_S = 20.0
