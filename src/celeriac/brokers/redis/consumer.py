@@ -196,7 +196,11 @@ class RedisConsumer:
     async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
         self._is_interrupted = False
         async with self._claiming:
-            found = await self._claim(limit, wait_s)
+            try:
+                found = await self._claim(limit, wait_s)
+            except BrokerError:
+                self._check_open()  # closed meanwhile: that is all there is to say
+                raise
         self._probe.signal("claimed", len(found))
         return found
 
@@ -876,7 +880,7 @@ class RedisConsumer:
             *(line for _, line in self._desks.values()),
             self._news,
         ):
-            await line.drop()
+            await line.close()
 
     async def _call(self, *command: Any) -> Any:
         """Something rare, wherever its key is."""
