@@ -154,11 +154,15 @@ def fuzz_here(count: int, seed: str, *, seconds: float | None = None) -> FuzzRep
             report.inputs += 1
             if took_s > report.slowest_s:
                 report.slowest_s = took_s
-                if took_s > SLOW_S and (again_s := _again_s(targets, raw)) > SLOW_S:  # not only this machine's other work
+                if (
+                    took_s > SLOW_S and (again_s := _again_s(targets, raw)) > SLOW_S
+                ):  # not only this machine's other work
                     escape(number, raw, f"took {again_s:.1f} s")
             if peak is not None and (now_kib := _peak_kib()) > peak_kib:
                 if now_kib - peak > GROWTH_KIB >= peak_kib - peak:
-                    escape(number, raw, f"grew to {(now_kib - peak) / 1024:.0f} MiB, by {(now_kib - peak_kib) / 1024:.0f}")
+                    escape(
+                        number, raw, f"grew to {(now_kib - peak) / 1024:.0f} MiB, by {(now_kib - peak_kib) / 1024:.0f}"
+                    )
                 peak_kib = now_kib
     finally:
         targets.close()

@@ -170,7 +170,10 @@ def _results() -> list[Result]:
         "worker": "w@h",
         "retries": 1,
         "queue": "celery",
-        "children": [[[_UUID.format(801), None], None], [[_UUID.format(802), None], [[[_UUID.format(803), None], None]]]],
+        "children": [
+            [[_UUID.format(801), None], None],
+            [[_UUID.format(802), None], [[[_UUID.format(803), None], None]]],
+        ],
         "stamped_headers": ["run"],
         "run": ["a"],
         "group_id": _UUID.format(804),

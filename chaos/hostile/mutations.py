@@ -159,7 +159,9 @@ class Mutator:
             tree.old = not tree.old
             return
         label = self.luck.choice(("content_type", "content_encoding", "compression"))
-        tree.headers[label] = self.luck.choice((JSON, MSGPACK, "utf-8", "binary", GZIP, BZIP2, LZMA, ZSTD, BROTLI, "zlib", None))
+        tree.headers[label] = self.luck.choice(
+            (JSON, MSGPACK, "utf-8", "binary", GZIP, BZIP2, LZMA, ZSTD, BROTLI, "zlib", None)
+        )
 
     def _copy_node(self, tree: Draft | Result) -> None:
         """A part of another message in the place of one of this."""
@@ -198,5 +200,7 @@ class Mutator:
         if lot == 11:
             return compress(raw, luck.choice((GZIP, BZIP2)))
         if lot == 12:
-            return luck.choice((raw.decode("latin-1").encode("utf-16"), b" " * 200 + raw, raw + b"\n" * 3, b"\xef\xbb\xbf" + raw))
+            return luck.choice(
+                (raw.decode("latin-1").encode("utf-16"), b" " * 200 + raw, raw + b"\n" * 3, b"\xef\xbb\xbf" + raw)
+            )
         return luck.randbytes(luck.choice((0, 1, 7, 100)))
