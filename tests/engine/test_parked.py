@@ -39,7 +39,7 @@ async def test_it_runs_when_a_worker_has_it(hand: ByHand, clock: ManualClock) ->
     signals.task_unknown.connect(on_unknown)
     try:
         result = hand.app.send_task("coming", (2,), headers={"mine": 1})
-        for waited_s in (1, 1, 1, 30, 60):
+        for waited_s in (2, 2, 2, 30, 60):
             assert type(await hand.step()) is Later
             assert state(hand) == (0, 1, 0)
             assert result.state == "PENDING"

@@ -263,7 +263,7 @@ class Executor:
         waited_s = now - since
         if waited_s >= self._unknown_wait_s:
             return self._unknown(delivery, attempt.message_headers)
-        pause_s = min(max(_LEAST_PAUSE_S, waited_s / 4), _MOST_PAUSE_S) * ENTROPY.uniform(0.75, 1.0)
+        pause_s = min(max(_LEAST_PAUSE_S, waited_s / 2), _MOST_PAUSE_S) * ENTROPY.uniform(0.75, 1.0)
         message = self._submitter.again(
             attempt,
             not_before=now + min(pause_s, self._unknown_wait_s - waited_s),
@@ -870,9 +870,10 @@ _MOST_TRACEBACK = 256 * 1024
 """Characters: a message of any length is in it, but a failure must fit where results are kept."""
 _FINAL = (EncodeError, MaxRetriesExceededError)
 """Not retried by any policy."""
-_LEAST_PAUSE_S = 1.0
+_LEAST_PAUSE_S = 2.0
 _MOST_PAUSE_S = 60.0
-"""Between two looks at a message whose task nobody has known."""
+"""Between two looks at a message whose task nobody has known. On RabbitMQ each way back costs the server several steps, so
+many of these must not come too often."""
 _DAY_S = 86_400.0
 """A message that says that it was parked longer ago than it may be, by more than that, has been out of the queue."""
 _UNKNOWN = Plan(name="?", task="?", call=_never)
