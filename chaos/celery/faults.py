@@ -33,11 +33,8 @@ def _set_up(stage: Stage, url: str = "", producers: int = 1) -> None:
 def _start_producer(stage: Stage, url: str = "") -> None:
     """Returns when it publishes: processes take their time to start on cores that all contestants share."""
     name = stage.fleet.start_producer(LOAD, url=url).name
-
-    def publishes() -> bool:
-        return any(event.f == "enqueue" and event.p.startswith(f"{name}:") for event in stage.standing.look())
-
-    stage.fleet.wait(publishes, f"{name} to publish", 60.0)
+    history = stage.folder / f"{name}.jsonl"
+    stage.fleet.wait(lambda: history.exists() and b'"ok"' in history.read_bytes(), f"{name} to publish", 60.0)
 
 
 def _workers_killed(stage: Stage) -> None:
