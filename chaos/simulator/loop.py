@@ -304,7 +304,7 @@ class SimLoop(asyncio.AbstractEventLoop):
                     coro: Any = task.get_coro()
                     try:
                         context.run(coro.close)
-                    except (Exception, Crash):  # noqa: S110
+                    except (Exception, Crash):
                         pass  # it awaits or calls somebody in a `finally`
         finally:
             asyncio._set_running_loop(None)

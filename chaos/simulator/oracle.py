@@ -106,9 +106,9 @@ class _Oracle:
             if result is None or result.what not in _FINAL:
                 continue
             sent = self._world.sent[task_id]
-            if result.what == "SUCCESS" and sent["task"] in _TOKENS:
-                if result.token not in self._ends or self._ends[result.token].id != task_id:
-                    yield "S1", task_id, f"the stored result names run {result.token!r}, which has not ended"
+            ended = self._ends.get(result.token)
+            if result.what == "SUCCESS" and sent["task"] in _TOKENS and (ended is None or ended.id != task_id):
+                yield "S1", task_id, f"the stored result names run {result.token!r}, which has not ended"
             if result.what == "SUCCESS" and not self._starts.get(task_id):
                 yield "S1", task_id, "a success is stored of what has never run"
             may_fail = sent.get("fails") or sent["task"] == "once" or "flow" in sent

@@ -7,7 +7,7 @@ import logging
 import random
 import traceback
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,7 @@ from celeriac.results.memory import MemoryResultStore
 from celeriac.storage.memory import open_space
 from chaos.history import Blame, Event
 from chaos.simulator.application import MOST_RETRIES, Model
-from chaos.simulator.loop import CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
+from chaos.simulator.loop import BEGIN_S, CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
 from chaos.simulator.network import KINDS, POINTS, Bomb, Network
 from chaos.simulator.worker import SimSupervisor, orphan, run_child
 
@@ -39,7 +39,7 @@ TASKS: Final = 9
 _names = itertools.count(1)
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class Fault(NamedTuple):
     """Something that the nemesis does at a time."""
 
     number: int
@@ -67,15 +67,13 @@ def plan_of(seed: int) -> tuple[Fault | Bomb, ...]:
             skip = int(luck.random() ** 2 * (5 if luck.random() < 0.5 else 60))
             found.append(Bomb(number, luck.choice(POINTS), luck.choice(KINDS), skip, luck.random()))
         else:
-            found.append(
-                Fault(
-                    number=number,
-                    at=luck.uniform(0.1, LOAD_S),
-                    kind=luck.choice(FAULTS),
-                    target=luck.random(),
-                    size=luck.random(),
-                )
-            )
+            at, kind = luck.uniform(0.1, LOAD_S), luck.choice(FAULTS)
+            found.append(Fault(number, at, kind, luck.random(), luck.random()))
+    if luck.random() < 0.25:  # what is done about a process that died, and goes wrong as well
+        number = len(found)
+        found.append(Fault(number, luck.uniform(0.1, LOAD_S), "kill child", luck.random(), luck.random()))
+        point = luck.choice(("adopt", "adopt", "abandon", "open", "settle"))
+        found.append(Bomb(number + 1, point, luck.choice(KINDS), 0 if point == "adopt" else 4, luck.random()))
     return tuple(found)
 
 
@@ -188,7 +186,9 @@ class Nemesis:
         for proc in procs:
             self._loop.stop_process(proc)
         # nobody beats for the processes of a supervisor that is stopped
-        blamed = {one: None for proc in procs for one in (self._world.group_of(proc) if proc.role == "worker" else [proc])}
+        blamed = {
+            one: None for proc in procs for one in (self._world.group_of(proc) if proc.role == "worker" else [proc])
+        }
         self._note(number, kind, list(blamed), lasts_s, cuts=True)
 
         def go_on() -> None:
@@ -374,8 +374,8 @@ class World:
         """Its own supervisor ends it."""
         if not proc.is_dead:
             value = msgspec.to_builtins(Blame(pids=(proc.pid,)))
-            for type in ("invoke", "ok"):
-                self.note("fault", type, id=f"own-{proc.pid}", what="killed by its supervisor", value=value)
+            for kind in ("invoke", "ok"):
+                self.note("fault", kind, id=f"own-{proc.pid}", what="killed by its supervisor", value=value)
             self.kill([proc])
 
     def exit(self, proc: Proc, code: int) -> None:
@@ -425,6 +425,11 @@ class World:
                 entry.holder = consumer._holder
                 consumer._holder.held[outcome.delivery.tag] = entry
 
+    @property
+    def elapsed_s(self) -> float:
+        """Of its own time."""
+        return self.loop.now - BEGIN_S
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     def left(self, name: str) -> int:
@@ -460,7 +465,7 @@ class World:
         self.loop.call_later(LOAD_S, self._drain)
 
     def _drain(self) -> None:
-        if any(self._left.values()) and self.loop.now < LOAD_S + 1000.0 + DRAIN_S / 2:
+        if any(self._left.values()) and self.elapsed_s < LOAD_S + DRAIN_S / 2:
             self.loop.call_later(0.5, self._drain)
             self.network.is_calm = True
             return
