@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from celeriac.codec.compression import BZIP2, GZIP, LZMA, ZSTD, compress, mime_of
+from celeriac.codec.compression import BROTLI, BZIP2, GZIP, LZMA, ZSTD, compress, mime_of
 from celeriac.codec.protocol import JSON, MSGPACK
 from celeriac.errors import ConfigError
 from celeriac.model.tables import Properties, write_properties
@@ -170,7 +170,10 @@ def _results() -> list[Result]:
         "worker": "w@h",
         "retries": 1,
         "queue": "celery",
-        "children": [[[_UUID.format(801), None], None], [[_UUID.format(802), None], [[[_UUID.format(803), None], None]]]],
+        "children": [
+            [[_UUID.format(801), None], None],
+            [[_UUID.format(802), None], [[[_UUID.format(803), None], None]]],
+        ],
         "stamped_headers": ["run"],
         "run": ["a"],
         "group_id": _UUID.format(804),
@@ -227,6 +230,8 @@ def body_of(draft: Draft) -> bytes:
     try:
         mime = mime_of(headers.get("compression"))
     except (ConfigError, TypeError):
+        return raw
+    if mime == BROTLI and len(raw) > 3000:  # it takes its time
         return raw
     return raw if mime is None else compress(raw, mime)
 
