@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 ENGINE ?= sqlite
+PROFILE ?= standard
 
-.PHONY: help demo test check bench docs format clean
+.PHONY: help demo test check bench chaos docs format clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -46,6 +47,9 @@ check: $(VENV)/.check ## Format, lint, types, import contracts
 
 bench: $(VENV)/.test ## Every figure of docs/benchmarks.md beside its rivals, in the same run; ENGINE=redis or rabbitmq: there
 	$(BIN)/python -m benchmarks --engine $(ENGINE) $(BENCH_ARGS)
+
+chaos: $(VENV)/.test ## The fault campaign, ten minutes; PROFILE=short (90 s) or long (two hours); docs/reliability.md is its report
+	$(BIN)/python -m chaos --profile $(PROFILE) $(CHAOS_ARGS)
 
 docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict

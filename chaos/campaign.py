@@ -1,10 +1,11 @@
-"""One run: its parts one after another, then the engines in two lanes. A run that is broken off has a result, too."""
+"""One run: its parts one after another, then the engines in lanes. A run that is broken off has a result, too."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from chaos.crew import BrokenOffError, Crew
@@ -15,13 +16,12 @@ from chaos.scenarios import scenarios
 from chaos.verdict import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from chaos.profile import Profile, Variant
 
-LANES = 2
-"""Engines at the same time: two cores, and most of a scenario is waiting."""
+_LINE = 300
 PARTS = ("simulator", "hostile", "controls")
 
 
@@ -35,6 +35,7 @@ class Campaign:
         only: Scenarios and parts; empty: all of the profile.
         engines: Labels; empty: all of the profile.
         keep: Keep histories in which nothing was found, too.
+        lanes: How many engines at the same time; 0: as the profile says.
         tell: Gets a line for all that happens.
     """
 
@@ -47,6 +48,7 @@ class Campaign:
         only: frozenset[str] = frozenset(),
         engines: frozenset[str] = frozenset(),
         keep: bool = False,
+        lanes: int = 0,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.profile = profile
@@ -55,7 +57,9 @@ class Campaign:
         self._only = only
         self._engines = engines
         self._keep = keep
+        self._lanes = lanes or profile.lanes
         self._tell = tell
+        self._by_key = {each.key: each for each in scenarios()}
         self._began = time.monotonic()
         self._crew = Crew()
         self.is_whole = not only and not engines
@@ -105,7 +109,7 @@ class Campaign:
             chosen = self._only or frozenset(self.profile.scenarios)
             keys = [
                 each.key
-                for each in scenarios()
+                for each in self._by_key.values()
                 if variant.engine in each.repetitions and (not chosen or each.key in chosen)
             ]
             if keys:
@@ -133,7 +137,7 @@ class Campaign:
         shown = ", ".join(f"{value:,.0f} {key}" for key, value in part.figures.items())
         self._say(f"{name}: {part.missing or shown}, {part.failed} failures, {part.seconds:.0f} s")
         for failure in part.failures[:5]:
-            self._say(f"  {failure}")
+            self._say(f"  {failure[:_LINE]}")
         return part
 
     def _run_controls(self) -> None:
@@ -143,6 +147,8 @@ class Campaign:
             for word in self._crew.words("controls", run_process, self._order(), 400):
                 if isinstance(word, tuple):
                     self.controls, self.controls_missing = word, ""
+                elif isinstance(word, Part):
+                    self.controls_missing = word.missing
         except BrokenOffError as exc:
             self.controls_missing = f"broke off: {exc}"
         for one in self.controls:
@@ -153,28 +159,25 @@ class Campaign:
     # -- engines -------------------------------------------------------------------------------------------------
 
     def _run_engines(self) -> None:
-        by_key = {each.key: each for each in scenarios()}
-
-        def takes(item: tuple[Variant, list[str]]) -> float:
-            return sum(estimate(by_key[key], item[0].engine, self.profile.share) for key in item[1])
-
-        waiting = deque(sorted(self.plan(), key=takes, reverse=True))
-        until = self._began + self.profile.seconds if self.is_whole else self._began + 10 * self.profile.seconds
+        waiting = deque(split(self.plan(), self._takes, self._lanes))
+        until = self._began + self.profile.seconds * (self.profile.patience if self.is_whole else 10)
 
         def lane() -> None:
-            while waiting:
+            while True:
                 try:
                     variant, keys = waiting.popleft()
                 except IndexError:
                     return
                 self._run_engine(variant, keys, until)
 
-        with ThreadPoolExecutor(LANES, thread_name_prefix="lane") as pool:
-            for future in [pool.submit(lane) for _ in range(LANES)]:
+        with ThreadPoolExecutor(self._lanes, thread_name_prefix="lane") as pool:
+            for future in [pool.submit(lane) for _ in range(self._lanes)]:
                 future.result()
 
+    def _takes(self, variant: Variant, key: str) -> float:
+        return estimate(self._by_key[key], variant.engine, self.profile.share)
+
     def _run_engine(self, variant: Variant, keys: list[str], until: float) -> None:
-        by_key = {each.key: each for each in scenarios()}
         left = list(keys)
         while left and not self.was_stopped:
             order = self._order(variant=variant, keys=tuple(left), share=self.profile.share, until=until)
@@ -197,18 +200,38 @@ class Campaign:
                     break
                 left.remove(began)
                 folder = str(self._folder / f"{variant.label}-{began}")
-                self._note(blank(by_key[began], variant, self.seed, error=str(exc), folder=folder))
+                self._note(blank(self._by_key[began], variant, self.seed, error=str(exc), folder=folder))
         for key in left:
             why = "interrupted" if self.was_stopped else self.absent.get(variant.label, "not reached")
-            self.outcomes.append(blank(by_key[key], variant, self.seed, missing=why))
+            self.outcomes.append(blank(self._by_key[key], variant, self.seed, missing=why))
 
     def _note(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
+        self.outcomes.append(outcome)  # from any lane
         for text in described(outcome):
             self._say(text)
 
     def _say(self, text: str) -> None:
         self._tell(f"[{self.seconds:4.0f} s] {text}")
+
+
+def split(
+    plan: Sequence[tuple[Variant, list[str]]], takes: Callable[[Variant, str], float], lanes: int
+) -> list[tuple[Variant, list[str]]]:
+    """Portions of a plan for lanes, the longest first. An engine that takes longer than a lane has is taken apart;
+    each portion has a server of its own.
+    """
+    total = sum(takes(variant, key) for variant, keys in plan for key in keys)
+    found: list[tuple[float, Variant, list[str]]] = []
+    for variant, keys in plan:
+        alone = sum(takes(variant, key) for key in keys)
+        number = min(len(keys), max(1, ceil(alone * lanes / total - 0.25)))
+        portions: list[tuple[float, set[str]]] = [(0.0, set()) for _ in range(number)]
+        for key in sorted(keys, key=lambda each: -takes(variant, each)):
+            seconds, portion = min(portions, key=lambda each: each[0])
+            portions.remove((seconds, portion))
+            portions.append((seconds + takes(variant, key), portion | {key}))
+        found += [(seconds, variant, [key for key in keys if key in portion]) for seconds, portion in portions]
+    return [(variant, keys) for _, variant, keys in sorted(found, key=lambda each: -each[0])]
 
 
 def described(outcome: Outcome) -> list[str]:
@@ -224,7 +247,7 @@ def described(outcome: Outcome) -> list[str]:
             f" {verdict.tasks:>7,} tasks {verdict.faults:>4} faults  lost {verdict.lost}  "
             f"doubled {verdict.explained} + {verdict.unexplained}  slowest {slowest:>7}"
         )
-        lines = [f"  {one.invariant} {one.id}: {one.says}" for one in verdict.violations[:5]]
+        lines = [f"  {one.invariant} {one.id}: {one.says}"[:_LINE] for one in verdict.violations[:5]]
     if outcome.error:
         lines.append("  broke off: " + outcome.error.strip().splitlines()[-1])
     if lines and outcome.folder:
@@ -235,4 +258,4 @@ def described(outcome: Outcome) -> list[str]:
     return [f"{line}  {outcome.seconds:4.0f} s  {state(outcome)}", *lines]
 
 
-__all__ = ["Campaign", "described"]
+__all__ = ["Campaign", "described", "split"]

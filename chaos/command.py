@@ -66,7 +66,9 @@ def _run(profile: Profile, seed: int, only: frozenset[str], engines: frozenset[s
         with printing:
             print(line, flush=True)
 
-    campaign = Campaign(profile, seed, folder, only=only, engines=engines, keep=asked.keep is not None, tell=tell)
+    campaign = Campaign(
+        profile, seed, folder, only=only, engines=engines, keep=asked.keep is not None, lanes=asked.lanes, tell=tell
+    )
 
     def stop(number: int, frame: FrameType | None) -> None:
         tell("ending what runs; the report follows")
@@ -102,7 +104,8 @@ def _run(profile: Profile, seed: int, only: frozenset[str], engines: frozenset[s
         asked.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if asked.write_docs:
         report.write_into(report.PAGE, report.RUN, report.page(result, profile, written))
-    if asked.keep is None and all(state(one) in ("clean", "missing") for one in result.outcomes):
+    clean = all(state(one) in ("clean", "missing") for one in result.outcomes)
+    if asked.keep is None and clean and all(one.caught for one in result.controls):
         shutil.rmtree(folder, ignore_errors=True)
     return int(verdict(result, profile) != "held")
 
@@ -140,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", default=[], metavar="F1,F5",
         help=f"only these scenarios, and of {', '.join(PARTS)}",
     )  # fmt: skip
+    parser.add_argument("--lanes", type=int, default=0, metavar="N", help="scenarios at the same time")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep every history there, not only what was found")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it there")
     parser.add_argument("--write-docs", action="store_true", help="put a whole run into docs/reliability.md")

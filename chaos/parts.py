@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from chaos.scenario import Scenario
 
+SEEDS = 250
+"""Of the simulator, before it looks at the time."""
 PROCESSES = 2
 """Of the simulator, of hostile input, of the controls: two cores."""
 
@@ -55,7 +57,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Of an engine: its scenarios, in this order."""
     share: float = 1.0
     until: float = 0.0
-    """Of an engine, on the monotonic clock: what would end later is not begun."""
+    """Of an engine, on the monotonic clock: what has not half of its time left is not begun."""
 
 
 Word: TypeAlias = Begun | Absent | Outcome | Part | tuple[Control, ...]
@@ -108,7 +110,7 @@ def _run_engine(order: Order, pipe: Connection) -> None:
             scenario = by_key[key]
             takes_s = estimate(scenario, variant.engine, order.share)
             left_s = order.until - time.monotonic()
-            if takes_s > left_s:
+            if takes_s / 2 > left_s:
                 why = f"did not fit: takes about {takes_s:.0f} s, and {max(0.0, left_s):.0f} s were left"
                 pipe.send(blank(scenario, variant, order.seed, missing=why))
                 continue
@@ -132,18 +134,22 @@ def _simulate(order: Order) -> Part:
     except ImportError as exc:
         return Part(missing=f"not there: {exc}")
     began = time.monotonic()
-    figures: dict[str, float] = {}
+    names = ("seeds", "tasks", "faults", "crashes", "virtual_s")
+    figures = dict.fromkeys(names, 0.0)
+    met: set[str] = set()
     failures: list[str] = []
-    first = order.seed
-    while figures.get("seeds", 0) < order.least or time.monotonic() - began < order.seconds:
-        count = 250
-        report = run_seeds(first, count, PROCESSES)
-        first += count
-        for name in ("seeds", "events", "faults", "crashes"):
-            figures[name] = figures.get(name, 0) + getattr(report, name, 0)
-        failures += [f"{one}" for one in report.violations]
-    seconds = time.monotonic() - began
-    return Part(seconds=seconds, figures=figures, failures=tuple(failures[:50]), failed=len(failures))
+    failed = 0
+    while figures["seeds"] < order.least or time.monotonic() - began < order.seconds:
+        report = run_seeds(order.seed + int(figures["seeds"]), SEEDS, PROCESSES)
+        for name in names:
+            figures[name] += getattr(report, name)
+        met |= report.hits.keys()
+        failed += report.bad
+        failures += [
+            f"seed {one.seed}: {each.invariant}: {each.says}" for one in report.findings for each in one.violations
+        ]
+    figures["kinds of faults at calls"] = len(met)
+    return Part(seconds=time.monotonic() - began, figures=figures, failures=tuple(failures[:50]), failed=failed)
 
 
 def _feed_garbage(order: Order) -> Part:
@@ -155,14 +161,16 @@ def _feed_garbage(order: Order) -> Part:
     report = run_fuzz(order.least, seed=order.seed, processes=PROCESSES)
     names = ("inputs", "ran", "refused", "slowest_s", "growth_mib")
     figures = {name: float(getattr(report, name)) for name in names}
-    failures = tuple(str(one) for one in report.escapes[:50])
+    failures = tuple(f"{one.seed}#{one.number} {one.form}: {one.what} at {one.where}" for one in report.escapes[:50])
     return Part(seconds=time.monotonic() - began, figures=figures, failures=failures, failed=report.escaped)
 
 
-def _control(order: Order) -> tuple[Control, ...]:
-    from chaos.controls import run_controls
-
+def _control(order: Order) -> tuple[Control, ...] | Part:
+    try:
+        from chaos.controls import run_controls
+    except ImportError as exc:
+        return Part(missing=f"not there: {exc}")
     return tuple(
-        Control(name=one.name, caught=one.caught, by=one.by, seconds=one.seconds)
+        Control(name=one.name, caught=one.caught, by=one.by, seconds=one.seconds, says=one.says)
         for one in run_controls(Path(order.folder) / "controls", order.seed)
     )

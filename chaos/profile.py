@@ -79,7 +79,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     """Of each scenario's repetitions."""
     seconds: float
-    """For all of it. A scenario that no longer fits is reported as missing."""
+    """For all of it."""
+    patience: float = 1.0
+    """How many times that it may take: a scenario that no longer fits is reported as missing."""
     seeds: int
     """The simulator runs at least so many, and goes on until `simulator_s` are over."""
     simulator_s: float
@@ -87,6 +89,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Mutated messages, at least; more until `hostile_s` are over."""
     hostile_s: float
     variants: tuple[Variant, ...] = _USUAL
+    lanes: int = 4
+    """Scenarios at the same time: on two cores, and most of a scenario is waiting."""
     scenarios: tuple[str, ...] = ()
     """Only these; empty: all."""
     least_tasks: int = 0
@@ -101,6 +105,7 @@ PROFILES: Final = {
             name="short",
             share=0.15,
             seconds=90,
+            patience=4,  # beside other tests
             seeds=150,
             simulator_s=5,
             inputs=5_000,

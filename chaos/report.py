@@ -50,6 +50,8 @@ def page(result: Result, profile: Profile, written: Mapping[str, set[str]]) -> s
     engines = {one.terms.engine: None for one in result.outcomes}
     for engine in engines:
         lines += ["", f"### {ENGINES.get(engine, engine)}", "", *_outcomes(result, engine)]
+    if any(one.verdict and one.verdict.violations for one in result.outcomes):
+        lines += ["", "### Violations", "", *_violations(result)]
     lines += ["", "### Planted bugs", ""]
     if result.controls_missing:
         lines.append(f"Not run: {result.controls_missing}.")
@@ -68,7 +70,7 @@ def page(result: Result, profile: Profile, written: Mapping[str, set[str]]) -> s
         else:
             figures = ", ".join(f"{value:,.0f} {key}" for key, value in part.figures.items())
             lines.append(f"- {name}: {figures} in {part.seconds:.0f} s; failures: {part.failed}.")
-            lines += [f"    - {failure}" for failure in part.failures[:20]]
+            lines += [f"    - {_cell(failure)[:200]}" for failure in part.failures[:20]]
     lines += ["", "### Missing", "", "What this run says nothing about. None of it counts as passed.", ""]
     for engine, reasons in missing(result.outcomes, result.absent, dict(written)).items():
         lines.append(f"- {ENGINES.get(engine, engine)}: {'; '.join(reasons)}")
@@ -119,14 +121,26 @@ def write_into(path: Path, mark: str, text: str) -> None:
 
 def _runs(result: Result) -> str:
     stopped = ", broken off by hand" if result.interrupted else ""
+    tasks, twice = result.total("tasks"), result.total("explained")
+    share = f" ({100 * twice / tasks:.2f} %)" if tasks else ""
     return (
-        f"{result.total('tasks'):,} tasks, {result.total('faults'):,} faults, "
+        f"{tasks:,} tasks, {result.total('faults'):,} faults, {twice:,} second runs that a fault explains{share}, "
         f"{sum(not one.missing for one in result.outcomes)} scenarios in {result.seconds / 60:.1f} minutes{stopped}"
     )
 
 
 def _bar(bar: Bar) -> tuple[str, ...]:
     return bar.what, bar.wanted, bar.found, _HELD[bar.held]
+
+
+def _violations(result: Result) -> list[str]:
+    return [
+        f"- {ENGINES.get(one.terms.engine, one.terms.engine)} {one.terms.scenario}, seed {one.terms.seed}: "
+        f"{each.invariant} {_cell(each.id)}: {_cell(each.says)}"
+        for one in result.outcomes
+        if one.verdict is not None
+        for each in one.verdict.violations
+    ]
 
 
 def _seconds(value: float | None) -> str:
@@ -147,6 +161,8 @@ def _outcomes(result: Result, engine: str) -> list[str]:
             rows.append((name, *("-",) * 7, how))
         else:
             broken = ", ".join(f"{key} {number}" for key, number in sorted(seen.counts.items()) if number)
+            told = [f"{how} ({broken})" if broken else how]
+            told += [f"{name} {value:g}" for name, value in sorted(seen.figures.items())]
             rows.append(
                 (
                     name,
@@ -157,7 +173,7 @@ def _outcomes(result: Result, engine: str) -> list[str]:
                     f"{seen.unexplained:,}",
                     _seconds(seen.slowest_recovery_s),
                     _seconds(seen.slowest_back_s),
-                    f"{how} ({broken})" if broken else how,
+                    "; ".join(told),
                 )
             )
     head = ("fault", "tasks", "faults", "lost", "run twice: explained", "not", "slowest recovery", "back after", "")

@@ -86,13 +86,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def state(outcome: Outcome) -> Literal["clean", "violated", "broke off", "missing"]:
-    """How a scenario ended."""
+def state(outcome: Outcome) -> Literal["clean", "violated", "broke off", "empty", "missing"]:
+    """How a scenario ended. One without a task is no evidence: it is not clean but empty."""
     if outcome.missing:
         return "missing"
     if outcome.verdict is not None and not outcome.verdict.is_clean:
         return "violated"
-    return "broke off" if outcome.error or outcome.verdict is None else "clean"
+    if outcome.error or outcome.verdict is None:
+        return "broke off"
+    return "clean" if outcome.verdict.tasks else "empty"
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +122,7 @@ def judge(result: Result, profile: Profile) -> list[Bar]:
         _recovery(result, "recovery of what a killed worker ran", "slowest_recovery_s", "recovery_s", "L4"),
         _recovery(result, "somebody consumes again after a fault", "slowest_back_s", "back_s", "G2"),
         _none("publishes beyond their timeout + 0.5 s", result.broken("M2"), result.checked("M2")),
-        _none("worker processes that grew by 50 MB", result.broken("M1"), result.checked("M1")),
+        _none("worker processes that grew by 50 MB or ten descriptors", result.broken("M1"), result.checked("M1")),
     ]
     named = {"W1", "B1", "E1", "V1", "L4", "G2", "M1", "M2"}
     others = sum(
@@ -132,8 +134,8 @@ def judge(result: Result, profile: Profile) -> list[Bar]:
     checked = sum(sum(one.verdict.checked.values()) for one in seen if one.verdict)
     bars.append(_none("violations of all other invariants", others, checked))
     ran = [one for one in result.outcomes if not one.missing]
-    broken_off = [f"{one.terms.engine} {one.terms.scenario}" for one in ran if state(one) == "broke off"]
-    bars.append(_names("scenarios that broke off", broken_off, bool(ran)))
+    broken_off = [f"{one.terms.engine} {one.terms.scenario}" for one in ran if state(one) in ("broke off", "empty")]
+    bars.append(_names("scenarios that broke off, or in which nothing happened", broken_off, bool(ran)))
     late = [f"{one.terms.engine} {one.terms.scenario}" for one in result.outcomes if one.missing]
     bars.append(_names("scenarios that are there and were not run", late, bool(result.outcomes)))
     if result.controls or not result.controls_missing:
@@ -191,12 +193,12 @@ def missing(outcomes: Sequence[Outcome], absent: dict[str, str], written: dict[s
         reasons: dict[str, list[str]] = {}
         for fault in FAULTS:
             one = ran.get((engine, fault))
-            if engine in absent:
-                why = absent[engine]
-            elif one is not None:
+            if one is not None:
                 if not one.missing:
                     continue
                 why = one.missing
+            elif engine in absent:
+                why = absent[engine]
             elif fault in scenarios:
                 why = "not asked for"
             else:

@@ -14,6 +14,7 @@ import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import CeleriacError
+from celeriac.model import new_task_id
 from celeriac.model.states import is_final
 from chaos.application import make_app
 from chaos.fleet import Fleet
@@ -121,6 +122,10 @@ class Stage:
     def figure(self, name: str, value: float) -> None:
         """Note a figure of the scenario's own for the report."""
         self.notes.note("figure", what=name, at=value)
+
+    def burst(self, count: int, seconds: float, task: str = "work") -> None:
+        """Publish so many of one length at once, so that every worker has its hands full for a while."""
+        self.producer.send_all([(new_task_id(), task, (seconds,)) for _ in range(count)])
 
     def wait_own(self, number: str, timeout_s: float = 20.0) -> Event:
         """Wait for a fault that a process notes itself (`Nemesis.reserve`), and until those that it ends are gone.
@@ -231,7 +236,7 @@ class Stage:
         recorder = Recorder(self.folder, "samples")
         while not self._sampling.wait(1.0):
             for member in list(self.fleet.members):
-                for pid in member.pids if member.is_running else ():
+                for pid in member.pids if member.is_running and member.is_ready else ():
                     if held := holdings(pid):
                         recorder.note("sample", id=f"{member.name}:{pid}", value=held)
         recorder.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -56,8 +56,8 @@ class Standing:
         self.ended: set[str] = set()
         self.latest_s = 0.0
         """When a task last began or ended."""
-        self.starts: deque[tuple[float, str]] = deque(maxlen=10_000)
-        """When the latest began, and where (`name:pid`), not quite in order."""
+        self.starts: list[tuple[float, str]] = []
+        """When each began, and where (`name:pid`), not quite in order."""
         self.faults: dict[str, Event] = {}
         """What began, by number."""
         self.over: dict[str, float] = {}
@@ -91,4 +91,5 @@ class Standing:
 
     def first_start(self, since: float, where: str = "") -> float | None:
         """When something first began after `since`; with `where`, in a process `name:pid`, or in those of a name."""
-        return min((t for t, p in self.starts if t > since and where in ("", p, p.partition(":")[0])), default=None)
+        latest = islice(reversed(self.starts), 20_000)
+        return min((t for t, p in latest if t > since and where in ("", p, p.partition(":")[0])), default=None)

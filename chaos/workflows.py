@@ -11,7 +11,7 @@ from celeriac.model import new_task_id
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from celeriac import Celeriac, Flow, Signature, Step
     from chaos.history import Recorder
@@ -75,18 +75,19 @@ class Workflows:
         self._made: list[tuple[str, str, str]] = []
         """Ids, tasks and ends of what is about to be sent."""
 
-    def chord(self, size: int, *, ending: str = "body") -> list[str]:
+    def chord(self, size: int, *, ending: str = "body", seconds: Sequence[float] = ()) -> list[str]:
         """Send one.
 
         Args:
             size: Of its header.
+            seconds: How long its members take; drawn unless given.
             ending: `body`; `errback`: a member fails; `either`: who sends it does something to a member.
 
         Returns:
             The ids of its header.
         """
         workflow = new_task_id()
-        signature, header = self._make_chord(workflow, size, ending)
+        signature, header = self._make_chord(workflow, size, ending, seconds)
         self._note("flow", "invoke", id=workflow, what=ending, value=header)
         self._publish(signature.delay)
         return header
@@ -107,21 +108,25 @@ class Workflows:
         self._made += [(step, "member", "") for step in steps[:-1]] + [(steps[-1], "body", "")]
         self._publish(lambda: self._app.flows["diamond"].start_as(run, run, width))
 
-    def _make_chord(self, workflow: str, size: int, ending: str) -> tuple[Signature, list[str]]:
+    def _make_chord(
+        self, workflow: str, size: int, ending: str, seconds: Sequence[float] = ()
+    ) -> tuple[Signature, list[str]]:
         ends = "" if ending == "body" else "any"
         unlucky = self._luck.randrange(size) if ending == "errback" else -1
         header = [
-            self._step(fails=True, ends="failure") if place == unlucky else self._step(ends=ends)
+            self._step(fails=True, ends="failure")
+            if place == unlucky
+            else self._step(ends=ends, seconds=seconds[place] if seconds else None)
             for place in range(size)
         ]
         body = self._named(self._body.s(workflow=workflow), "failure" if ending == "errback" else ends)
         errback = self._errback.s(workflow=workflow).set(task_id=new_task_id())
-        self._note("enqueue", "invoke", id=errback.options["task_id"], what="errback")  # it may come, or not
+        self._note("enqueue", "invoke", id=errback.options["task_id"], what="errback", value={"follows": workflow})
         body.link_error(errback)
         return chord(header, body), [one.options["task_id"] for one in header]
 
-    def _step(self, *, fails: bool = False, ends: str = "") -> Signature:
-        seconds = round(self._luck.uniform(0.0, 0.04), 4)
+    def _step(self, *, fails: bool = False, ends: str = "", seconds: float | None = None) -> Signature:
+        seconds = round(self._luck.uniform(0.0, 0.04), 4) if seconds is None else seconds
         return self._named(self._member.s(seconds=seconds, fails=fails), ends)
 
     def _named(self, signature: Signature, ends: str) -> Signature:

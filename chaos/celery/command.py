@@ -197,7 +197,7 @@ def page(comparison: Comparison) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     if row.error:
-        return (*("-",) * 6, f"broke off: {row.error.strip().splitlines()[-1][:100]}")
+        return (*("-",) * 6, f"broke off: {row.error}")
     twice = f"{row.explained + row.unexplained}"
     publish = f"{row.longest_publish_s:.1f} s" + (f", {row.hung} never came back" if row.hung else "")
     bold = ("**" if row.lost else "", "**" if row.left else "")
@@ -214,9 +214,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _line(row: Row) -> str:
     return f"{row.engine:<9} {row.fault:<4} {row.who:<24} " + (
-        row.error.strip().splitlines()[-1]
-        if row.error
-        else f"{row.tasks:>6,} tasks {row.faults:>3} faults  lost {row.lost}  left {row.left}  "
+        row.error
+        or f"{row.tasks:>6,} tasks {row.faults:>3} faults  lost {row.lost}  left {row.left}  "
         f"twice {row.explained} + {row.unexplained}  longest {row.longest_s:.1f} s, "
         f"publish {row.longest_publish_s:.1f} s, hung {row.hung}  ({row.seconds:.0f} s)"
     )
@@ -252,8 +251,10 @@ def _trial(engine: Engine, scenario: Scenario, contest: Contest, make: Callable[
             ids = sorted(stage.standing.acknowledged)
             stage.collect(ids)
         row = measure(row, folder)
-    except Exception:
-        return msgspec.structs.replace(row, error=traceback.format_exc(), seconds=time.monotonic() - began)
+    except Exception as exc:
+        (folder / "error.txt").write_text(traceback.format_exc())
+        error = f"{type(exc).__name__}: {str(exc).splitlines()[0][:200]}"
+        return msgspec.structs.replace(row, error=error, seconds=time.monotonic() - began)
     return msgspec.structs.replace(row, seconds=time.monotonic() - began)
 
 

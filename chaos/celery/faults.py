@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from chaos.stage import Stage
 
 LOAD = Load(per_second=40, tasks=(("work", 1.0),), most_s=0.04, long_share=0.03)
+NOTICED_S = 1.0
+"""So long after a connection was cut both sides know, on a busy machine."""
 STOPPED_S = 6.0
 """Three of our leases."""
 
@@ -85,11 +87,13 @@ def _cut_off(stage: Stage) -> None:
             proxy.blackhole()
             stage.pause(4.0)
             proxy.heal()
+            stage.pause(NOTICED_S)
         stage.pause(2.0)
         with stage.nemesis.fault("resets", Blame(cuts=True)):
             for _ in range(10):
                 proxy.cut(reset=True)
                 stage.pause(0.2)
+            stage.pause(NOTICED_S)
     stage.pause(4.0)
 
 

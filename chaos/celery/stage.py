@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MODULE = "celery_side"
+STARTS_IN_S = 60.0
+"""A worker, on cores that all contestants share."""
 LEFT = "still_held"
 """A figure: acknowledged, not run, and a message of it is still there."""
 HUNG = "hung"
@@ -54,7 +56,7 @@ class CeleryFleet(Fleet):
         name = self._name("worker")
         words = ["-m", "celery", "-A", MODULE, "worker", "-l", "INFO", "-n", f"{name}@chaos", *pool, *options]
         member = self._start(name, words, {application.URL: url or self.url})
-        member.program.wait_until(lambda: re.search(r"\bready\.", member.log), f"{name} to be ready")
+        member.program.wait_until(lambda: re.search(r"\bready\.", member.log), f"{name} to be ready", STARTS_IN_S)
         return member
 
     def start_producer(self, load: Load, *, url: str = "", **settings: Any) -> Member:

@@ -35,14 +35,15 @@ class RabbitEngine:
         return self._server
 
     def fresh(self, folder: Path) -> str:
+        self._end_proxies()
+        self._server.start()
         return f"{self._server.url_of(self._server.vhost())}?heartbeat=2"
 
     def settings(self, folder: Path) -> dict[str, Any]:
         return {"result_backend": f"sqlite:///{folder / 'results.db'}"}
 
     def proxied(self, url: str) -> tuple[str, TcpProxy]:
-        proxy = TcpProxy("127.0.0.1", self._server.port)
-        proxy.__enter__()
+        proxy = TcpProxy("127.0.0.1", self._server.port).start()
         self._proxies.append(proxy)
         return re.sub(rf":{self._server.port}\b", f":{proxy.port}", url), proxy
 
@@ -56,6 +57,9 @@ class RabbitEngine:
         self._server.start()
 
     def close(self) -> None:
-        for proxy in self._proxies:
-            proxy.__exit__(None, None, None)
+        self._end_proxies()
         self._server.close()
+
+    def _end_proxies(self) -> None:
+        while self._proxies:
+            self._proxies.pop().stop()

@@ -28,22 +28,30 @@ class RedisEngine:
         except UnavailableError as exc:
             raise MissingError(str(exc)) from exc
         self._server.start()
+        self._second: RedisServer | None = None
         self._proxies: list[TcpProxy] = []
 
     @property
     def server(self) -> RedisServer:
         return self._server
 
+    def second(self) -> RedisServer:
+        """Another server, empty, started when it is first asked for: for results that live elsewhere."""
+        if self._second is None:
+            self._second = RedisServer(persistence="everysec")
+        self._second.start().empty()
+        return self._second
+
     def fresh(self, folder: Path) -> str:
-        self._server.empty()
+        self._end_proxies()
+        self._server.start().empty()
         return self._server.url
 
     def settings(self, folder: Path) -> dict[str, Any]:
         return {}
 
     def proxied(self, url: str) -> tuple[str, TcpProxy]:
-        proxy = TcpProxy(*self._server.address)
-        proxy.__enter__()
+        proxy = TcpProxy(*self._server.address).start()
         self._proxies.append(proxy)
         return self._server.url_at(proxy.port, database=int(urlsplit(url).path[1:] or 0)), proxy
 
@@ -57,9 +65,14 @@ class RedisEngine:
         self._server.start()
 
     def close(self) -> None:
-        for proxy in self._proxies:
-            proxy.__exit__(None, None, None)
+        self._end_proxies()
         self._server.close()
+        if self._second is not None:
+            self._second.close()
+
+    def _end_proxies(self) -> None:
+        while self._proxies:
+            self._proxies.pop().stop()
 
 
 class CeleryRedisEngine(RedisEngine):

@@ -34,74 +34,67 @@ class L1(Invariant):
                 return
 
 
-class _Again(Invariant):
-    """Objects to a second start, after the first has ended, that nothing explains; three of them share the cases."""
+class L2(Invariant):
+    """Every second run is explained. What was published more than once under its id is D4's."""
+
+    key = "L2"
 
     def on_start(self, event: Event) -> None:
-        case = self.world.cases[event.id]
-        if not self._concerns(case):
+        world = self.world
+        case = world.cases[event.id]
+        if not self.concerns(case):
             return
         self.checked += 1
-        before = self.world.previous
-        if before is not None and before.ended < inf and not self.world.is_explained:
+        before = world.previous
+        if before is not None and before.ended < inf and not world.is_explained:
             self.complain(
                 event.id,
                 f"{case.what} (attempt {event.n}) starts again at {event.t:.3f} in {event.p}: it ran in {before.p} "
-                f"from {before.began:.3f} to {before.ended:.3f}, and no fault concerns that{self._more(case)}",
+                f"from {before.began:.3f} to {before.ended:.3f}, and no fault concerns that{self.more(case)}",
                 since=before.began,
             )
 
-    def _concerns(self, case: Case) -> bool:
-        raise NotImplementedError
+    def concerns(self, case: Case) -> bool:
+        return case.asked <= 1
 
-    def _more(self, case: Case) -> str:
+    def more(self, case: Case) -> str:
         return ""
 
 
-class D3(_Again):
-    """What was refused never runs; what has an unknown outcome runs once at most."""
-
-    key = "D3"
-
-    def on_start(self, event: Event) -> None:
-        super().on_start(event)
-        case = self.world.cases[event.id]
-        if case.is_refused:
-            self.complain(event.id, f"{case.what} was refused, for good as its producer was told, and it runs")
-
-    def on_enqueue(self, event: Event) -> None:
-        if event.type == "fail":
-            self.checked += 1
-            case = self.world.cases[event.id]
-            if case.is_refused and case.runs:
-                self.complain(event.id, f"{case.what} was refused after it had run")
-
-    def _concerns(self, case: Case) -> bool:
-        return case.asked == 1 and case.acked == inf
-
-    def _more(self, case: Case) -> str:
-        return "; nobody ever told its producer that it is stored"
-
-
-class D4(_Again):
+class D4(L2):
     """What is published again under its id is still one task."""
 
     key = "D4"
 
-    def _concerns(self, case: Case) -> bool:
+    def concerns(self, case: Case) -> bool:
         return case.asked > 1
 
-    def _more(self, case: Case) -> str:
+    def more(self, case: Case) -> str:
         return f"; it was published {case.asked} times under this id"
 
 
-class L2(_Again):
-    """Every second run is explained."""
+class D3(Invariant):
+    """What was refused never runs; what has an unknown outcome runs once at most."""
 
-    key = "L2"
+    key = "D3"
 
-    def _concerns(self, case: Case) -> bool:
-        return case.asked == 0 or (case.asked == 1 and case.acked < inf)
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._twice: set[str] = set()
+
+    def on_start(self, event: Event) -> None:
+        if self.world.cases[event.id].acked == inf and self.world.previous is not None and not self.world.is_explained:
+            self._twice.add(event.id)
+
+    def close(self) -> None:
+        for case in self.world.cases.values():
+            if not case.asked or case.acked < inf:
+                continue
+            self.checked += 1
+            if case.is_refused and case.runs:
+                self.complain(case.id, f"{case.what} was refused, for good as its producer was told, and it runs")
+            elif case.id in self._twice:
+                self.complain(case.id, f"{case.what} runs twice, and nobody ever told its producer that it is stored")
 
 
 class L3(Invariant):

@@ -27,18 +27,28 @@ class M1(Invariant):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._cold: dict[str, float] = {}
-        """When a process was seen first."""
+        self._warm: dict[str, float] = {}
+        """When a process will be: some time after it was seen first, and after its worker has begun a task."""
+        self._working: set[str] = set()
+        """Names of workers that have."""
         self._first: dict[tuple[str, str], float] = {}
+        """The most that a process held until it was warm."""
         self._told: set[tuple[str, str]] = set()
         self._most: dict[str, float] = {}
 
+    def on_start(self, event: Event) -> None:
+        self._working.add(event.p.partition(":")[0])
+
     def on_sample(self, event: Event) -> None:
-        if event.t < self._cold.setdefault(event.id, event.t) + WARM_S:
+        if event.id.partition(":")[0] not in self._working:
             return
-        self.checked += 1
+        is_warm = event.t >= self._warm.setdefault(event.id, event.t + WARM_S)
+        self.checked += is_warm
         for what, value in event.value.items():
             name = (event.id, what)
+            if not is_warm:
+                self._first[name] = max(value, self._first.get(name, value))
+                continue
             growth = value - self._first.setdefault(name, value)
             self._most[what] = max(growth, self._most.get(what, 0.0))
             bound = _GROWTH_KIB if what == "rss_kib" else _GROWTH

@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from chaos.processes import is_gone
-from chaos.producer import BULK, MIXED
+from chaos.producer import MIXED
 from chaos.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -27,19 +27,20 @@ WAYS: tuple[tuple[str, tuple[Any, ...]], ...] = (
 def run(stage: Stage) -> None:
     fleet, nemesis = stage.fleet, stage.nemesis
     fleet.start_workers(2)
-    # Every fortieth task or so, a process makes room for another in good order
-    fleet.start_worker("--max-tasks-per-child", "40")
-    for load in (MIXED, BULK):
-        fleet.start_producer(load)
+    # Every thirtieth task or so, a process makes room for another in good order
+    fleet.start_worker("--max-tasks-per-child", "30", pool=("-c", "1"))
+    fleet.start_producer(MIXED)
     for _, (task, arguments) in zip(stage.times(), cycle(WAYS), strict=False):
-        stage.pause(0.1, 0.4)
+        stage.burst(150, 0.05)  # more than they can have done before there is another process
+        stage.pause(0.1, 0.3)
         before = {pid for member in fleet.workers for pid in member.children}
         if not task:
             member = stage.luck.choice(fleet.workers)
             number = nemesis.kill_child(member)
         else:
             number = nemesis.reserve()
-            stage.producer.send(task, number, *arguments, priority=9)
+            facts = {"ends": "failure"} if task == "hungry" else {}
+            stage.producer.send(task, number, *arguments, facts=facts, priority=9)
             begun = stage.wait_own(number)
             member = fleet.member_of(begun.p)
             if not all(map(is_gone, begun.value["pids"])):

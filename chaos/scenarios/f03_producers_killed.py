@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from chaos.producer import Load
@@ -18,10 +19,13 @@ RESTLESS_BULK = Load(per_second=1000, batch=25, most_s=0.0, long_share=0.0)
 def run(stage: Stage) -> None:
     fleet, luck = stage.fleet, stage.luck
     fleet.start_workers(2)
-    for number in stage.times():
-        producer = fleet.start_producer(RESTLESS_BULK if number % 3 == 2 else RESTLESS)
+    loads = cycle((RESTLESS, RESTLESS, RESTLESS_BULK))
+    producers = [fleet.start_producer(next(loads)) for _ in range(2)]
+    for _ in stage.times():
+        producers.append(fleet.start_producer(next(loads)))
+        producer = producers.pop(0)
         fleet.wait(lambda producer=producer: fleet.has_begun(producer), f"{producer.name} to publish")
-        stage.pause(0.0, 0.2)
+        stage.pause(0.0, 0.3)
         stage.nemesis.kill(producer, kind="kill-producer")
         # Another publishes again, under their ids, half of what nobody knows
         stage.standing.look()

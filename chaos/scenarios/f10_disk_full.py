@@ -25,8 +25,8 @@ def run(stage: Stage) -> None:
     fleet, nemesis, luck = stage.fleet, stage.nemesis, stage.luck
     fleet.start_worker()
     fleet.start_worker(pool=("-c", "1", "--async-slots", "8"))
-    fleet.start_producer(Load(per_second=120))
-    fleet.start_producer(Load(per_second=20, batch=10))
+    fleet.start_producer(Load(per_second=120, long_share=0.01))
+    fleet.start_producer(Load(per_second=20, batch=10, long_share=0.01))
     for _ in stage.times():
         stage.pause(1.0, 2.0)
         with nemesis.fault("disk-full", Blame()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def run(stage: Stage) -> None:
             fresh = fleet.start_worker(pool=member.pool)
             with nemesis.leaving(member):
                 began = time.monotonic()
-                code = member.program.wait(stage.settings["worker_grace"] + 2.0)
+                code = member.program.wait(stage.terms.grace_s + 10.0)
             stage.figure("leave_s", time.monotonic() - began)
             assert code == 0, f"{member.name} left with exit code {code}"
             assert fresh.is_running, fresh.log[-3000:]
@@ -43,12 +44,12 @@ def run(stage: Stage) -> None:
     gap_s = max(late - early for early, late in pairwise(moments))
     stage.figure("gap_s", gap_s)
     # All at once, with what runs; what had not begun is there for the next
-    members = fleet.workers
-    for member in members:
-        with nemesis.leaving(member):
-            pass
-    for member in members:
-        member.program.wait(stage.settings["worker_grace"] + 2.0)
+    with ExitStack() as leaves:
+        members = fleet.workers
+        for member in members:
+            leaves.enter_context(nemesis.leaving(member))
+        for member in members:
+            member.program.wait(stage.terms.grace_s + 10.0)
     fleet.start_worker()
     assert gap_s <= GAP_S, f"for {gap_s:.2f} s nothing began while workers were replaced one by one"
 

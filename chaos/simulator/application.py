@@ -24,7 +24,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "worker_grace": 5.0,
     "task_publish_timeout": 5.0,
     "task_max_deliveries": 30,
-    "result_expires": 3600,
+    "result_expires": 86_400,
     "beat_schedule": {
         "every": {"task": "ticked", "schedule": TICK_S, "args": ["every"]},
         "other": {"task": "ticked", "schedule": 1.5 * TICK_S, "args": ["other"]},

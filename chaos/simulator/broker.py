@@ -55,8 +55,10 @@ class ModelBroker:
     async def open_consumer(
         self, queues: Sequence[str], /, *, incarnation: Incarnation, lease_s: float, name: str = ""
     ) -> ModelConsumer:
-        opened = self._inner.open_consumer(queues, incarnation=incarnation, lease_s=lease_s, name=name)
-        inner = await self.world.network.acall("open", _Once(lambda: _done(opened)), late=True)
+        opening = _Once(
+            lambda: _done(self._inner.open_consumer(queues, incarnation=incarnation, lease_s=lease_s, name=name))
+        )
+        inner = await self.world.network.acall("open", opening)
         return ModelConsumer(self.world, inner)
 
     async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:
@@ -200,9 +202,7 @@ class ModelSchedules:
         table = self._broker.world.schedules
         (mark,) = table.marks([(tick.name, tick.queue)])
         message = None if tick.message is None else _renamed(tick.message)
-        (answer,) = table.tick(
-            [msgspec.structs.replace(tick, after=0 if mark is None else mark.at, message=message)]
-        )
+        (answer,) = table.tick([msgspec.structs.replace(tick, after=0 if mark is None else mark.at, message=message)])
         return answer
 
     def put(self, row: Any, /, *, expected: int) -> Any:
@@ -289,9 +289,10 @@ def _done(coro: Any) -> Any:
 def _renamed(message: Outgoing) -> Outgoing:
     """The same under a fresh id, in its headers as well."""
     fresh = new_task_id()
-    return msgspec.structs.replace(message, id=fresh, headers=message.headers.replace(message.id.encode(), fresh.encode()))
+    return msgspec.structs.replace(
+        message, id=fresh, headers=message.headers.replace(message.id.encode(), fresh.encode())
+    )
 
 
 def _renamed_arrival(arrival: Any) -> Any:
     return msgspec.structs.replace(arrival, member=new_task_id())
-

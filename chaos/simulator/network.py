@@ -15,7 +15,7 @@ from celeriac.errors import BrokerUnavailableError, EnqueueUnknownError
 from chaos.simulator.loop import PROCESS, Crash, Proc
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from celeriac.model import Outgoing
     from chaos.simulator.world import World
@@ -206,7 +206,7 @@ class Network:
         def arrive() -> None:
             try:
                 effect()
-            except Exception:  # noqa: S110 - there is nobody to tell
+            except Exception:
                 pass
 
         self._world.server.context.copy().run(self._loop.call_later, 3.0 * self._random() ** 2, arrive)
@@ -216,5 +216,3 @@ def _lost(point: str, sent: Sequence[Outgoing], *, is_known: bool = False) -> Ex
     if point in _PUBLISHES and not is_known:
         return EnqueueUnknownError("the reply was lost", task_ids=tuple(message.id for message in sent))
     return BrokerUnavailableError(f"{point} was lost {'on its way' if is_known else 'or its reply was'}")
-
-

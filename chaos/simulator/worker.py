@@ -247,9 +247,7 @@ class SimStation(Station):
 async def run_child(world: World, proc: Proc, supervisor: SimSupervisor, child: _Child) -> None:
     """The life of a process that runs tasks."""
     runtime = make_runtime(world.app, supervisor.options)
-    station = child.station = SimStation(
-        world, runtime, child.slot, queues=supervisor.queues, probe=_Told(world)
-    )
+    station = child.station = SimStation(world, runtime, child.slot, queues=supervisor.queues, probe=_Told(world))
 
     def tell(message: dict[str, Any]) -> None:
         world.send(supervisor.proc, lambda: supervisor._on_message(child, message))
@@ -274,4 +272,3 @@ def options_of(world: World, name: str) -> WorkerOptions:
 def held_by(child: _Child) -> Incarnation:
     """What it claims under."""
     return Incarnation(child.slot.incarnation)
-

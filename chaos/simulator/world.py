@@ -7,7 +7,7 @@ import logging
 import random
 import traceback
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,7 @@ from celeriac.results.memory import MemoryResultStore
 from celeriac.storage.memory import open_space
 from chaos.history import Blame, Event
 from chaos.simulator.application import MOST_RETRIES, Model
-from chaos.simulator.loop import CLOCK, PROCESS, Crash, Proc, SimLoop
+from chaos.simulator.loop import BEGIN_S, CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
 from chaos.simulator.network import KINDS, POINTS, Bomb, Network
 from chaos.simulator.worker import SimSupervisor, orphan, run_child
 
@@ -39,7 +39,7 @@ TASKS: Final = 9
 _names = itertools.count(1)
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class Fault(NamedTuple):
     """Something that the nemesis does at a time."""
 
     number: int
@@ -67,15 +67,13 @@ def plan_of(seed: int) -> tuple[Fault | Bomb, ...]:
             skip = int(luck.random() ** 2 * (5 if luck.random() < 0.5 else 60))
             found.append(Bomb(number, luck.choice(POINTS), luck.choice(KINDS), skip, luck.random()))
         else:
-            found.append(
-                Fault(
-                    number=number,
-                    at=luck.uniform(0.1, LOAD_S),
-                    kind=luck.choice(FAULTS),
-                    target=luck.random(),
-                    size=luck.random(),
-                )
-            )
+            at, kind = luck.uniform(0.1, LOAD_S), luck.choice(FAULTS)
+            found.append(Fault(number, at, kind, luck.random(), luck.random()))
+    if luck.random() < 0.25:  # what is done about a process that died, and goes wrong as well
+        number = len(found)
+        found.append(Fault(number, luck.uniform(0.1, LOAD_S), "kill child", luck.random(), luck.random()))
+        point = luck.choice(("adopt", "adopt", "abandon", "open", "settle"))
+        found.append(Bomb(number + 1, point, luck.choice(KINDS), 0 if point == "adopt" else 4, luck.random()))
     return tuple(found)
 
 
@@ -100,7 +98,9 @@ class Nemesis:
         world.network.arm([one for one in plan if isinstance(one, Bomb)])
         for one in plan:
             if isinstance(one, Fault):
-                world.loop.call_later(one.at, lambda fault=one: self._happen(fault), context=world.server.context.copy())
+                world.loop.call_later(
+                    one.at, lambda fault=one: self._happen(fault), context=world.server.context.copy()
+                )
 
     # -- bombs ---------------------------------------------------------------------------------------------------
 
@@ -166,7 +166,9 @@ class Nemesis:
             self._cut(group, fault.number, fault.size)
         elif what == "skew":
             for each in group:
-                each.skew_s = (-3600.0, -30.0, 30.0, 3600.0)[int(fault.size * 4)]
+                # the wall clock of a worker says when a retry is due, so an hour would be one
+                most_s = 20.0 if role == "worker" else 3600.0
+                each.skew_s = most_s * (2.0 * fault.size - 1.0)
             self._note(fault.number, "skew", [], 0.0)
         else:
             self._note(fault.number, "end worker", [], 0.0)
@@ -183,7 +185,11 @@ class Nemesis:
         lasts_s = 0.3 + 6.0 * size * size
         for proc in procs:
             self._loop.stop_process(proc)
-        self._note(number, kind, procs, lasts_s, cuts=True)
+        # nobody beats for the processes of a supervisor that is stopped
+        blamed = {
+            one: None for proc in procs for one in (self._world.group_of(proc) if proc.role == "worker" else [proc])
+        }
+        self._note(number, kind, list(blamed), lasts_s, cuts=True)
 
         def go_on() -> None:
             for proc in procs:
@@ -217,9 +223,7 @@ class World:
         bug: A planted one.
     """
 
-    def __init__(
-        self, model: Model, seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = ""
-    ) -> None:
+    def __init__(self, model: Model, seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = "") -> None:
         self.seed = seed
         self.bug = bug
         self.model = model
@@ -234,9 +238,9 @@ class World:
         CLOCK.loop = self.loop
         self.server = Proc("server", 1, "server")
         url = f"memory://world-{next(_names)}"
-        self.broker = MemoryBroker(url, clock=CLOCK)
+        self.broker = MemoryBroker(url, clock=SERVER_CLOCK)
         self.queues = open_space(url).part(Queues)
-        self.results = MemoryResultStore(url if model.app.fused else f"{url}-results", clock=CLOCK)
+        self.results = MemoryResultStore(url if model.app.fused else f"{url}-results", clock=SERVER_CLOCK)
         self.schedules = self.broker.schedules("simulator")
         self.alive: list[Proc] = []
         self.is_draining = False
@@ -370,8 +374,8 @@ class World:
         """Its own supervisor ends it."""
         if not proc.is_dead:
             value = msgspec.to_builtins(Blame(pids=(proc.pid,)))
-            for type in ("invoke", "ok"):
-                self.note("fault", type, id=f"own-{proc.pid}", what="killed by its supervisor", value=value)
+            for kind in ("invoke", "ok"):
+                self.note("fault", kind, id=f"own-{proc.pid}", what="killed by its supervisor", value=value)
             self.kill([proc])
 
     def exit(self, proc: Proc, code: int) -> None:
@@ -421,6 +425,11 @@ class World:
                 entry.holder = consumer._holder
                 consumer._holder.held[outcome.delivery.tag] = entry
 
+    @property
+    def elapsed_s(self) -> float:
+        """Of its own time."""
+        return self.loop.now - BEGIN_S
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     def left(self, name: str) -> int:
@@ -456,7 +465,7 @@ class World:
         self.loop.call_later(LOAD_S, self._drain)
 
     def _drain(self) -> None:
-        if any(self._left.values()) and self.loop.now < LOAD_S + 1000.0 + DRAIN_S / 2:
+        if any(self._left.values()) and self.elapsed_s < LOAD_S + DRAIN_S / 2:
             self.loop.call_later(0.5, self._drain)
             self.network.is_calm = True
             return
@@ -530,7 +539,9 @@ class _Producer:
         bad = self._luck.randrange(count) if fails else -1
         member, body = tasks["member"], tasks["body"]
         header = [
-            member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(task_id=f"{flow}-m{number}")
+            member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(
+                task_id=f"{flow}-m{number}"
+            )
             for number in range(count)
         ]
         ending = body.s(flow).set(task_id=f"{flow}-body").on_error(tasks["errback"].s(flow))

@@ -10,7 +10,9 @@
     ├── CodecError                    bytes that are not a message, or a value that cannot become bytes
     │   ├── EncodeError               an argument or result has no wire form
     │   ├── DecodeError               bytes are malformed or break a limit
-    │   └── ContentDisallowed         the content type is not in `accept_content`
+    │   ├── ContentDisallowed         the content type is not in `accept_content`
+    │   ├── SignatureError            a message is not as a key that may do so has signed it, or is too old
+    │   └── SealError                 an encrypted body or result cannot be opened
     ├── BrokerError                                                                         (OperationalError)
     │   ├── BrokerUnavailableError    nothing is known about the call; it may be repeated
     │   ├── EnqueueRejectedError      the broker refused; the message will never run
@@ -27,6 +29,7 @@
     ├── ResultError
     │   ├── ResultTimeout             `get(timeout=…)` ran out                              (TimeoutError)
     │   ├── ResultForbidden           `get()` inside a task
+    │   ├── ResultTampered            it is not what a worker signed
     │   └── IncompleteStream          what came of a task is not all known yet
     ├── TaskError                     how a task ended; carries what the worker knew
     │   ├── RemoteTaskError           the original exception type is not available here
@@ -96,6 +99,22 @@ class DecodeError(CodecError):
 
 class ContentDisallowed(CodecError):
     """The message's content type is not in `accept_content`."""
+
+
+class SignatureError(CodecError):
+    """A message is not run, because of who signed it, or when, or what was changed since.
+
+    Attributes:
+        reason: `unsigned`, `forged`, `unknown key`, `gone key`, `not allowed` or `too old`.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SealError(DecodeError):
+    """What is encrypted cannot be opened: its key is not here, or it was changed, or belongs to something else."""
 
 
 class BrokerError(CeleriacError):
@@ -196,6 +215,10 @@ class FlowError(CeleriacError):
 
 class ResultError(CeleriacError):
     """Base of what can go wrong when a result is read."""
+
+
+class ResultTampered(ResultError):
+    """A stored result is not what a worker signed, or is that of another task; nothing of it was used."""
 
 
 class ResultTimeout(ResultError, TimeoutError):

@@ -13,7 +13,7 @@ from rabbit_desk import Desk, ids_of, message, take, take_all, wait_for
 from celeriac.brokers.amqp.consumer import HOLD_BACK_S
 from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.prefetch import FEW, MOST, fitting
-from celeriac.clock import SYSTEM_CLOCK
+from celeriac.clock import SYSTEM_CLOCK, SystemClock
 from celeriac.errors import CodecError, LeaseLostError
 from celeriac.model import Binding, Bury, Done, ExchangePlan, Later, Outgoing, QueuePlan, Release, Settled
 from celeriac.model.tables import headers_of
@@ -205,6 +205,21 @@ async def test_a_message_that_is_not_due_goes_to_the_ladder(desk: Desk) -> None:
     assert SYSTEM_CLOCK.time() >= due
     assert got.deliveries == 1
     assert await consumer.settle([Done(delivery=each) for each in (*first, got)]) == [OK, OK]
+
+
+async def test_a_worker_whose_clock_is_behind_does_not_put_off_what_has_waited(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F11 on RabbitMQ: a worker one hour behind sent what had come down the ladder up again, for an hour."""
+    consumer = await desk.open()
+    due = SYSTEM_CLOCK.time() + 0.6
+    await desk.publish(late := message(not_before=due, headers=_with_eta(message(), due)))
+    real = SystemClock.time
+    monkeypatch.setattr(SystemClock, "time", lambda self: real(self) - 3600.0)
+    (got,) = await wait_for(consumer)
+    assert got.queue == late.queue
+    assert real(SYSTEM_CLOCK) >= due
+    assert await consumer.settle([Done(delivery=got)]) == [OK]
 
 
 def _with_eta(outgoing: Outgoing, due: float) -> bytes:

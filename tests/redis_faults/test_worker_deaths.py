@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -171,4 +172,29 @@ def test_fifty_clients_lose_the_server_together(start_redis, start_proxy, start_
         assert seen - accepted <= 2 * lost, "each connects once or twice"
         fleet.wait_works(app=direct)
     fleet.wait_all(app=direct)
+    assert fleet.check() == 0
+
+
+def test_lost_leases_leave_no_connections_behind(start_redis, start_fleet) -> None:
+    """Blackholes longer than a lease: each left three connections in every process, open for as long as it lived."""
+    server = start_redis()
+    fleet = start_fleet(server.url)
+    fleet.start()
+    app = fleet.app()
+    fleet.wait_works(app=app)
+    cli = server.cli()
+
+    def clients() -> int:
+        return int(cli.info("clients")["connected_clients"])
+
+    most = clients() + 6  # some are opened when they are first needed
+    for _ in range(4):
+        lost = set(cli.hkeys("celeriac:incs"))
+        assert lost
+        for incarnation in lost:
+            asyncio.run(app.broker.abandon(incarnation, running=()))
+        fleet.wait_works(app=app)
+        fleet.wait(lambda lost=lost: len(set(cli.hkeys("celeriac:incs")) - lost) >= len(lost), "other leases", 20)
+    fleet.wait(lambda: clients() <= most, f"at most {most} connections", 10)
+    fleet.wait_all(app=app)
     assert fleet.check() == 0

@@ -297,6 +297,7 @@ def test_the_busiest_time(proxy) -> None:
     wait_until(lambda: proxy.connections == 0, "the proxy to see them end")
     assert (proxy.accepted, proxy.busiest(60.0)) == (3, 3)
     assert proxy.busiest(0.0) == 1
+    assert proxy.busiest(60.0, after=2) == 1
 
 
 def test_manners_are_checked() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from connection_lease import LineServer
+from connection_lease import LineHolder, LineServer
 from shop import make_links
 from workshop import Bench, wait_until
 
@@ -275,3 +275,20 @@ def test_an_end_is_stored_though_its_connection_is_gone(line: Bench) -> None:
     assert line.result(task_id)["status"] == "SUCCESS"
     line.wait_empty()
     assert line.count("start", "a") == 1
+
+
+def test_history_f2_rabbitmq_who_leaves_does_not_lose_its_lease(line: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history of a worker that was told to leave: its connection was looked at while it was being closed."""
+    close = LineHolder.close
+
+    async def slowly(holder: LineHolder) -> None:
+        await close(holder)
+        holder.is_lost = True
+        time.sleep(1.5)  # longer than a station waits between two looks
+
+    monkeypatch.setattr(LineHolder, "close", slowly)
+    worker = line.start(processes=1)
+    assert line.result(line.send("work", "a"))["status"] == "SUCCESS"
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert "the lease was lost" not in line.logs()

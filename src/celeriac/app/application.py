@@ -25,6 +25,7 @@ from celeriac.app.routing import Router
 from celeriac.app.settings import Conf
 from celeriac.app.task import AsyncTask, Task, make_task
 from celeriac.app.topology import Topology
+from celeriac.app.urls import parse
 from celeriac.canvas import (
     Chords,
     Draft,
@@ -49,7 +50,16 @@ from celeriac.canvas import (
 from celeriac.canvas.lowering import no_results as no_chords
 from celeriac.canvas.signature import signature
 from celeriac.clock import SYSTEM_CLOCK
-from celeriac.codec import Codec, Limits, ResultMeta, decode_exception, encode_exception
+from celeriac.codec import (
+    Codec,
+    KeyFile,
+    Limits,
+    ResultMeta,
+    Sealer,
+    Signer,
+    decode_exception,
+    encode_exception,
+)
 from celeriac.engine.attempt import current_attempt
 from celeriac.engine.executor import Executor
 from celeriac.engine.outcomes import ResultWriter
@@ -225,6 +235,32 @@ class Celeriac:
         return self.settings.broker_url
 
     @once
+    def _key_file(self) -> KeyFile | None:
+        """The keys; None where nothing is signed or encrypted."""
+        conf = self.settings
+        return None if conf.security_key_file is None else KeyFile(conf.security_key_file, clock=self.clock)
+
+    def _signer(self) -> Signer | None:
+        conf, keys = self.settings, self._key_file
+        if keys is None or conf.security_signing == "off":
+            return None
+        return Signer(
+            keys,
+            required=conf.security_signing == "require",
+            namespace=conf.security_namespace,
+            window_s=conf.security_replay_window,
+            # Celery's messages always name a place for results, so what has none would be filled in on the way
+            reply_to=self._reply_to if parse(self.broker_url).adapter in ("amqp", "redis") else None,
+            clock=self.clock,
+        )
+
+    def _sealer(self) -> Sealer | None:
+        conf, keys = self.settings, self._key_file
+        if keys is None:
+            return None
+        return Sealer(keys, seals=conf.security_encryption, namespace=conf.security_namespace)
+
+    @once
     def codec(self) -> Codec:
         """Encodes and decodes this application's messages."""
         conf = self.settings
@@ -235,6 +271,8 @@ class Celeriac:
             compression=conf.task_compression,
             result_serializer=conf.result_serializer,
             clock=self.clock,
+            signer=self._signer(),
+            sealer=self._sealer(),
         )
 
     @once

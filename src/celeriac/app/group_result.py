@@ -286,7 +286,7 @@ class ResultSet:
         propagate: bool,
         on_message: Callable[[dict[str, Any]], None] | None,
     ) -> None:
-        meta = result._final = result.app.codec.decode_result(stored.payload)
+        meta = result._final = result.app.codec.read_result(stored)
         if on_message is not None:
             on_message(result._message(meta))
         if propagate and meta.status != SUCCESS:
@@ -366,7 +366,7 @@ class ResultSet:
             found = store.wait(list(left), timeout_s=left_s)
             for task_id, stored in found.items():
                 one = left.pop(task_id)
-                one._final = self.app.codec.decode_result(stored.payload)
+                one._final = self.app.codec.read_result(stored)
                 yield one
             if left and until is not None and not found:
                 self._check_all(left, tasks, timeout)

@@ -78,7 +78,9 @@ class Publisher:
         dropped: dict[TaskId, TaskId] = {}
 
         def innermost(out: Sequence[Outgoing]) -> None:
-            dropped.update(self._send(_known(out), retry, retry_policy))  # middleware may send the same again
+            dropped.update(
+                self._send(_known(self._signed(out)), retry, retry_policy)
+            )  # middleware may send the same again
 
         self._through(messages, innermost)
         return dropped
@@ -92,6 +94,8 @@ class Publisher:
         """
 
         def innermost(out: Sequence[Outgoing]) -> None:
+            if self._middleware:
+                out = self._signed(out)
             if signals.before_task_publish.receivers:
                 out = [self._announced(message) for message in out]
             done = send(out)
@@ -215,19 +219,38 @@ class Publisher:
         encoded = message.body
         if body != before[1]:
             args, kwargs, embed = body
+            content_type, compression = self._codec.form_of(head, message.body)
             new = self._codec.encode_body(
                 args,
                 kwargs,
                 msgspec.convert(embed, Embed),
                 task=message.task,
-                serializer=head.content_type,
-                compression=head.compression or "",
+                serializer=content_type,
+                compression=compression or "",
             )
+            if self._codec.seals:
+                new = self._codec.seal(new, message.task, message.id)
             encoded = new.body
-            head = msgspec.structs.replace(head, compression=new.compression)
+            head = msgspec.structs.replace(
+                head,
+                content_type=new.content_type,
+                content_encoding=new.content_encoding,
+                compression=new.compression,
+            )
         elif headers == before[0]:
             return message
-        return msgspec.structs.replace(message, headers=self._codec.encode_headers(head), body=encoded)
+        return self._with_headers(msgspec.structs.replace(message, body=encoded), head)
+
+    def _with_headers(self, message: Outgoing, head: Headers) -> Outgoing:
+        if self._codec.signer is not None:
+            head = self._codec.signer.signed(message, head)
+        return msgspec.structs.replace(message, headers=self._codec.encode_headers(head))
+
+    def _signed(self, messages: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """What middleware let through: signed again where it has changed something."""
+        if self._codec.signer is None:
+            return messages
+        return [self._with_headers(each, msgspec.json.decode(each.headers, type=Headers)) for each in messages]
 
     def _confirm(self, messages: Sequence[Outgoing], dropped: Mapping[TaskId, TaskId]) -> None:
         for message in _stored(messages, dropped):

@@ -176,7 +176,7 @@ class AsyncResult(Generic[R]):
             store = self._app._result_store()
             for wait_s in self._waits(timeout, glances=watched, interval=interval if on_interval is not None else None):
                 if (stored := store.wait((self.id,), timeout_s=wait_s).get(self.id)) is not None:
-                    self._final = self._app.codec.decode_result(stored.payload)
+                    self._final = self._app.codec.read_result(stored)
                     break
                 if on_interval is not None:
                     on_interval()
@@ -209,7 +209,7 @@ class AsyncResult(Generic[R]):
             store = self._app._result_store()
             for wait_s in self._waits(timeout, glances=watched, interval=None):
                 if (stored := (await store.await_final((self.id,), timeout_s=wait_s)).get(self.id)) is not None:
-                    self._final = self._app.codec.decode_result(stored.payload)
+                    self._final = self._app.codec.read_result(stored)
                     break
                 if watched:
                     await self._araise_of_parents()
@@ -302,7 +302,7 @@ class AsyncResult(Generic[R]):
         stored = self._app._result_store().get((self.id,)).get(self.id)
         if stored is None:
             return None
-        meta: ResultMeta = self._app.codec.decode_result(stored.payload)
+        meta: ResultMeta = self._app.codec.read_result(stored)
         if is_final(meta.status):
             self._final = meta
         return meta
@@ -640,7 +640,7 @@ async def aread(app: Celeriac, results: Iterable[AsyncResult[Any]]) -> None:
 def _keep(app: Celeriac, wanted: dict[str, AsyncResult[Any]], stored: Iterable[Any]) -> None:
     for one in stored:
         if is_final(one.state):
-            wanted[one.id]._final = app.codec.decode_result(one.payload)
+            wanted[one.id]._final = app.codec.read_result(one)
 
 
 def _raise_first(results: Iterable[AsyncResult[Any]]) -> None:

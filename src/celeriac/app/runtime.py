@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from celeriac.engine.casualties import TaskFacts
     from celeriac.worker.runtime import Beating
 
+_SLACK_S = 3600.0
+"""By which hosts' clocks may differ before a message is not too old and its task's end is forgotten."""
 _THREAD_POOLS = ("gevent", "eventlet")
 
 
@@ -308,6 +310,7 @@ def worker_options(app: Celeriac, wanted: WorkerOverrides) -> WorkerOptions:
         log_setup=conf.worker_hijack_root_logger,
         log_tasks=conf.worker_log_tasks,
         autoreload=wanted.autoreload,
+        tombstones_s=conf.security_replay_window + _SLACK_S if conf.security_signing == "require" else None,
         task_events=wanted.task_events or conf.worker_send_task_events,
         beat=wanted.beat,
     )

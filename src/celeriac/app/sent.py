@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from celeriac.codec import HIDDEN, SEALED
 from celeriac.errors import BrokerError, CodecError
 from celeriac.model import Headers
 from celeriac.worker.events import shown, utc_offset
@@ -51,7 +52,9 @@ class SentEvents:
     def _event(self, message: Outgoing) -> dict[str, Any]:
         head = msgspec.json.decode(message.headers, type=Headers)
         args, kwargs = head.argsrepr, head.kwargsrepr
-        if args is None or kwargs is None:
+        if head.content_type == SEALED:
+            args = kwargs = HIDDEN
+        elif args is None or kwargs is None:
             call = self._codec.decode_body(head, message.body)
             args, kwargs = shown(tuple(call.args)), shown(dict(call.kwargs))
         moment = self._clock.time()

@@ -326,4 +326,5 @@ def _is_bare(head: Headers) -> bool:
         and head.compression is None
         and not head.headers
         and not head.stamps
+        and head.signature is None
     )

@@ -20,6 +20,7 @@ from celeriac.codec.compression import compress, decompress, mime_of
 from celeriac.codec.dates import iso_from_epoch
 from celeriac.codec.limits import is_id
 from celeriac.codec.protocol import JSON, MSGPACK, Codec, fault_block
+from celeriac.codec.sealing import HIDDEN, SEALED
 from celeriac.errors import CodecError, DecodeError, EncodeError
 from celeriac.model import Headers, Outgoing
 
@@ -33,6 +34,8 @@ _DROPPED: Final = frozenset({"lang", "meth", "redelivered", "x-death", "x-delive
 """Headers that say nothing about the task, or something about an earlier hop."""
 _OURS: Final = "celeriac-"
 """Begins the names of headers that adapters put in and read."""
+_SIGNATURE: Final = "celeriac_signature"
+"""Of our own, but a part of the message, as its other headers are."""
 _MAPS: Final = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])
 
 _encode_json = msgspec.json.Encoder().encode
@@ -166,6 +169,7 @@ class CeleryWire:
             content_type=_PLAIN.content_type if content_type == JSON else content_type,
             content_encoding=_PLAIN.content_encoding if encoding == "utf-8" else encoding,
             reply_to=reply_to if type(reply_to) is str and reply_to else None,
+            signature=pop(_SIGNATURE, None),
             correlation_id=correlation_id if correlation_id != task_id and type(correlation_id) is str else None,
             headers=_users(wire),
         )
@@ -240,7 +244,7 @@ class CeleryWire:
             argsrepr, kwargsrepr = described(head, body)
         limit = head.timelimit
         eta = head.eta
-        if eta is None and message.not_before is not None:
+        if eta is None and message.not_before is not None and head.signature is None:
             eta = iso_from_epoch(message.not_before)
         wire: dict[str, Any] = {
             "lang": "py",
@@ -265,6 +269,8 @@ class CeleryWire:
         }
         if head.compression is not None:
             wire["compression"] = head.compression
+        if head.signature is not None:
+            wire[_SIGNATURE] = head.signature
         if head.celery_beat_task:
             wire["celery_beat_task"] = True
         for name, value in head.headers.items():
@@ -355,6 +361,8 @@ def _bytes(raw: msgspec.Raw, default: bytes) -> bytes:
 def described(head: Headers, body: bytes) -> tuple[str, str]:
     """The arguments as Celery's logs and monitors show them."""
     args, kwargs = "(...)", "{...}"
+    if head.content_type == SEALED:
+        return HIDDEN, HIDDEN
     if head.compression is None and len(body) <= _REPR_BODY:
         try:
             call = (_decode_json if head.content_type == JSON else _decode_msgpack)(body)

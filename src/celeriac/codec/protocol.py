@@ -1,7 +1,8 @@
 """Celery protocol 2: header blocks, bodies and results between bytes and the model, strict and bounded both ways.
 
-Nothing in a message is trusted. A body goes through length cap, content type, capped decompression, parser and shape
-check, in this order; whatever is wrong with it ends as a `CodecError` that says what was found.
+Nothing in a message is trusted. A body goes through length cap, content type, signature and decryption where there are
+keys, capped decompression, parser and shape check, in this order; whatever is wrong with it ends as a `CodecError` that
+says what was found.
 """
 
 from __future__ import annotations
@@ -18,9 +19,18 @@ from celeriac.codec.compression import compress, decompress, mime_of
 from celeriac.codec.dates import epoch_from_iso
 from celeriac.codec.limits import ID_SYNTAX, Limits, is_id
 from celeriac.codec.results import ResultMeta
+from celeriac.codec.sealing import HIDDEN, SEALED, Sealer
+from celeriac.codec.signing import Signer
 from celeriac.codec.values import NoFormError, Plain, is_plain, to_plain
-from celeriac.errors import CodecError, ConfigError, ContentDisallowed, DecodeError, EncodeError
-from celeriac.model import EMPTY_EMBED, Embed, Headers
+from celeriac.errors import (
+    CodecError,
+    ConfigError,
+    ContentDisallowed,
+    DecodeError,
+    EncodeError,
+    ResultTampered,
+)
+from celeriac.model import EMPTY_EMBED, Delivery, Embed, Headers, StoredResult
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/x-msgpack"
@@ -29,7 +39,7 @@ _TYPES: Final = {"json": JSON, "msgpack": MSGPACK}
 _REFUSED: Final = {
     "pickle": "it runs whatever code the message names",
     "yaml": "its parser is neither strict nor bounded",
-    "auth": "signed messages are not implemented",
+    "auth": "it signs bodies alone, and not what is done with them; set security_signing",
 }
 _REFUSED_TYPES: Final = {
     "application/x-python-serialize": "pickle",
@@ -37,6 +47,7 @@ _REFUSED_TYPES: Final = {
     "application/data": "auth",
 }
 _TEXTS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "binary", "UTF-8"})
+_SEALED: Final = b"sealed "
 _COMPRESSED_RESULT: Final = b"\0celery-compressed\0"
 
 _encode_json = msgspec.json.Encoder().encode
@@ -82,12 +93,25 @@ class Codec:
         compression: How bodies are compressed unless a call says otherwise; None: not.
         result_serializer: How results are encoded. Either way both are read.
         clock: Against which an eta is judged.
+        signer: Signs and verifies; None: nothing is signed.
+        sealer: Encrypts and decrypts; None: nothing is encrypted, and what is, cannot be read.
 
     Raises:
         ConfigError: A name is unknown, or is refused; the message says why.
     """
 
-    __slots__ = ("_accept", "_clock", "_compression", "_limits", "_result_type", "_room", "_serializer")
+    __slots__ = (
+        "_accept",
+        "_clock",
+        "_compression",
+        "_limits",
+        "_result_type",
+        "_room",
+        "_sealer",
+        "_serializer",
+        "seals",
+        "signer",
+    )
 
     def __init__(
         self,
@@ -98,7 +122,13 @@ class Codec:
         compression: str | None = None,
         result_serializer: str = "json",
         clock: Clock = SYSTEM_CLOCK,
+        signer: Signer | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
+        self.signer = signer
+        self._sealer = sealer
+        self.seals = sealer is not None and sealer.seals
+        """Whether what is sent has to be encrypted: `seal`."""
         self._limits = limits
         self._room = limits.nesting - 1  # a body's own array is one
         self._accept = frozenset(_content_type(name, "accept_content") for name in accept)
@@ -223,6 +253,56 @@ class Codec:
             raise EncodeError(f"{what} of task {task!r} {exc.found}, {exc.why}") from exc.__cause__
         return plain_args, plain_kwargs, plain_embed
 
+    def seal(self, body: EncodedBody, task: str, task_id: str) -> EncodedBody:
+        """Encrypt a body that goes out in the message with this id.
+
+        Raises:
+            EncodeError: There is no key to do so, or it is too large then.
+        """
+        assert self._sealer is not None, "nobody asks for it where nothing is sealed"
+        plain = b"%b\0%b\0%b" % (body.content_type.encode(), (body.compression or "").encode(), body.body)
+        sealed = self._sealer.seal(plain, "body", task, task_id)
+        if len(sealed) > self._limits.message:
+            raise EncodeError(
+                f"the arguments of task {task!r} take {len(sealed):,} bytes; the limit is {self._limits.message:,}. "
+                "Store the data elsewhere and pass a reference"
+            )
+        return EncodedBody(sealed, SEALED, "binary")
+
+    def form_of(self, headers: Headers, raw: bytes) -> tuple[str, str | None]:
+        """The content type and the compression of a body, also of one that is encrypted."""
+        if headers.content_type != SEALED:
+            return headers.content_type, headers.compression
+        return self._opened(headers, raw)[:2]
+
+    def _opened(self, headers: Headers, raw: bytes) -> tuple[str, str | None, bytes]:
+        """Content type, compression and body of an encrypted one."""
+        if self._sealer is None:
+            raise ContentDisallowed("the body is encrypted, and there are no keys here: set security_key_file")
+        if headers.compression is not None:
+            raise DecodeError(f"the body is encrypted, and compressed again with {headers.compression!r:.80}")
+        content_type, _, rest = self._sealer.open(raw, "body", headers.task, headers.id).partition(b"\0")
+        compression, _, body = rest.partition(b"\0")
+        return content_type.decode("ascii", "replace"), compression.decode("ascii", "replace") or None, body
+
+    def admit(self, headers: Headers, delivery: Delivery) -> None:
+        """Look at a message's length, content type and signature, in this order, before anything in it is decoded.
+
+        Raises:
+            CodecError: It is not run; SignatureError, where it is for its signature.
+        """
+        self._check_outside(headers, delivery.body)
+        if self.signer is not None:
+            self.signer.verify(headers, delivery)
+
+    def _check_outside(self, headers: Headers, raw: bytes) -> None:
+        if len(raw) > self._limits.message:
+            raise DecodeError(f"the body has {len(raw):,} bytes; the limit is {self._limits.message:,}")
+        if headers.content_type not in self._accept and headers.content_type != SEALED:
+            raise ContentDisallowed(
+                f"content type {headers.content_type!r:.80} is not accepted; accept_content is {sorted(self._accept)}"
+            )
+
     def decode_body(self, headers: Headers, raw: bytes) -> Call:
         """Decode the body that belongs to these headers.
 
@@ -231,17 +311,20 @@ class Codec:
             DecodeError: Too large, corrupt, malformed, not of a body's shape.
         """
         limits = self._limits
-        if len(raw) > limits.message:
-            raise DecodeError(f"the body has {len(raw):,} bytes; the limit is {limits.message:,}")
-        content_type = headers.content_type
-        if content_type not in self._accept:
-            raise ContentDisallowed(
-                f"content type {content_type!r:.80} is not accepted; accept_content is {sorted(self._accept)}"
-            )
-        if headers.compression is not None:
-            raw = decompress(raw, headers.compression, limit=limits.decompressed, ratio=limits.ratio)
+        self._check_outside(headers, raw)
+        content_type, compression = headers.content_type, headers.compression
+        content_encoding = headers.content_encoding
+        if content_type == SEALED:
+            content_type, compression, raw = self._opened(headers, raw)
+            content_encoding = "utf-8"
+            if content_type not in self._accept:
+                raise ContentDisallowed(
+                    f"content type {content_type!r:.80} is not accepted; accept_content is {sorted(self._accept)}"
+                )
+        if compression is not None:
+            raw = decompress(raw, compression, limit=limits.decompressed, ratio=limits.ratio)
         if content_type == JSON:
-            if headers.content_encoding not in _TEXTS:
+            if content_encoding not in _TEXTS:
                 raise DecodeError(f"content encoding {headers.content_encoding!r:.80} is unknown; JSON is in utf-8")
             value = _parse_json(raw, limits.nesting, limits.body_memory)
         else:
@@ -455,6 +538,46 @@ class Codec:
         Raises:
             EncodeError: The result has no form (the message says of what type and where), or it is too large.
         """
+        if self.seals:
+            meta = self._sealed(meta, task)
+        raw = self._encode_meta(meta, task)
+        if self.signer is not None:
+            raw = self.signer.sign_result(raw)
+        if len(raw) > self._limits.result:
+            raise EncodeError(
+                f"the result of task {task or meta.name or meta.task_id!r} takes {len(raw):,} bytes; "
+                f"the limit is {self._limits.result:,}. Store the data elsewhere and return a reference"
+            )
+        return raw
+
+    def _sealed(self, meta: ResultMeta, task: str | None) -> ResultMeta:
+        """The same with all that a task was given, returned or raised encrypted."""
+        assert self._sealer is not None
+        inner = ResultMeta(
+            task_id=meta.task_id,
+            status=meta.status,
+            result=meta.result,
+            traceback=meta.traceback,
+            args=meta.args,
+            kwargs=meta.kwargs,
+        )
+        text = self._sealer.seal_text(self._encode_meta(inner, task), "result", meta.task_id, meta.status)
+        return msgspec.structs.replace(meta, result=HIDDEN, traceback=None, args=None, kwargs=None, sealed=text)
+
+    def _opened_meta(self, meta: ResultMeta) -> ResultMeta:
+        if self._sealer is None:
+            raise DecodeError("the result is encrypted, and there are no keys here: set security_key_file")
+        inner = self._decode_meta(self._sealer.open_text(meta.sealed or "", "result", meta.task_id, meta.status))
+        return msgspec.structs.replace(
+            meta,
+            result=inner.result,
+            traceback=inner.traceback,
+            args=inner.args,
+            kwargs=inner.kwargs,
+            sealed=None,
+        )
+
+    def _encode_meta(self, meta: ResultMeta, task: str | None) -> bytes:
         as_json = self._result_type == JSON
         encode: Callable[[Any], bytes] = _encode_json if as_json else _encode_msgpack
         room = self._room
@@ -471,11 +594,6 @@ class Codec:
         except (ValueError, TypeError, OverflowError, RecursionError) as exc:
             self._plain_meta(meta, task, as_json)
             raise EncodeError(f"the result of task {task or meta.name or meta.task_id!r}: {exc}") from exc
-        if len(raw) > self._limits.result:
-            raise EncodeError(
-                f"the result of task {task or meta.name or meta.task_id!r} takes {len(raw):,} bytes; "
-                f"the limit is {self._limits.result:,}. Store the data elsewhere and return a reference"
-            )
         what = f"the result of task {task or meta.name or meta.task_id!r}"
         self._check_footprint(raw, self._result_type, self._limits.result_memory, what)
         return raw
@@ -496,7 +614,10 @@ class Codec:
         try:
             if not is_plain(value, self._room - 1):
                 value = to_plain(value, self._room - 1, markers=as_json)
-            raw = encode((1, task_id, state, value))
+            if self.signer is None and not self.seals:
+                raw = encode((1, task_id, state, value))
+            else:
+                raw = self._guarded(task_id, state, encode(value), encode)
         except NoFormError as exc:
             raise EncodeError(f"the result{exc.path} of task {task_id} {exc.found}, {exc.why}") from exc.__cause__
         except (ValueError, TypeError, OverflowError, RecursionError) as exc:
@@ -506,28 +627,63 @@ class Codec:
         self._check_footprint(raw, self._result_type, self._limits.result_memory, f"the result of task {task_id}")
         return raw
 
+    def _guarded(self, task_id: str, state: str, value: bytes, encode: Callable[[Any], bytes]) -> bytes:
+        """A member that is signed or encrypted, or both: its first element, of no meaning to Celery, says so."""
+        first = b""
+        if self.seals:
+            assert self._sealer is not None
+            first, value = _SEALED, encode(self._sealer.seal_text(value, "member", task_id, state))
+        rest = encode((task_id, state, msgspec.Raw(value)))[1:]
+        if self.signer is not None:
+            first += self.signer.sign_member(first + rest)
+        as_json = encode is _encode_json
+        return b'["%b",%b' % (first, rest) if as_json else b"\x94\xd9%c%b%b" % (len(first), first, rest)
+
     def decode_member(self, raw: bytes) -> tuple[str, str, Any]:
         """Decode what `encode_member`, or a worker of Celery's, wrote: (id, state, value).
 
         Raises:
-            DecodeError: It is malformed.
+            DecodeError: It is malformed, or not as it was signed.
         """
         limits = self._limits
         if len(raw) > limits.result:
             raise DecodeError(f"a member of a chord has {len(raw):,} bytes; the limit is {limits.result:,}")
-        parse = _parse_json if raw[:1] == b"[" else _parse_msgpack
-        value = parse(raw, limits.nesting, limits.result_memory)
-        if raw[:1] == b"[" and values.may_hold_markers(raw):
-            value = values.revive(value)
+        first, rest = b"", raw
+        if raw.startswith(b'["'):
+            first, _, rest = raw[2:].partition(b'",')
+        elif raw.startswith(b"\x94\xd9") and len(raw) > 2:
+            first, rest = raw[3 : 3 + raw[2]], raw[3 + raw[2] :]
+        is_sealed = first.startswith(_SEALED)
+        if self.signer is not None:
+            try:
+                self.signer.check_member(first.removeprefix(_SEALED), (_SEALED if is_sealed else b"") + rest)
+            except ResultTampered as exc:
+                raise DecodeError(str(exc)) from exc
+        as_json = raw[:1] == b"["
+        value = self._parse(raw, as_json)
         if type(value) is not list or len(value) != 4 or type(value[1]) is not str or type(value[2]) is not str:
             raise DecodeError(f"a member of a chord is not [1, id, state, result] but {value!r:.80}")
-        return value[1], value[2], value[3]
+        _, task_id, state, result = value
+        if is_sealed:
+            if self._sealer is None:
+                raise DecodeError("a member of a chord is encrypted, and there are no keys here: set security_key_file")
+            result = self._parse(self._sealer.open_text(str(result), "member", task_id, state), as_json)
+        return task_id, state, result
+
+    def _parse(self, raw: bytes, as_json: bool) -> Any:
+        if not as_json:
+            return _parse_msgpack(raw, self._limits.nesting, self._limits.result_memory)
+        value = _parse_json(raw, self._limits.nesting, self._limits.result_memory)
+        return values.revive(value) if values.may_hold_markers(raw) else value
 
     def decode_embed(self, headers: Headers, raw: bytes) -> Embed:
         """What follows a task, of a body whose arguments cannot be read; empty where that cannot be read either."""
         try:
-            if headers.compression is not None:
-                raw = decompress(raw, headers.compression, limit=self._limits.decompressed, ratio=self._limits.ratio)
+            compression = headers.compression
+            if headers.content_type == SEALED:
+                _, compression, raw = self._opened(headers, raw)
+            if compression is not None:
+                raw = decompress(raw, compression, limit=self._limits.decompressed, ratio=self._limits.ratio)
             parse = _parse_json if raw[:1] == b"[" else _parse_msgpack  # the type that it states may be the fault
             value = parse(raw, self._limits.nesting, self._limits.body_memory)
             return msgspec.convert(value[2], Embed)
@@ -549,15 +705,40 @@ class Codec:
         plain = {key: value for key, value in plain.items() if value is not None or key in always}
         return plain | {key: value for key, value in stamps.items() if key not in _META_FIELDS}
 
-    def decode_result(self, raw: bytes) -> ResultMeta:
-        """Decode a result meta of ours or Celery's: JSON or msgpack, compressed (Celery 5.7) or not.
+    def read_result(self, stored: StoredResult) -> ResultMeta:
+        """Decode what a store keeps of a task, and see that it is the task's.
 
         Raises:
-            DecodeError: Too large, corrupt, malformed, not a meta.
+            DecodeError: As `decode_result`.
+            ResultTampered: Likewise; or it is signed for another task, or another state.
         """
+        meta = self.decode_result(stored.payload)
+        if (meta.task_id != stored.id or meta.status != stored.state) and self.signer is not None:
+            raise ResultTampered(
+                f"what is stored as {stored.state} of task {stored.id} is {meta.status} of task {meta.task_id}"
+            )
+        return meta
+
+    def decode_result(self, raw: bytes, *, verify: bool = True) -> ResultMeta:
+        """Decode a result meta of ours or Celery's: JSON or msgpack, compressed (Celery 5.7) or not.
+
+        Args:
+            raw: What was stored.
+            verify: False: neither verified nor decrypted, to see what it is about.
+
+        Raises:
+            DecodeError: Too large, corrupt, malformed, not a meta; encrypted, and it cannot be opened.
+            ResultTampered: It is not what was signed.
+        """
+        if len(raw) > self._limits.result:
+            raise DecodeError(f"the result has {len(raw):,} bytes; the limit is {self._limits.result:,}")
+        if verify and self.signer is not None:
+            self.signer.check_result(raw)
+        meta = self._decode_meta(raw)
+        return self._opened_meta(meta) if verify and meta.sealed is not None else meta
+
+    def _decode_meta(self, raw: bytes) -> ResultMeta:
         limits = self._limits
-        if len(raw) > limits.result:
-            raise DecodeError(f"the result has {len(raw):,} bytes; the limit is {limits.result:,}")
         if raw.startswith(_COMPRESSED_RESULT):
             mime, _, raw = raw[len(_COMPRESSED_RESULT) :].partition(b"\0")
             raw = decompress(raw, mime.decode("ascii", "replace"), limit=limits.result, ratio=limits.ratio)

@@ -41,6 +41,8 @@ class ResultMeta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retries: int | None = None
     queue: str | None = None
     """The routing key."""
+    sealed: str | None = None
+    """Result, traceback and arguments, where they are encrypted; `result` says so then."""
     stamped_headers: list[str] | None = None
     stamps: dict[str, Any] = {}
     """By name; on the wire each stamp is a key beside the others, as Celery has it."""

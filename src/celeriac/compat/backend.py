@@ -172,7 +172,7 @@ class Backend:
         stored = self._store.get([task_id]).get(task_id)
         if stored is None:
             return {"status": PENDING, "result": None, "traceback": None, "children": [], "task_id": task_id}
-        found: ResultMeta = self.app.codec.decode_result(stored.payload)
+        found: ResultMeta = self.app.codec.read_result(stored)
         told = {name: getattr(found, name) for name in ResultMeta.__struct_fields__}
         stamps = told.pop("stamps")
         plain = {name: value for name, value in told.items() if value is not None or name in ("result", "traceback")}

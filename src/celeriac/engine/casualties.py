@@ -172,6 +172,8 @@ class Casualties:
         """
         try:
             headers = self.codec.decode_headers(delivery.headers)
+            if self.codec.signer is not None:
+                self.codec.admit(headers, delivery)
         except CodecError as exc:
             return Bury(delivery=delivery, reason=f"unreadable, and its worker was lost ({cause}): {exc}")
         facts = self._facts.get(headers.task) or TaskFacts(name=headers.task)

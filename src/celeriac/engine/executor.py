@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from celeriac.clock import ENTROPY
-from celeriac.codec import decode_exception, epoch_from_iso
+from celeriac.codec import HIDDEN, SEALED, decode_exception, epoch_from_iso
 from celeriac.codec.limits import is_id
 from celeriac.engine import report, signals
 from celeriac.engine.attempt import Attempt, current_attempt, requeued
 from celeriac.engine.continuation import NOTHING, Continue
 from celeriac.engine.outcomes import ErrorInfo
 from celeriac.engine.plan import Plan
+from celeriac.engine.settle import TOMBSTONE
 from celeriac.errors import (
     BrokerError,
     CodecError,
@@ -32,7 +33,9 @@ from celeriac.errors import (
     MaxRetriesExceededError,
     NotRegistered,
     Reject,
+    ResultTampered,
     Retry,
+    SignatureError,
     Snooze,
     SoftTimeLimitExceeded,
     TaskError,
@@ -98,6 +101,9 @@ class Executor:
         self._continuation = continuation
         self._results = results
         self._ended: dict[str, StoredResult] = {}
+        self._over: set[str] = set()
+        signer = codec.signer
+        self._tombstones = results is not None and results.has_joins and signer is not None and signer.required
         self._fused = fused
         self._node = node
         self._middleware = tuple(middleware)
@@ -111,6 +117,8 @@ class Executor:
         To be called behind the claim and before `begin`. A message may be handed out for the first time, and yet its
         task have run: what it follows was repeated, or a process died with an end that was stored and not settled.
         """
+        if self._tombstones:
+            await self._look_for_tombstones(deliveries)
         if self._fused or self._results is None:
             return
         ids = [delivery.id for delivery in deliveries if not delivery.is_copy]  # of a copy, only others can have ended
@@ -123,6 +131,23 @@ class Executor:
             return
         self._ended = {task_id: stored for task_id, stored in found.items() if is_final(stored.state)}
 
+    async def _look_for_tombstones(self, deliveries: Sequence[Delivery]) -> None:
+        """Learn which have been settled before, as what; one whose id is not the one that was signed is refused."""
+        assert self._results is not None
+        ids = [each.id for each in deliveries if not each.is_copy]
+        try:
+            self._over = set(await asyncio.to_thread(self._results.load, TOMBSTONE, ids)) if ids else set()
+        except Exception as exc:
+            report.log.warning("which of %d tasks are over is unknown: %s", len(deliveries), exc)
+
+    def _repeated(self, delivery: Delivery, headers: Headers) -> Outcome:
+        report.log.warning(
+            "%s[%s] is over; its message came again, or somebody sent it again, and is dropped",
+            headers.task,
+            headers.id,
+        )
+        return Done(delivery=delivery, replaced=True)
+
     def has_ended(self, task_id: str) -> bool:
         """Whether `look_back` has found a final result of a delivery that has not begun yet."""
         return task_id in self._ended
@@ -131,6 +156,10 @@ class Executor:
         """Look at a delivery's headers: the attempt to run, or at once the outcome of one that does not run."""
         try:
             headers = self._codec.decode_headers(delivery.headers)
+            if self._codec.signer is not None:
+                self._codec.admit(headers, delivery)
+                if headers.id in self._over:
+                    return self._repeated(delivery, headers)
         except CodecError as exc:
             return self._undecodable(delivery, exc)
         plan = self._plans.get(headers.task)
@@ -172,11 +201,14 @@ class Executor:
         return Later(delivery=delivery, message=message)
 
     def arguments(self, attempt: Attempt) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """The arguments of an attempt, for monitors: of one that has not started, decoded for them.
+        """The arguments of an attempt, for monitors: of one that has not started, decoded for them. What was
+        encrypted stays hidden.
 
         Raises:
             CodecError: They cannot be read.
         """
+        if attempt.message_headers.content_type == SEALED:
+            return (HIDDEN,), {}
         if attempt.embed is not None or attempt.delivery is None:
             return attempt.args, attempt.kwargs
         call = self._codec.decode_body(attempt.message_headers, attempt.delivery.body)
@@ -198,12 +230,15 @@ class Executor:
 
     def _undecodable(self, delivery: Delivery, exc: CodecError) -> Outcome:
         task_id, name = self._codec.salvage(delivery.headers)
-        reason = f"its headers cannot be read: {exc}"
+        reason = str(exc) if isinstance(exc, SignatureError) else f"its headers cannot be read: {exc}"
         has_id = is_id(delivery.id) is not None
         report.buried(task_id or (delivery.id if has_id else ascii(delivery.id)[:80]), name, reason)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
         if not has_id:  # only who writes into a store by hand makes such a one, and nobody can wait for it
+            return Bury(delivery=delivery, reason=reason)
+        if self._codec.signer is not None and self._codec.signer.required:
+            # who sent it is not known: nothing that it says is done, and no result of its id written
             return Bury(delivery=delivery, reason=reason)
         head = Headers(task=name or "?", id=delivery.id, **self._codec.salvage_membership(delivery.headers))
         return self._buried(Attempt(delivery, head, _UNKNOWN, self._node), exc, reason)
@@ -263,8 +298,8 @@ class Executor:
             except BrokerError as exc:  # then it runs twice, as it may; where it may not, it is failed below
                 report.log.warning("%s[%s]: whether it finished before is unknown: %s", attempt.name, attempt.id, exc)
                 stored = None
-            if stored is not None:
-                return self._repeat_successors(attempt, stored)
+            if stored is not None and (repeated := self._repeat_successors(attempt, stored)) is not None:
+                return repeated
         plan = attempt.plan
         # `was_out` alone is no start: a connection that is lost gives back what only waited behind it, too
         if not plan.rerun_when_lost and delivery.deliveries > 1:
@@ -396,10 +431,14 @@ class Executor:
         stored = self._results.get([attempt.id]).get(attempt.id)
         return stored if stored is not None and is_final(stored.state) else None
 
-    def _repeat_successors(self, attempt: Attempt, stored: StoredResult) -> Outcome:
+    def _repeat_successors(self, attempt: Attempt, stored: StoredResult) -> Outcome | None:
         delivery = attempt.delivery
         assert delivery is not None
-        meta = self._codec.decode_result(stored.payload)
+        try:
+            meta = self._codec.read_result(stored)
+        except ResultTampered as exc:
+            report.log.error("%s[%s] runs, although a result is stored: %s", attempt.name, attempt.id, exc)
+            return None
         if stored.state == SUCCESS:
             sequel = self._continuation.after_success(attempt, meta.result)
             return Done(delivery=delivery, successors=sequel.messages, workflow=sequel.workflow)
@@ -536,7 +575,7 @@ class Executor:
         if len(sequel.messages) == 1 and sequel.messages[0].id == attempt.id:
             assert sequel.workflow is None, "what takes a task's place is alone"
             return Later(delivery=delivery, message=sequel.messages[0])
-        return Done(delivery=delivery, successors=sequel.messages, workflow=sequel.workflow)
+        return Done(delivery=delivery, successors=sequel.messages, workflow=sequel.workflow, replaced=True)
 
     def _retry(self, attempt: Attempt, asked: Retry) -> Outcome:
         when = asked.when
@@ -669,6 +708,8 @@ class Executor:
         """The outcome of a delivery whose task was cancelled before it started, or stopped while it ran."""
         try:
             headers = self._codec.decode_headers(delivery.headers)
+            if self._codec.signer is not None:
+                self._codec.admit(headers, delivery)
         except CodecError as exc:
             return self._undecodable(delivery, exc)
         attempt = Attempt(delivery, headers, self._plans.get(headers.task, _UNKNOWN), self._node)

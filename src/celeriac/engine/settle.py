@@ -13,31 +13,81 @@ its join can be closed between the two.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from celeriac.clock import SYSTEM_CLOCK
+from celeriac.codec import epoch_from_iso
 from celeriac.errors import ConfigError
-from celeriac.model import Bury, Done, Later, Release
+from celeriac.model import Bury, Done, Later, Record, Release, Settled, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from celeriac.clock import Clock
     from celeriac.interfaces import Broker, Consumer, ResultStore
-    from celeriac.model import Outcome, Outgoing, Settled, StoredResult, Workflow
+    from celeriac.model import Outcome, Outgoing, StoredResult
+
+TOMBSTONE: Final = "over"
+"""The kind of the records that say of a task's id that it is over."""
 
 
 class Settler:
     """Settles outcomes for one process; every settlement of a worker goes through one."""
 
-    def __init__(self, results: ResultStore | None, broker: Broker, *, fused: bool) -> None:
+    def __init__(
+        self,
+        results: ResultStore | None,
+        broker: Broker,
+        *,
+        fused: bool,
+        tombstones_s: float | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Wire it.
+
+        Args:
+            results: None where results are off.
+            broker: Publishes what goes ahead of an acknowledgement.
+            fused: It also writes results, in the transaction that acknowledges.
+            tombstones_s: How long to remember that a task is over, so that its message is not run again; None: not.
+            clock: For that.
+        """
         self._results = results
         self._broker = broker
         self._fused = fused
+        self._tombstones_s = tombstones_s if results is not None and results.has_joins else None
+        self._clock = clock
 
     async def settle(self, consumer: Consumer, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:
         """As `Consumer.settle`; may be repeated with the same outcomes after an error."""
-        return await consumer.settle(outcomes if self._fused else await self._store(outcomes))
+        if self._tombstones_s is None:
+            return await consumer.settle(outcomes if self._fused else await self._store(outcomes))
+        graves = self._graves(outcomes, self._tombstones_s)
+        if self._fused:
+            return await consumer.settle([_with(each, grave) for each, grave in zip(outcomes, graves, strict=True)])
+        settled = await consumer.settle(await self._store(outcomes))
+        # last: while one is missing, a redelivered message does all of the above again
+        dug = [grave for grave, each in zip(graves, settled, strict=True) if grave is not None and each is Settled.OK]
+        if dug and self._results is not None:
+            await self._results.asave(dug)
+        return settled
+
+    def _graves(self, outcomes: Sequence[Outcome], kept_s: float) -> list[Record | None]:
+        """A record for each task that is over, for good: of copies, others are not."""
+        now = self._clock.time()
+        return [
+            Record(
+                kind=TOMBSTONE,
+                id=each.delivery.id,
+                payload=b"1",
+                expires_at=max(now, _eta(each.delivery.headers)) + kept_s,
+            )
+            if isinstance(each, Done) and not each.replaced and not each.delivery.is_copy
+            else None
+            for each in outcomes
+        ]
 
     async def settle_unheld(self, outcomes: Sequence[Outcome], /) -> None:
         """The same of messages that are in no queue any more (`Committer`), in the place of the dead process that had
@@ -121,3 +171,27 @@ class Settler:
                 joins_released.add(arrival.join)
                 released.setdefault(number, []).append(arrival.release)
         return released
+
+
+class _Due(msgspec.Struct):
+    eta: str | None = None
+
+
+_decode_due = msgspec.json.Decoder(_Due).decode
+
+
+def _eta(headers: bytes) -> float:
+    """When it was to run, for one that somebody had run before: until then, its message is not too old."""
+    if b'"eta"' not in headers:
+        return 0.0
+    due = _decode_due(headers).eta  # it has run, so they can be read
+    return 0.0 if due is None else epoch_from_iso(due)
+
+
+def _with(outcome: Outcome, grave: Record | None) -> Outcome:
+    if grave is None or not isinstance(outcome, Done):
+        return outcome
+    workflow = outcome.workflow or Workflow()
+    return msgspec.structs.replace(
+        outcome, workflow=msgspec.structs.replace(workflow, records=(*workflow.records, grave))
+    )

@@ -32,10 +32,11 @@ OURS = "celeriac."
 class Submitter:
     """Builds messages. It knows the codec and who we are, nothing of queues or tasks."""
 
-    __slots__ = ("_clock", "_codec", "_frames", "origin")
+    __slots__ = ("_clock", "_codec", "_frames", "_signer", "origin")
 
     def __init__(self, codec: Codec, clock: Clock, origin: str) -> None:
         self._codec = codec
+        self._signer = codec.signer
         self._clock = clock
         self.origin = origin
         self._frames: dict[str, tuple[bytes, bytes]] = {}
@@ -96,6 +97,8 @@ class Submitter:
         is_fresh = task_id is None
         if task_id is None:
             task_id = new_task_id()
+        if self._codec.seals:
+            body = self._codec.seal(body, task, task_id)
         not_before: float | None = None
         expires_at: float | None = None
         if countdown is not None:
@@ -130,13 +133,16 @@ class Submitter:
         if address is not None and not is_ours:
             exchange, routing_key = address
             not_before = None  # who listens on the exchange is for the broker to say, and now
-        if headers:
+        if headers or self._signer is not None:
             # None means "the default" for every header, and a struct's default may not be None
             fields = {key: value for key, value in headers.items() if value is not None}
             try:
                 head = Headers(task=task, id=task_id, origin=self.origin, **fields)
             except TypeError as exc:
                 raise ValueError(f"task {task!r}: {exc}") from exc
+            if self._signer is not None:
+                to = None if exchange is None else (exchange, routing_key)
+                head = self._signer.sign(head, body.body, queue=queue, priority=priority, address=to)
             encoded = self._encode(head)
         elif is_fresh:
             encoded = self._bare_headers(task, task_id)
@@ -150,6 +156,7 @@ class Submitter:
             body=body.body,
             priority=priority,
             not_before=not_before,
+            counts_down=countdown is not None,
             expires_at=expires_at,
             fresh=is_fresh,
             native=is_ours,
@@ -187,7 +194,7 @@ class Submitter:
 
         Args:
             attempt: What ran; it has a delivery.
-            not_before: Epoch seconds; None runs it at once.
+            not_before: Epoch seconds, reckoned from now; None runs it at once.
             retries: For the header.
             changes: New `args`, `kwargs`, `embed`, `queue`, `priority`, `expires` or header fields, where the task
                 asked for some.
@@ -210,14 +217,17 @@ class Submitter:
         args, kwargs, embed = (changed.pop(name, None) for name in ("args", "kwargs", "embed"))
         head = attempt.message_headers
         if args is not None or kwargs is not None or embed is not None:
+            content_type, compression = self._codec.form_of(head, body)
             encoded = self._codec.encode_body(
                 attempt.args if args is None else args,
                 attempt.kwargs if kwargs is None else kwargs,
                 embed or attempt.embed or EMPTY_EMBED,
                 task=head.task,
-                serializer=head.content_type,
-                compression=head.compression or "",
+                serializer=content_type,
+                compression=compression or "",
             )
+            if self._codec.seals:
+                encoded = self._codec.seal(encoded, head.task, head.id)
             body = encoded.body
             changed |= {
                 "content_type": encoded.content_type,
@@ -231,14 +241,18 @@ class Submitter:
             "root_id": attempt.root_id,
         }
         head = msgspec.structs.replace(head, **changed)
+        priority = delivery.priority if priority is None else priority
+        if self._signer is not None:
+            head = self._signer.sign(head, body, queue=queue, priority=priority)
         return Outgoing(
             id=head.id,
             task=head.task,
             queue=queue,
             headers=self._codec.encode_headers(head),
             body=body,
-            priority=delivery.priority if priority is None else priority,
+            priority=priority,
             not_before=not_before,
+            counts_down=True,
             expires_at=None if head.expires is None else epoch_from_iso(head.expires),
             native=head.task.startswith(OURS),
         )

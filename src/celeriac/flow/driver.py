@@ -321,7 +321,7 @@ class Driver:
             one = msgspec.structs.replace(what, element=element, outputs=())
             found = stored.get(done[element]) if element in done else None
             if found is not None and found.state == SUCCESS:
-                value = self._codec.decode_result(found.payload).result
+                value = self._codec.read_result(found).result
                 self._ending.element_ended(one, element, Arrived(SUCCESS, value), draft)
             elif element in done and not cancelled:
                 FlowRun(done[element], self._host).revive(self._parent(run, step, generation, element, node))
@@ -429,7 +429,7 @@ class Driver:
         for start in range(0, len(by_id), SLICE):
             for task_id, found in self._host.store().get(list(by_id)[start : start + SLICE]).items():
                 if found.state == SUCCESS:
-                    value = self._codec.decode_result(found.payload).result
+                    value = self._codec.read_result(found).result
                     kept[by_id[task_id]] = Arrived(SUCCESS, value)
         for step in set(by_id.values()) - kept.keys():
             gone = FlowError("the result that its run was resumed with is gone")
@@ -510,7 +510,7 @@ class Driver:
         first, last = part * SLICE, min((part + 1) * SLICE, each.count)
         wanted = {ids.task_id(run, step, each.kept.get(one, when), one): one for one in range(first, last)}
         values: list[tuple[int | None, Any]] = [
-            (wanted[task_id], self._codec.decode_result(result.payload).result)
+            (wanted[task_id], self._codec.read_result(result).result)
             for task_id, result in store.get(list(wanted)).items()
             if result.state == SUCCESS
         ]
@@ -583,7 +583,7 @@ class Driver:
         found = self._host.store().get([task_id]).get(task_id)
         if found is None or found.state not in (SUCCESS, FAILURE, REVOKED):
             return None
-        value = self._codec.decode_result(found.payload).result
+        value = self._codec.read_result(found).result
         if found.state == SUCCESS:
             return Arrived(SUCCESS, value)
         return Arrived(SKIPPED if error_facts(value)["type"] == "StepSkipped" else FAILURE, value, name)

@@ -283,7 +283,7 @@ class FlowRun(Generic[R]):
         store, found = self._host.store(), {}
         for first in range(0, len(task_ids), _SLICE):
             for task_id, stored in store.get(task_ids[first : first + _SLICE]).items():
-                found[task_id] = self._host.codec.decode_result(stored.payload)
+                found[task_id] = self._host.codec.read_result(stored)
         return found
 
     def _metas(self, record: RunRecord) -> dict[int, ResultMeta]:

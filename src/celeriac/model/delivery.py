@@ -45,6 +45,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     result: StoredResult | None = None
     successors: tuple[Outgoing, ...] = ()
     workflow: Workflow | None = None
+    replaced: bool = False
+    """It is not the end of its id: something else goes on in its place, and may have it."""
 
 
 class Later(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -51,6 +51,8 @@ class Headers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, for
     """None: the task's id."""
     headers: dict[str, Any] = {}
     """Headers of the user's own; the task sees them as `request.headers`."""
+    signature: str | None = None
+    """Of all that is here but what only describes, and of the body: `codec.signing`."""
 
 
 class Embed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

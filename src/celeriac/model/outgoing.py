@@ -24,6 +24,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """0 to 9, higher sooner."""
     not_before: float | None = None
     """Wall-clock epoch seconds; None or the past: ready at once."""
+    counts_down: bool = False
+    """`not_before` was reckoned from the sender's now. An engine that has a clock of its own keeps the time between the
+    two, not the moment: the sender's clock may be wrong."""
     expires_at: float | None = None
     fresh: bool = False
     """The sender has just made this id and publishes it for the first time, so no store can know it: an adapter may

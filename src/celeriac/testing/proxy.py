@@ -184,9 +184,9 @@ class TcpProxy:
         """How many connections there have been."""
         return len(self._accepted)
 
-    def busiest(self, span_s: float = 1.0) -> int:
-        """How many connections there were at most within so many seconds."""
-        times, first, most = list(self._accepted), 0, 0
+    def busiest(self, span_s: float = 1.0, *, after: int = 0) -> int:
+        """How many connections came at most within so many seconds, of those behind the first `after`."""
+        times, first, most = self._accepted[after:], 0, 0
         for number, time in enumerate(times, 1):
             while times[first] < time - span_s:
                 first += 1

@@ -57,6 +57,8 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_tasks: bool = True
     """A line when a task has ended."""
     autoreload: bool = False
+    tombstones_s: float | None = None
+    """How long it is remembered that a task is over; None: its result says so, as long as it is kept."""
     task_events: bool = False
     """Send task events from the start; remote control switches them on and off."""
     beat: bool = False

@@ -146,7 +146,13 @@ class Station:
         self._left_to_run = options.max_tasks_per_child
         self._lease: Lease | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._settler = Settler(runtime.links.results, self._broker, fused=runtime.links.fused)
+        self._settler = Settler(
+            runtime.links.results,
+            self._broker,
+            fused=runtime.links.fused,
+            tombstones_s=options.tombstones_s,
+            clock=clock,
+        )
         self._held_check_at = 0.0
         self._deadline = math.inf
         """When a stopping station no longer waits for running tasks; infinite while it is not stopping."""
@@ -164,6 +170,8 @@ class Station:
         of the rest the result is kept, where it is not the broker that keeps it.
         """
         self._storing: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        """Of consumers whose leases are lost."""
         self._keeps_ends = self._is_connection and runtime.links.results is not None and not runtime.links.fused
         self._vetting: set[asyncio.Task[None]] = set()
         self._throttle = Throttle(board, clock, admit=self._admit, postpone=self._postpone)
@@ -275,9 +283,10 @@ class Station:
                 task.result()
             return await self._leave(fetching)
         finally:
-            for task in (stop, fetching, *others):
+            all_tasks = (stop, fetching, *others, *self._closing)
+            for task in all_tasks:
                 task.cancel()
-            await asyncio.gather(stop, fetching, *others, return_exceptions=True)
+            await asyncio.gather(*all_tasks, return_exceptions=True)
             if self._all_events is not None and self._dispatcher is not None:
                 await self._dispatcher.finish(LAST_EVENTS_S)
                 self._all_events.switch(False)
@@ -330,6 +339,7 @@ class Station:
         if any(one.committed for one in (self.lease, *self._estates)):
             _log.error("what tasks returned that may not run twice could not be settled before the end")
             return False
+        lease.lost = True  # by our own hand: that its connection ends now is news to nobody
         await self._close(lease)
         self.slot.state = GONE
         return True
@@ -514,9 +524,19 @@ class Station:
             await self._open()
         finally:
             self._renewed.set()
+            # It has connections, and a listener that would keep them up
+            closing = asyncio.get_running_loop().create_task(self._close_lost(lease))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
         self._probe.signal("lease_lost", lease.consumer.incarnation)
         self._fetcher.wake()
         self._flusher.wake()
+
+    async def _close_lost(self, lease: Lease) -> None:
+        try:
+            await lease.consumer.close()
+        except Exception as exc:
+            _log.debug("nothing was left to give back under a lost lease, and it could not be said: %s", exc)
 
     async def _store_ended(self, lease: Lease, ended: Sequence[Outcome]) -> None:
         """Store how these ended, though their messages are in their queues again: who is about to run one finds that it

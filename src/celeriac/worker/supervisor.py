@@ -196,7 +196,12 @@ class Supervisor:
         self.broker: Broker = oversight.links.broker
         self.casualties: Casualties = oversight.casualties
         self.define_queue, self.describe_queue = oversight.define, oversight.describe
-        self._settler = Settler(self.links.results, self.broker, fused=self.links.fused)
+        self._settler = Settler(
+            self.links.results,
+            self.broker,
+            fused=self.links.fused,
+            tombstones_s=self.options.tombstones_s,
+        )
         self._notary = self.broker if isinstance(self.broker, Notary) and not self.broker.traits.adopts else None
         threads = self.options.threads
         self.slots = SlotMap.create(
@@ -294,11 +299,7 @@ class Supervisor:
             self.links.events.close()
         lease = getattr(self, "_lease", None)
         if lease is not None:
-            try:
-                async with asyncio.timeout(2.0):
-                    await lease.consumer.close()
-            except Exception as exc:
-                _log.debug("the supervisor's lease is left to the reaper: %s", exc)
+            await self._give_back(lease)
         self.slots.close()
         self.broker.close()
         if self.links.results is not None:
@@ -693,7 +694,9 @@ class Supervisor:
             except Exception as exc:  # whatever it is: without this process's end there is no successor
                 _log.warning("what process %d was running cannot be settled yet (%s)", child.pid, exc)
                 await self._clock.sleep(backoff.next())
-        await self._abandon(child, [one.id for one in running if one.id not in causes])
+        # what has ended, and was perhaps not settled, has started as well
+        started = [*(one.id for one in running if one.id not in causes), *child.slot.ended_once()]
+        await self._abandon(child, started)
 
     async def _settle_dead(self, child: Child, causes: Mapping[str, Cause]) -> None:
         consumer = self._lease.consumer
@@ -720,7 +723,7 @@ class Supervisor:
     async def _leave_word(self, child: Child, running: Sequence[Running], causes: Mapping[str, Cause]) -> None:
         """Note how what it ran has ended, and settle here what is in no queue any more."""
         dragged = Dragged(pid=child.pid)
-        left = {**dict.fromkeys((one.id for one in running), dragged), **causes}
+        left = {**dict.fromkeys((*child.slot.ended_once(), *(one.id for one in running)), dragged), **causes}
         await self._until_it_works(
             lambda: self._note(child, {one: cause for one, cause in left.items() if one not in child.noted}),
             f"how the tasks of process {child.pid} ended cannot be noted yet",
@@ -886,10 +889,20 @@ class Supervisor:
                 _log.warning("cannot reach the broker (%s); trying again in %.1f s", exc, delay_s)
                 await self._pause(delay_s)
             else:
+                lost = getattr(self, "_lease", None)
                 self._lease = Lease(consumer)
+                if lost is not None:  # it has connections, and a listener that would keep them up
+                    self._start(self._give_back(lost))
                 self._stamp = -1 if self._was_open else consumer.cancel_stamp  # orders may have come meanwhile
                 self._was_open = True
                 return True
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            async with asyncio.timeout(2.0):
+                await lease.consumer.close()
+        except Exception as exc:
+            _log.debug("the supervisor's lease is left to the reaper: %s", exc)
 
     async def _beat(self) -> None:
         lease_s = self.options.lease_s

@@ -126,7 +126,7 @@ _SERIALIZERS = Choice(
         "application/x-python-serialize": _UNSAFE,
         "yaml": _UNSAFE,
         "application/x-yaml": _UNSAFE,
-        "auth": "message signing is not built yet in this version",
+        "auth": "it signs bodies alone, and not what is done with them; set security_signing instead",
     },
 )
 _QUEUE_TYPES = Choice("classic", "quorum")
@@ -289,6 +289,32 @@ class Settings:
         Whole(1024, 256 * 2**20, "bytes"), 8 * 2**20, "Largest body after decompression.", ours=True
     )
     task_send_sent_event = _is(Flag(), False, "Producers send the event `task-sent`.")
+
+    # security
+    security_key_file = _is(
+        Text(), None, "The file with the keys that messages and results are signed and encrypted with.", ours=True
+    )
+    security_signing = _is(
+        Choice("off", "sign", "require"),
+        "off",
+        "`sign`: messages and results are signed, and unsigned ones taken; `require`: those are refused.",
+        ours=True,
+    )
+    security_encryption = _is(
+        Flag(), False, "Encrypt arguments, results and what follows a task; ids and names stay readable.", ours=True
+    )
+    security_namespace = _is(
+        Text(),
+        "default",
+        "Of the environment, the same in all its processes: what is signed in one is refused in others.",
+        ours=True,
+    )
+    security_replay_window = _is(
+        Seconds(1.0),
+        86400.0,
+        "With `require`: how long after it was signed, or due, a message may still start; older ones are dead letters.",
+        ours=True,
+    )
 
     # tasks: routing
     task_default_queue = _is(QueueName(), "celery", "The queue of tasks that no route sends elsewhere.")
@@ -600,6 +626,13 @@ class Settings:
             raise ConfigError(
                 "task_queues is empty, so a worker would serve nothing; leave it out for the default queue"
             )
+        if self.security_key_file is None and (self.security_signing != "off" or self.security_encryption):
+            what = (
+                "security_encryption=True"
+                if self.security_encryption
+                else f"security_signing={self.security_signing!r}"
+            )
+            raise ConfigError(f"{what} needs security_key_file; `celeriac keys generate FILE` makes one")
         if self.worker_pool == "solo" and self.worker_threads:
             raise ConfigError(
                 f"worker_threads={self.worker_threads} with worker_pool='solo', which runs one task at a time; "
@@ -656,5 +689,17 @@ def describe() -> tuple[SettingInfo, ...]:
 
 def _group(name: str) -> str:
     start = name.partition("_")[0]
-    groups = {"task", "worker", "broker", "result", "beat", "event", "control", "sqlite", "redis", "database"}
+    groups = {
+        "task",
+        "worker",
+        "broker",
+        "result",
+        "beat",
+        "event",
+        "control",
+        "sqlite",
+        "redis",
+        "database",
+        "security",
+    }
     return start if start in groups and name != "result_accept_content" else "general"

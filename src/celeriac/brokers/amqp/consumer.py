@@ -162,6 +162,8 @@ class AmqpConsumer:
         """Of them, those whose settlement is under way."""
         self._aside: dict[int, Entry] = {}
         """Unclaimed and in no lane: held back, waiting for their last milliseconds, or on their way to the ladder."""
+        self._ripe: set[int] = set()
+        """Those of the ladder that were held for the rest of their time, whatever our clock says."""
         self._early: deque[tuple[float, Lane, Arrived]] = deque()
         self._early_timer: asyncio.TimerHandle | None = None
         self._suspect: int | None = None
@@ -560,7 +562,13 @@ class AmqpConsumer:
         left_s = message.not_before - self._clock.time()
         if left_s <= 0:
             return False
-        self._aside[lane.base + arrived.delivery_tag] = (lane, arrived)
+        key = lane.base + arrived.delivery_tag
+        if key in self._ripe:
+            self._ripe.discard(key)
+            return False
+        if left_s > ladder.EARLY_S and ladder.has_waited(arrived.exchange, arrived.routing_key):
+            left_s = ladder.EARLY_S  # its time has passed by the server's clock: ours is wrong, or the sender's was
+        self._aside[key] = (lane, arrived)
         if left_s <= ladder.EARLY_S:
             self._loop.call_later(left_s, self._due, lane, arrived)
         else:
@@ -568,7 +576,10 @@ class AmqpConsumer:
         return True
 
     def _due(self, lane: Lane, arrived: Arrived) -> None:
-        if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
+        key = lane.base + arrived.delivery_tag
+        if self._aside.pop(key, None) is not None:
+            if not lane.is_retired:
+                self._ripe.add(key)
             self._put_back(lane, [arrived])
             self._ring()
 

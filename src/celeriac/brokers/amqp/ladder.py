@@ -36,6 +36,8 @@ _MOST_TICKS: Final = (1 << RUNGS) - 1
 LONGEST_S: Final = _MOST_TICKS * TICK_S
 """497 days. What is due later comes down after that, and is put on the ladder again."""
 _ANY: Final = "*." * RUNGS
+_LONGEST: Final = "1." * RUNGS
+_RUNG: Final = TOP[:-2]
 
 
 def ticks(delay_s: float) -> int:
@@ -55,6 +57,11 @@ def target_of(routing_key: str) -> str:
     """The queue's name at the end of a routing key; empty where it is not one of the ladder's."""
     word = routing_key[len(_ANY) :]
     return word.replace("%2A", "*").replace("%23", "#").replace("%25", "%")
+
+
+def has_waited(exchange: str, routing_key: str) -> bool:
+    """Whether what came by these has been on the ladder for all of its time, be what clocks say as it may."""
+    return exchange.startswith((_RUNG, DUE)) and not routing_key.startswith(_LONGEST)
 
 
 def routing_key(delay_ticks: int, target: str) -> str:

@@ -60,7 +60,7 @@ import msgspec
 
 from celeriac.brokers.redis import health
 from celeriac.brokers.redis.consumer import RedisConsumer
-from celeriac.brokers.redis.layout import FOREIGN, Layout, Special, Stored, millis, pack, read, text
+from celeriac.brokers.redis.layout import FOREIGN, Layout, Special, Stored, due, millis, pack, read, text
 from celeriac.brokers.redis.schedules import RedisSchedules
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, EnqueueRejectedError, EnqueueUnknownError
@@ -220,7 +220,7 @@ class RedisBroker:
                 )
             else:
                 queues.setdefault(message.queue, []).extend(
-                    (message.id, millis(message.not_before), "1" if message.fresh else "0", pack(message, now))
+                    (message.id, due(message, now), "1" if message.fresh else "0", pack(message, now))
                 )
         if layout.is_cluster:
             self._publish_apart(queues, lists, messages)

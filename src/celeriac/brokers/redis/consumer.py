@@ -19,7 +19,7 @@ import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
 from celeriac.brokers.redis.following import Following
-from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Special, millis, pack, read, text, unpack
+from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Special, due, millis, pack, read, text, unpack
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
@@ -608,6 +608,7 @@ class RedisConsumer:
 
     async def _settle_in(self, space: Space, groups: list[tuple[str, list[tuple[str, Any]]]]) -> bytes:
         numbers = {queue: number for number, (queue, _) in enumerate(groups, 1)}
+        now = self._clock.time()
         args: list[Any] = [*space.head(), self._incarnation, len(groups)]
         following = Following(partial(self._successor, numbers=numbers), self._layout.joins)
         at = 0
@@ -646,8 +647,8 @@ class RedisConsumer:
                         f"L {about}",
                         *then,
                         number,
-                        millis(message.not_before),
-                        pack(message, self._clock.time()),
+                        due(message, now),
+                        pack(message, now),
                     )
                     continue
                 args += (f"{kind} {about}", *then)
@@ -684,13 +685,13 @@ class RedisConsumer:
     def _successor(self, message: Outgoing, *, numbers: dict[str, int]) -> tuple[Any, ...]:
         if self._foreign_list is not None and (found := self._foreign_list(message)) is not None:
             return 0, found[0], "", "", found[1]
-        number = numbers.setdefault(message.queue, len(numbers) + 1)
+        number, now = numbers.setdefault(message.queue, len(numbers) + 1), self._clock.time()
         return (
             number,
             message.id,
-            millis(message.not_before),
+            due(message, now),
             "1" if message.fresh else "0",
-            pack(message, self._clock.time()),
+            pack(message, now),
         )
 
     async def adopt(self, incarnation: Incarnation, ids: Collection[TaskId], /) -> Sequence[Delivery]:

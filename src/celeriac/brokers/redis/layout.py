@@ -122,6 +122,19 @@ def millis(moment: float | None) -> str:
     return str(whole + (whole < scaled))
 
 
+def due(message: Outgoing, now: float) -> str:
+    """When a message is due, as the scripts take it: a moment, or `+` and so many milliseconds from the server's now.
+
+    Args:
+        message: Any.
+        now: What its sender takes for the time.
+    """
+    if message.not_before is None or not message.counts_down:
+        return millis(message.not_before)
+    left_s = message.not_before - now
+    return f"+{millis(left_s)}" if left_s > 0 else ""
+
+
 class Space:
     """Queues that one script may touch together: all of them on one server; each by itself on a cluster."""
 

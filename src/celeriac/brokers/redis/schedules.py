@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from redis.crc import key_slot
 
-from celeriac.brokers.redis.layout import millis, pack
+from celeriac.brokers.redis.layout import due, millis, pack
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import EnqueueRejectedError, ScheduleChangedError
 from celeriac.model import BeatInfo, Mark, ScheduleNews, ScheduleRow, Ticked
@@ -144,7 +144,7 @@ class RedisSchedules:
                 what = ("K", message.id, "", foreign[1])
             else:
                 key = space.base(message.queue)
-                what = ("", message.id, millis(message.not_before), pack(message, now))
+                what = ("", message.id, due(message, now), pack(message, now))
             if self._layout.is_cluster and key_slot(key.encode()) != key_slot(marks.encode()):
                 raise EnqueueRejectedError(
                     f"cannot publish {message.task!r} ({message.id}) for the schedule's entry {tick.name!r} to "

@@ -33,8 +33,15 @@ local function admit(base, id, blob, fresh)
   return is_added and redis.call('HSETNX', base .. ':m', id, blob) == 1, at_once
 end
 
+-- When a message is due in our time. What begins with a plus is so many milliseconds from now.
+local function moment(due)
+  if string.byte(due) == 43 then return string.format('%.0f', now + tonumber(due)) end
+  return due
+end
+
 -- Puts a message that `m` holds behind its like, or among the delayed ones.
 local function place(base, id, blob, due)
+  due = moment(due)
   if due ~= '' and tonumber(due) > now then
     redis.call('ZADD', base .. ':z', due, id)
     if redis.call('ZRANK', base .. ':z', id) == 0 then ring(base) end

@@ -31,7 +31,7 @@ for k = 1, #KEYS do
   p = p + 1
   local ready, in_line, n = {}, nil, 0
   for _ = 1, count do
-    local id, due, blob = ARGV[p], ARGV[p + 1], ARGV[p + 3]
+    local id, due, blob = ARGV[p], moment(ARGV[p + 1]), ARGV[p + 3]
     local is_added, at_once, limit
     local form, priority = string.byte(blob, 1, 2)
     if form == 153 then
