@@ -17,6 +17,7 @@ import msgspec
 
 from celeriac.clock import ENTROPY
 from celeriac.codec import HIDDEN, SEALED, decode_exception, epoch_from_iso
+from celeriac.codec.limits import is_id
 from celeriac.engine import report, signals
 from celeriac.engine.attempt import PARKED, Attempt, current_attempt, requeued
 from celeriac.engine.continuation import NOTHING, Continue
@@ -235,9 +236,12 @@ class Executor:
     def _undecodable(self, delivery: Delivery, exc: CodecError) -> Outcome:
         task_id, name = self._codec.salvage(delivery.headers)
         reason = str(exc) if isinstance(exc, SignatureError) else f"its headers cannot be read: {exc}"
-        report.buried(task_id or delivery.id, name, reason)
+        has_id = is_id(delivery.id) is not None
+        report.buried(task_id or (delivery.id if has_id else ascii(delivery.id)[:80]), name, reason)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
+        if not has_id:  # only who writes into a store by hand makes such a one, and nobody can wait for it
+            return Bury(delivery=delivery, reason=reason)
         if self._codec.signer is not None and self._codec.signer.required:
             # who sent it is not known: nothing that it says is done, and no result of its id written
             return Bury(delivery=delivery, reason=reason)

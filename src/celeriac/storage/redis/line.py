@@ -7,14 +7,13 @@ import math
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis.asyncio as aio
-from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from celeriac.storage.redis import faults
 from celeriac.storage.redis.deployment import ReplyLostError
-from celeriac.storage.redis.wire import Wire
+from celeriac.storage.redis.wire import Wire, packed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -108,7 +107,7 @@ class Line:
         called_off: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Any]:
         again = False
-        packed = b"".join([pack_command(tuple(each)) for each in commands])
+        words = b"".join([packed(tuple(each)) for each in commands])
         while True:
             sent = False
             try:
@@ -120,7 +119,7 @@ class Line:
                 sent = True
                 timeout_s = block_s + _GRACE_S if block_s else self._deployment.timeout_s
                 try:
-                    return await wire.ask(packed, len(commands), timeout_s, heard)
+                    return await wire.ask(words, len(commands), timeout_s, heard)
                 except asyncio.CancelledError as cancelled:
                     if called_off is None:
                         raise
@@ -188,7 +187,7 @@ class Line:
     async def raw(self, *command: Any) -> Any:
         """Send one command from within `on_connect`, where the turn is taken already; raises the driver's errors."""
         assert self._link is not None
-        await self._link.send_packed_command(pack_command(command), check_health=False)
+        await self._link.send_packed_command(packed(command), check_health=False)
         return await self._link.read_response(disable_decoding=True)
 
     async def listen(self) -> Any:
