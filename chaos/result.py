@@ -97,6 +97,13 @@ def state(outcome: Outcome) -> Literal["clean", "violated", "broke off", "empty"
     return "clean" if outcome.verdict.tasks else "empty"
 
 
+def shown_figures(figures: dict[str, float]) -> str:
+    """Figures of a part in a line."""
+    return ", ".join(
+        f"{value:,.0f} {name}" if value >= 10 else f"{value:.2g} {name}" for name, value in figures.items()
+    )
+
+
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
     """Something that had to be reached."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celeriac import Celeriac
 from chaos.simulator.broker import ModelBroker, ModelResults
-from chaos.simulator.loop import CLOCK, PROCESS
+from chaos.simulator.loop import CLOCK
 
 if TYPE_CHECKING:
     from chaos.simulator.world import World
@@ -90,6 +90,13 @@ def _define(app: Celeriac, model: Model) -> None:
         await asyncio.sleep(seconds)
         return finish(self, token)
 
+    @app.task(bind=True, name="once_def", acks_late=False)
+    def once_def(self: Any, seconds: float = 0.0) -> str:
+        token = begin(self)
+        if seconds:
+            CLOCK.pause(seconds)
+        return finish(self, token)
+
     @app.task(bind=True, name="retrying", max_retries=MOST_RETRIES, default_retry_delay=0.3)
     async def retrying(self: Any, failures: int = 1) -> str:
         token = begin(self)
@@ -135,8 +142,3 @@ def _define(app: Celeriac, model: Model) -> None:
         model.world.note("tick", id=entry, what=self.request.headers["scheduled_at"], token=token)
         await asyncio.sleep(0.01)
         return finish(self, token)
-
-
-def here() -> str:
-    """Whose code runs."""
-    return PROCESS.get().where

@@ -95,14 +95,15 @@ class ModelBroker:
 
 
 class ModelConsumer:
-    """A consumer at the end of the network. What a claim took whose reply was lost, the next one brings: as the real
-    adapters do, or it would be held for as long as its process lives.
+    """A consumer at the end of the network. What a claim or an adoption took whose reply was lost, the next one brings:
+    as the real adapters do, or it would be held for as long as its process lives.
     """
 
     def __init__(self, world: World, inner: MemoryConsumer) -> None:
         self._world = world
         self._inner = inner
         self._unheard: list[Delivery] = []
+        self._adopted: dict[Incarnation, list[Delivery]] = {}
 
     @property
     def incarnation(self) -> Incarnation:
@@ -150,7 +151,17 @@ class ModelConsumer:
         return answers
 
     async def adopt(self, incarnation: Incarnation, ids: Collection[TaskId], /) -> Sequence[Delivery]:
-        return await self._world.network.acall("adopt", lambda: _done(self._inner.adopt(incarnation, ids)))
+        unheard: list[Delivery] = (
+            [] if self._world.bug == "adoption-forgotten" else self._adopted.setdefault(incarnation, [])
+        )
+
+        def adopt() -> list[Delivery]:
+            unheard.extend(_done(self._inner.adopt(incarnation, ids)))
+            return [*unheard]
+
+        adopted: Sequence[Delivery] = await self._world.network.acall("adopt", adopt, late=False)
+        self._adopted.pop(incarnation, None)
+        return adopted
 
     async def cancelled(self, ids: Collection[TaskId], /) -> Any:
         ids = sorted(ids)

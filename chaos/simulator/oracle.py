@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chaos.simulator.world import Run, World
 
 _FINAL: Final = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-_TOKENS: Final = frozenset({"work", "awork", "once", "retrying", "body"})
+_TOKENS: Final = frozenset({"work", "awork", "once", "once_def", "retrying", "body"})
 """They return the token of their run."""
 
 
@@ -111,7 +111,7 @@ class _Oracle:
                 yield "S1", task_id, f"the stored result names run {result.token!r}, which has not ended"
             if result.what == "SUCCESS" and not self._starts.get(task_id):
                 yield "S1", task_id, "a success is stored of what has never run"
-            may_fail = sent.get("fails") or sent["task"] == "once" or "flow" in sent
+            may_fail = sent.get("fails") or sent["task"].startswith("once") or "flow" in sent
             if result.what == "FAILURE" and not may_fail:
                 yield "D1", task_id, "it failed, and it does not fail"
             if result.what == "REVOKED" and task_id[0] != "r":
@@ -124,7 +124,7 @@ class _Oracle:
             asked = self._asked.get(task_id)
             if what not in ("errback", "ticked") and (asked is None or starts[0].t < asked):
                 yield "D2", task_id, "it ran, and nobody had sent it"
-            if what == "once" and len(starts) > 1:
+            if what.startswith("once") and len(starts) > 1:
                 yield "L2", task_id, f"it may run once and ran {len(starts)} times"
             due = self._world.sent.get(task_id, {}).get("due")
             if due is not None and starts[0].t < due - 0.002:

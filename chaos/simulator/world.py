@@ -7,6 +7,7 @@ import logging
 import random
 import traceback
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -26,7 +27,7 @@ from chaos.simulator.network import KINDS, POINTS, Bomb, Network
 from chaos.simulator.worker import SimSupervisor, orphan, run_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from celeriac.model import Delivery, Outcome, Settled
 
@@ -155,7 +156,7 @@ class Nemesis:
             if not any(each.points.values()):
                 world.network.hits[f"{what}-during", "elsewhere"] += 1
         if what == "kill":
-            self._kill(group, fault.number, fault.kind)
+            self.kill(group, fault.number, fault.kind)
         elif what == "stop":
             self._stop(group, fault.number, fault.kind, fault.size)
         elif what == "trouble":
@@ -175,9 +176,10 @@ class Nemesis:
             world.end_worker(proc)
 
     def _crash(self, proc: Proc, number: int, kind: str, size: float) -> None:
-        self._kill(self._kin(proc, size) if proc.role in ("worker", "child") else [proc], number, kind)
+        self.kill(self._kin(proc, size) if proc.role in ("worker", "child") else [proc], number, kind)
 
-    def _kill(self, procs: Sequence[Proc], number: int, kind: str) -> None:
+    def kill(self, procs: Sequence[Proc], number: int = -1, kind: str = "kill") -> None:
+        """SIGKILL to all of these."""
         self._note(number, kind, procs, 0.0)
         self._world.kill(procs)
 
@@ -220,12 +222,22 @@ class World:
         model: The application, of this process.
         seed: Of everything.
         plan: What the nemesis does; that of the seed unless given.
+        script: Starts a fleet and its load, called by the servers; that of the seed unless given.
         bug: A planted one.
     """
 
-    def __init__(self, model: Model, seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = "") -> None:
+    def __init__(
+        self,
+        model: Model,
+        seed: int,
+        *,
+        plan: Sequence[Fault | Bomb] | None = None,
+        script: Callable[[World], None] | None = None,
+        bug: str = "",
+    ) -> None:
         self.seed = seed
         self.bug = bug
+        self._script = script or World._start_fleet
         self.model = model
         self.app = model.app
         self.clock = CLOCK
@@ -247,7 +259,7 @@ class World:
         self.supervisors: dict[Proc, SimSupervisor] = {}
         self.runs: dict[str, Run] = {}
         self._open_runs: dict[tuple[int, str], Run] = {}
-        self._left = {"producer1": TASKS, "producer2": TASKS}
+        self._left: dict[str, int] = {}
         self._counts: dict[str, int] = {}
         self.network = Network(self)
         self.nemesis = Nemesis(self, plan_of(seed) if plan is None else plan)
@@ -399,9 +411,9 @@ class World:
                     self.send(one, lambda station=child.station: orphan(station))
             self._again(1.0, self.start_worker)
         elif proc.role == "producer":
-            if self._left[proc.name]:
+            if self._left.get(proc.name):
                 self._again(0.2, lambda: self.start_producer(proc.name))
-        elif not self.is_draining:
+        elif proc.role == "beat" and not self.is_draining:
             self._again(0.3, self.start_beat)
 
     def _again(self, after_s: float, start: Callable[[], None]) -> None:
@@ -433,7 +445,8 @@ class World:
     # -- life ----------------------------------------------------------------------------------------------------
 
     def left(self, name: str) -> int:
-        return self._left[name]
+        """How much of its load a producer has not sent yet."""
+        return self._left.get(name, 0)
 
     def took(self, name: str) -> None:
         self._left[name] -= 1
@@ -457,12 +470,32 @@ class World:
 
     def _begin(self) -> None:
         self.note("phase", what="begin")
+        self._script(self)
+        self.loop.call_later(LOAD_S, self._drain)
+
+    def _start_fleet(self) -> None:
+        self._left = dict.fromkeys(("producer1", "producer2"), TASKS)
         for _ in range(2):
             self.start_worker()
             self.start_beat()
         for name in self._left:
             self.start_producer(name)
-        self.loop.call_later(LOAD_S, self._drain)
+
+    def sender(self) -> Sender:
+        """A producer for scripts."""
+        return Sender(self, self.new_proc("sender", "sender"))
+
+    def at(self, after_s: float, action: Callable[[], Any], proc: Proc | None = None) -> None:
+        """Have the servers, or a process, do something at a time."""
+        self.loop.call_later(after_s, action, context=(proc or self.server).context.copy())
+
+    def moment(self, after_s: float) -> datetime:
+        """By the servers' clock."""
+        return datetime.fromtimestamp(SERVER_CLOCK.time() + after_s, UTC)
+
+    def runner_of(self, task_id: str) -> Proc:
+        """The process that runs a task, or did last."""
+        return [run for run in self.runs.values() if run.id == task_id][-1].proc
 
     def _drain(self) -> None:
         if any(self._left.values()) and self.elapsed_s < LOAD_S + DRAIN_S / 2:
@@ -491,50 +524,28 @@ class World:
         self.note("phase", what="end")
 
 
-class _Producer:
-    """Publishes what is left of its load, and notes it."""
+class Sender:
+    """Publishes until it is told how that ended, and notes it."""
 
     def __init__(self, world: World, proc: Proc) -> None:
         self._world = world
-        self._proc = proc
+        self.proc = proc
         self._luck = random.Random(f"{world.seed} {proc.name} {world.left(proc.name)}")
-        self._last = ""
 
-    def turn(self) -> None:
-        """Send one, and come back."""
-        world, luck, name = self._world, self._luck, self._proc.name
-        if not world.left(name):
-            world.exit(self._proc, 0)
-        number = f"{name[-1]}-{world.left(name)}"
-        world.took(name)
-        kind = luck.choices(
-            ("awork", "work", "once", "retrying", "later", "chord", "chain", "revoke"), (30, 12, 8, 8, 8, 14, 8, 8)
-        )[0]
-        seconds = round(luck.uniform(0.8, 2.5) if luck.random() < 0.12 else luck.uniform(0.0, 0.08), 4)
-        if kind == "chord":
-            self._send_chord(f"c{number}", luck.randint(2, 4), fails=luck.random() < 0.25)
-        elif kind == "chain":
-            self._send_chain(f"s{number}", luck.randint(2, 3))
-        elif kind == "later":
-            due = world.loop.now + luck.uniform(0.1, 2.0)
-            eta = datetime.fromtimestamp(CLOCK.EPOCH + due, UTC)
-            self._send(f"l{number}", "awork", (seconds,), {"due": due}, eta=eta)
-        elif kind == "revoke":
-            due = world.loop.now + luck.uniform(0.1, 1.0)
-            eta = datetime.fromtimestamp(CLOCK.EPOCH + due, UTC)
-            self._send(f"r{number}", "awork", (seconds,), {"due": due}, eta=eta)
-            CLOCK.pause(luck.uniform(0.0, 1.2))
-            self._revoke(f"r{number}")
-        else:
-            argument = luck.randint(0, MOST_RETRIES) if kind == "retrying" else seconds
-            self._send(f"{kind[0]}{number}", kind, (argument,), {})
-        world.loop.call_later(luck.uniform(0.0, LOAD_S / TASKS), self.turn)
-
-    def _send(self, task_id: str, task: str, args: tuple[Any, ...], facts: dict[str, Any], **options: Any) -> None:
+    def send(
+        self,
+        task_id: str,
+        task: str,
+        args: tuple[Any, ...] = (),
+        facts: Mapping[str, Any] = MappingProxyType({}),
+        **options: Any,
+    ) -> None:
+        """One task."""
         app = self._world.app
-        self._publish({task_id: task}, facts, lambda: app.send_task(task, args, task_id=task_id, **options))
+        self._publish({task_id: task}, dict(facts), lambda: app.send_task(task, args, task_id=task_id, **options))
 
-    def _send_chord(self, flow: str, count: int, *, fails: bool) -> None:
+    def send_chord(self, flow: str, count: int, *, fails: bool) -> None:
+        """A chord of so many members; one of them fails, or none."""
         tasks = self._world.app.tasks
         bad = self._luck.randrange(count) if fails else -1
         member, body = tasks["member"], tasks["body"]
@@ -549,7 +560,8 @@ class _Producer:
         ids = {f"{flow}-m{number}": "member" for number in range(count)}
         self._publish({**ids, f"{flow}-body": "body"}, {"flow": flow, "count": count, "fails": fails}, work.apply_async)
 
-    def _send_chain(self, flow: str, count: int) -> None:
+    def send_chain(self, flow: str, count: int) -> None:
+        """A chain of so many steps."""
         step = self._world.app.tasks["step"]
         steps = [step.s(*(([], 0) if number == 0 else (number,))) for number in range(count)]
         work = chain(*(one.set(task_id=f"{flow}-s{number}") for number, one in enumerate(steps)))
@@ -575,7 +587,8 @@ class _Producer:
                 return
             CLOCK.pause(0.05)
 
-    def _revoke(self, task_id: str) -> None:
+    def revoke(self, task_id: str) -> None:
+        """Forbid a task to start."""
         note = self._world.note
         note("revoke", "invoke", id=task_id)
         for _ in range(5):
@@ -586,3 +599,37 @@ class _Producer:
             else:
                 note("revoke", "ok", id=task_id)
                 return
+
+
+class _Producer(Sender):
+    """Publishes what is left of a load."""
+
+    def turn(self) -> None:
+        """Send one, and come back."""
+        world, luck, name = self._world, self._luck, self.proc.name
+        if not world.left(name):
+            world.exit(self.proc, 0)
+        number = f"{name[-1]}-{world.left(name)}"
+        world.took(name)
+        kind = luck.choices(
+            ("awork", "work", "once", "retrying", "later", "chord", "chain", "revoke"), (30, 12, 8, 8, 8, 14, 8, 8)
+        )[0]
+        seconds = round(luck.uniform(0.8, 2.5) if luck.random() < 0.12 else luck.uniform(0.0, 0.08), 4)
+        if kind == "chord":
+            self.send_chord(f"c{number}", luck.randint(2, 4), fails=luck.random() < 0.25)
+        elif kind == "chain":
+            self.send_chain(f"s{number}", luck.randint(2, 3))
+        elif kind == "later":
+            due = world.loop.now + luck.uniform(0.1, 2.0)
+            eta = world.moment(due - world.loop.now)
+            self.send(f"l{number}", "awork", (seconds,), {"due": due}, eta=eta)
+        elif kind == "revoke":
+            due = world.loop.now + luck.uniform(0.1, 1.0)
+            eta = world.moment(due - world.loop.now)
+            self.send(f"r{number}", "awork", (seconds,), {"due": due}, eta=eta)
+            CLOCK.pause(luck.uniform(0.0, 1.2))
+            self.revoke(f"r{number}")
+        else:
+            argument = luck.randint(0, MOST_RETRIES) if kind == "retrying" else seconds
+            self.send(f"{kind[0]}{number}", kind, (argument,), {})
+        world.loop.call_later(luck.uniform(0.0, LOAD_S / TASKS), self.turn)

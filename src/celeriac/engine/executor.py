@@ -17,6 +17,7 @@ import msgspec
 
 from celeriac.clock import ENTROPY
 from celeriac.codec import HIDDEN, SEALED, decode_exception, epoch_from_iso
+from celeriac.codec.limits import is_id
 from celeriac.engine import report, signals
 from celeriac.engine.attempt import PARKED, Attempt, current_attempt, requeued
 from celeriac.engine.continuation import NOTHING, Continue
@@ -104,7 +105,7 @@ class Executor:
         self._ended: dict[str, StoredResult] = {}
         self._over: set[str] = set()
         signer = codec.signer
-        self._tombstones = results is not None and results.has_joins and signer is not None and signer.required
+        self._tombstones = signer is not None and signer.required and results is not None and results.has_joins
         self._fused = fused
         self._node = node
         self._middleware = tuple(middleware)
@@ -158,12 +159,13 @@ class Executor:
         """Look at a delivery's headers: the attempt to run, or at once the outcome of one that does not run."""
         try:
             headers = self._codec.decode_headers(delivery.headers)
-            if self._codec.signer is not None:
-                self._codec.admit(headers, delivery)
-                if headers.id in self._over:
-                    return self._repeated(delivery, headers)
         except CodecError as exc:
             return self._undecodable(delivery, exc)
+        if self._codec.signer is not None:
+            if (refused := self._not_admitted(delivery, headers)) is not None:
+                return refused
+            if headers.id in self._over:
+                return self._repeated(delivery, headers)
         plan = self._plans.get(headers.task)
         if plan is None:
             if not self._unknown_wait_s or delivery.is_copy:
@@ -234,15 +236,36 @@ class Executor:
 
     def _undecodable(self, delivery: Delivery, exc: CodecError) -> Outcome:
         task_id, name = self._codec.salvage(delivery.headers)
-        reason = str(exc) if isinstance(exc, SignatureError) else f"its headers cannot be read: {exc}"
-        report.buried(task_id or delivery.id, name, reason)
+        reason = f"its headers cannot be read: {exc}"
+        has_id = is_id(delivery.id) is not None
+        report.buried(task_id or (delivery.id if has_id else ascii(delivery.id)[:80]), name, reason)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
+        if not has_id:  # only who writes into a store by hand makes such a one, and nobody can wait for it
+            return Bury(delivery=delivery, reason=reason)
         if self._codec.signer is not None and self._codec.signer.required:
             # who sent it is not known: nothing that it says is done, and no result of its id written
             return Bury(delivery=delivery, reason=reason)
         head = Headers(task=name or "?", id=delivery.id, **self._codec.salvage_membership(delivery.headers))
         return self._buried(Attempt(delivery, head, _UNKNOWN, self._node), exc, reason)
+
+    def _not_admitted(self, delivery: Delivery, headers: Headers) -> Bury | None:
+        """Bury what nobody has signed who may, before anything in it is decoded; None: it may go on.
+
+        Nothing that it says is done, neither its error callbacks nor its chord, and no result of its id is written.
+        """
+        try:
+            self._codec.admit(headers, delivery)
+        except CodecError as exc:
+            signer = self._codec.signer
+            if signer is None or not signer.required:
+                return None  # what is wrong with its body is told where that is decoded
+            reason = str(exc) if isinstance(exc, SignatureError) else _why_undecodable(exc)
+            report.buried(headers.id, headers.task, reason)
+            if signals.task_rejected.receivers:
+                signals.task_rejected.send(self._node, message=delivery, exc=exc)
+            return Bury(delivery=delivery, reason=reason)
+        return None
 
     def _put_off(self, attempt: Attempt) -> Outcome:
         """Park a message whose task is not known here: a worker that has it may be there, or come.
@@ -308,8 +331,7 @@ class Executor:
     def _undecodable_body(self, attempt: Attempt, exc: CodecError) -> Outcome:
         delivery = attempt.delivery
         assert delivery is not None
-        what = "its content type is refused" if isinstance(exc, ContentDisallowed) else "its body cannot be read"
-        reason = f"{what}: {exc}"
+        reason = _why_undecodable(exc)
         report.buried(attempt.id, attempt.name, reason)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
@@ -740,10 +762,10 @@ class Executor:
         """The outcome of a delivery whose task was cancelled before it started, or stopped while it ran."""
         try:
             headers = self._codec.decode_headers(delivery.headers)
-            if self._codec.signer is not None:
-                self._codec.admit(headers, delivery)
         except CodecError as exc:
             return self._undecodable(delivery, exc)
+        if self._codec.signer is not None and (refused := self._not_admitted(delivery, headers)) is not None:
+            return refused
         attempt = Attempt(delivery, headers, self._plans.get(headers.task, _UNKNOWN), self._node)
         why = "terminated" if terminated else "revoked"
         return self._revoked(attempt, why, terminated=terminated, signum=cancellation.signal)
@@ -860,6 +882,11 @@ def _format(exc: BaseException, raised: BaseException | None = None) -> str:
     text = "".join(tracebacks.format_exception(type(exc), exc, top or exc.__traceback__))
     half = _MOST_TRACEBACK // 2
     return text if len(text) <= _MOST_TRACEBACK else f"{text[:half]}\n[…]\n{text[-half:]}"
+
+
+def _why_undecodable(exc: CodecError) -> str:
+    what = "its content type is refused" if isinstance(exc, ContentDisallowed) else "its body cannot be read"
+    return f"{what}: {exc}"
 
 
 def _never(*args: Any, **kwargs: Any) -> Any:

@@ -266,6 +266,10 @@ class Consumer(Protocol):
 
         Returns:
             What was taken, delivery counts unchanged. Ids that the incarnation does not hold are left out.
+
+        Raises:
+            BrokerUnavailableError: Nothing is known; the next call with the same incarnation also returns what this one
+                took.
         """
 
     @property

@@ -5,8 +5,9 @@ from it come hard limits, the attribution of a crash to the task that was runnin
 state for monitors. It outlives the process that wrote it, which is the point.
 
 One slot per process: a head of 8-byte cells, then one entry per place where a task can run (the main thread or each
-thread, then each async slot), then a ring of the tasks that may not run twice and have ended lately. An entry is valid while its epoch is not 0. The writer sets the epoch last and clears it
-first, and no epoch is used twice, so a reader that finds the same epoch before and after has not read a torn entry.
+thread, then each async slot), then a ring of the tasks that may not run twice and have ended lately. An entry is valid
+while its epoch is not 0. The writer sets the epoch last and clears it first, and no epoch is used twice, so a reader
+that finds the same epoch before and after has not read a torn entry.
 """
 
 from __future__ import annotations
