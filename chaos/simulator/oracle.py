@@ -91,6 +91,8 @@ class _Oracle:
         if self._world.queues.entries:
             left = sorted(self._world.queues.entries)
             yield "D1", left[0], f"{len(left)} messages are left in the queues at the end: {left[:5]}"
+        for task_id in self._world.stale:
+            yield "L3", task_id, "a settlement was taken of an incarnation that had lost its lease"
         yield from self._ended()
         yield from self._ran()
         yield from self._flowed()
