@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from chaos.crew import BrokenOffError, Crew
 from chaos.parts import Absent, Begun, Order, blank, estimate, run_process
 from chaos.profile import ENGINES
-from chaos.result import Control, Part, state
+from chaos.result import Control, Part, shown_figures, state
 from chaos.scenarios import scenarios
 from chaos.verdict import Outcome
 
@@ -134,7 +134,7 @@ class Campaign:
                     part = word
         except BrokenOffError as exc:
             part = Part(failed=1, failures=(f"{name} broke off: {exc}",))
-        shown = ", ".join(f"{value:,.0f} {key}" for key, value in part.figures.items())
+        shown = shown_figures(part.figures)
         self._say(f"{name}: {part.missing or shown}, {part.failed} failures, {part.seconds:.0f} s")
         for failure in part.failures[:5]:
             self._say(f"  {failure[:_LINE]}")

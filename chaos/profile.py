@@ -111,7 +111,6 @@ PROFILES: Final = {
             inputs=5_000,
             hostile_s=4,
             scenarios=("F1",),
-            lanes=2,
         ),
         Profile(
             name="standard",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from celeriac.codec.compression import BZIP2, GZIP, LZMA, ZSTD, compress, mime_of
+from celeriac.codec.compression import BROTLI, BZIP2, GZIP, LZMA, ZSTD, compress, mime_of
 from celeriac.codec.protocol import JSON, MSGPACK
 from celeriac.errors import ConfigError
 from celeriac.model.tables import Properties, write_properties
@@ -230,6 +230,8 @@ def body_of(draft: Draft) -> bytes:
     try:
         mime = mime_of(headers.get("compression"))
     except (ConfigError, TypeError):
+        return raw
+    if mime == BROTLI and len(raw) > 3000:  # it takes its time
         return raw
     return raw if mime is None else compress(raw, mime)
 

@@ -172,7 +172,7 @@ class Targets:
         seen._final = meta
         try:
             msgspec.to_builtins((seen.state, seen.traceback, seen.name, seen.date_done, seen.ready()))
-            seen.children
+            list(seen)
         except CeleriacError:
             return "refused"
         return "ran"

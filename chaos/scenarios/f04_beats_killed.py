@@ -52,6 +52,7 @@ def run(stage: Stage) -> None:
             beat.program.kill()
         nemesis.last(2.0, 3.0)
         beats = [fleet.start_beat(), fleet.start_beat()]
+        beats[0].program.wait_for_log("next")  # it has read its entries
     wait_back(fault, time.monotonic())
     stage.pause(1.0)
     for beat in beats:

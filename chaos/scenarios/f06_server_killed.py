@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from chaos.fleet import POOLS
@@ -29,6 +30,9 @@ def run(stage: Stage) -> None:
         for _ in stage.times():
             stage.pause(0.5, 1.5)
             kill_all(stage)
+        with closing(sqlite3.connect(stage.folder / "queue.db")) as link:
+            if (found := link.execute("PRAGMA quick_check").fetchall()) != [("ok",)]:
+                raise AssertionError(f"the file is damaged: {found[:5]}")
         return
     for number in stage.times():
         stage.pause(0.5, 1.5)

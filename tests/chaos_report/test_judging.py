@@ -42,6 +42,7 @@ def test_a_run_that_held_everything() -> None:
         ({"counts": {"P2": 1}}, "violations of all other"),
         ({"error": "TimeoutError: no end"}, "scenarios that broke off"),
         ({"bare": True}, "scenarios that broke off"),
+        ({"tasks": 0}, "scenarios that broke off"),
         ({"tasks": 59_999}, "tasks"),
         ({"faults": 119}, "faults"),
     ],

@@ -21,11 +21,13 @@ from celeriac.errors import (
     BrokerUnavailableError,
     EnqueueRejectedError,
     EnqueueUnknownError,
+    LeaseLostError,
     StorageError,
 )
 from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.model import Cancellation, Done, Outgoing, Settled, Unique, new_incarnation
-from celeriac.storage.redis import load
+from celeriac.storage.redis import Deployment, load
+from celeriac.storage.redis.line import Line
 
 CLAIM = load("celeriac.brokers.redis.lua", "claim")
 ADOPT = load("celeriac.brokers.redis.lua", "adopt")
@@ -190,6 +192,43 @@ async def test_an_answer_that_comes_too_late_is_not_the_next_calls(
         Settled.OK,
         Settled.OK,
     ]
+
+
+@pytest.mark.parametrize("at", ["while it is made", "before"])
+async def test_a_line_that_is_closed_opens_no_connection(redis_server, open_broker, at) -> None:
+    """As when a lease is lost while a claim connects again: that claim failed with an error that said nothing."""
+    deployment = Deployment(redis_server.url)
+    entered, may_end = asyncio.Event(), asyncio.Event()
+
+    async def on_connect(line: Line) -> None:
+        entered.set()
+        await may_end.wait()
+
+    line = Line(deployment, "q", on_connect=on_connect)
+    if at == "before":
+        await line.close()
+    call = asyncio.create_task(line.call("look at", "GET", "q"))
+    if at != "before":
+        await entered.wait()
+        await line.close()
+    may_end.set()
+    with pytest.raises(BrokerUnavailableError):
+        await call
+    assert not line.is_open
+
+
+async def test_a_claim_on_a_closed_consumer_says_that_the_lease_is_gone(
+    redis_server, start_proxy, open_broker, consume
+) -> None:
+    proxy = start_proxy(*redis_server.address)
+    consumer = await consume(open_broker(redis_server.url_at(proxy.port)))
+    await consumer.claim(limit=1, wait_s=0)
+    proxy.half_open("replies")
+    claim = asyncio.create_task(consumer.claim(limit=1, wait_s=0))
+    with pytest.raises(BrokerUnavailableError):  # nobody hears of its end
+        await consumer.close()
+    with pytest.raises(LeaseLostError):
+        await claim
 
 
 async def test_cancellations_that_went_unheard_show_in_the_stamp(redis_server, open_broker, consume) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
 from celeriac.brokers.redis.following import Following
-from celeriac.brokers.redis.layout import FOREIGN, PLAIN, due, millis, pack, unpack, unpack_special
+from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Special, due, millis, pack, read, text, unpack
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
@@ -57,7 +57,7 @@ _MOST_SETTLED: Final = 250
 """Of one script: with a result each, they keep the server from everybody else for about 2 ms. What follows of them
 counts as well; what follows one of them is never cut."""
 _FEW: Final = 8
-_FOREIGN: Final = FOREIGN[0]
+_PLAIN: Final = bytes((PLAIN,))
 _INVALIDATED: Final = b"__redis__:invalidate"
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -198,7 +198,11 @@ class RedisConsumer:
     async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
         self._is_interrupted = False
         async with self._claiming:
-            found = await self._claim(limit, wait_s)
+            try:
+                found = await self._claim(limit, wait_s)
+            except BrokerError:
+                self._check_open()  # closed meanwhile: that is all there is to say
+                raise
         self._probe.signal("claimed", len(found))
         return found
 
@@ -426,17 +430,21 @@ class RedisConsumer:
         for number, raw_tag, ids, blobs, earlier in reply[3:]:
             tag, queue = int(raw_tag), names[number - 1]
             for raw_id, blob, count in zip(ids, blobs, earlier or repeat(0)):  # noqa: B905 - the last may be endless
-                if blob[0] != PLAIN:
-                    if blob[0] == _FOREIGN:
-                        foreign.append((number, raw_id.decode(), tag, int(count or 0) + 1, blob[1:]))
+                if blob[:1] != _PLAIN:
+                    if blob[:1] == FOREIGN:
+                        foreign.append((number, text(raw_id), tag, int(count or 0) + 1, blob[1:]))
                     else:
                         found.append(_special(tag, raw_id, queue, int(count or 0) + 1, blob))
                     continue
-                stored = unpack(blob)
+                try:
+                    stored = unpack(blob)
+                except msgspec.MsgspecError:
+                    found.append(_special(tag, raw_id, queue, int(count or 0) + 1, blob))
+                    continue
                 found.append(
                     Delivery(
                         tag=tag,
-                        id=raw_id.decode(),
+                        id=text(raw_id),
                         queue=queue,
                         headers=stored.headers,
                         body=stored.body,
@@ -727,22 +735,7 @@ class RedisConsumer:
                 self._entered.add(space.prefix)  # from now on there is a lease to renew in this space, too
             values = iter(reply[1:])
             for raw_id, count, queue, blob in zip(values, values, values, values, strict=True):
-                if blob[0] != PLAIN:
-                    adopted.append(_special(tag, raw_id, queue.decode(), count, blob))
-                    continue
-                stored = unpack(blob)
-                adopted.append(
-                    Delivery(
-                        tag=tag,
-                        id=raw_id.decode(),
-                        queue=queue.decode(),
-                        headers=stored.headers,
-                        body=stored.body,
-                        priority=stored.priority,
-                        deliveries=count,
-                        enqueued_at=stored.enqueued_at,
-                    )
-                )
+                adopted.append(_special(tag, raw_id, queue.decode(), count, blob))
         return adopted
 
     # -- cancellations ----------------------------------------------------------------------------------------------
@@ -809,9 +802,14 @@ class RedisConsumer:
                 if self._waiting:
                     self._errand(self._ring())
                 continue
-            stamp, nonce, holders = message[2].decode().split(" ")
+            try:
+                stamp, nonce, holders = message[2].decode().split(" ")
+                number = int(stamp)
+            except ValueError:  # anybody may publish anything here; who listens goes on
+                _log.warning("something that is no cancellation was announced: %.200r", message[2])
+                continue
             # never backwards: each space of a cluster has a count of its own
-            self._stamp = max(self._stamp + 1, int(stamp))
+            self._stamp = max(self._stamp + 1, number)
             if self._incarnation in holders.split(","):
                 self._errand(self._tell_heard(nonce))
 
@@ -893,7 +891,7 @@ class RedisConsumer:
             *(line for _, line in self._desks.values()),
             self._news,
         ):
-            await line.drop()
+            await line.close()
 
     async def _call(self, *command: Any) -> Any:
         """Something rare, wherever its key is."""
@@ -911,16 +909,16 @@ class RedisConsumer:
 
 
 def _special(tag: int, raw_id: bytes, queue: str, deliveries: int, blob: bytes) -> Delivery:
-    """The delivery of a message that is limited or unique."""
-    stored = unpack_special(blob)
+    """The delivery of a message of any kind: limited, unique, or none that can be read."""
+    stored = read(blob)
     return Delivery(
         tag=tag,
-        id=raw_id.decode(),
+        id=text(raw_id),
         queue=queue,
         headers=stored.headers,
         body=stored.body,
         priority=stored.priority,
         deliveries=deliveries,
         enqueued_at=stored.enqueued_at,
-        limit_key=stored.limit_key,
+        limit_key=stored.limit_key if isinstance(stored, Special) else None,
     )
