@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from celeriac.clock import SYSTEM_CLOCK, SystemClock
 from celeriac.errors import CodecError, LeaseLostError
 from celeriac.model import Binding, Bury, Done, ExchangePlan, Later, Outgoing, QueuePlan, Release, Settled
 from celeriac.model.tables import headers_of
+from celeriac.storage.amqp import Channel
 from celeriac.testing import TcpProxy
 from servers.rabbit_server import RabbitServer
 
@@ -383,6 +384,41 @@ async def test_what_is_committed_is_settled_whatever_happens(desk: Desk) -> None
     assert await second.settle(outcomes) == [OK, LOST]
     assert await desk.count("s") == 2
     assert ids_of(await take(second)) == [c.id], "what was committed does not come again"
+
+
+async def test_history_f16_rabbitmq_what_goes_back_as_a_copy_is_there_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history of workers that left one after another: what had gone back before went back as a copy, and the server
+    forgot with the channel that the original was acknowledged. It is busy when it forgets; so that it has read all is
+    what we see to.
+    """
+    messages = [message() for _ in range(20)]
+    await desk.publish(*messages)
+    first = await desk.open()
+    await take_all(first, len(messages))
+    await first.close()
+    second = await desk.open()
+    assert sorted(ids_of(await take_all(second, len(messages)))) == sorted(ids_of(messages))
+    said: list[str] = []
+    ack, call = Channel.ack, Channel.call
+
+    def acknowledging(channel: Channel, tags: Sequence[int]) -> None:
+        said.append("ack")
+        ack(channel, tags)
+
+    async def calling(channel: Channel, method: Any) -> Any:
+        answer = await call(channel, method)
+        said.append(method.name)
+        return answer
+
+    monkeypatch.setattr(Channel, "ack", acknowledging)
+    monkeypatch.setattr(Channel, "call", calling)
+    await second.close()
+    assert "ack" in said
+    assert "Channel.Flow" in said[said.index("ack") :]
+    found = [desk.form.decode(one.properties, one.body, "q").id for one in await desk.drain("q")]
+    assert sorted(found) == sorted(ids_of(messages))
 
 
 async def test_history_f5_rabbitmq_who_has_stood_still_asks_what_it_still_holds(desk: Desk, rabbit_url: str) -> None:

@@ -1176,13 +1176,13 @@ class AmqpConsumer:
                         if lane.tag is not None and lane.channel.is_open:
                             tag, lane.tag, lane.prefetch, lane.wanted = lane.tag, None, 0, 0
                             await lane.channel.cancel(tag)
-                await self._finish_acks((*self._lanes.all, *self._lanes.retired))
                 parked = self._parking.parked
                 entries = [*self._lanes.buffered(), *self._aside.values()]
                 entries += [entry for tag, entry in self._held.items() if tag not in parked]
                 self._aside.clear()
                 self._held.clear()
                 await self._give_back(entries)  # what is parked goes back by itself
+                await self._finish_acks((*self._lanes.all, *self._lanes.retired))  # of what went back as a copy, too
         except BrokerError as exc:
             _log.debug("the server gives back by itself what could not be: %s", exc)
         finally:
