@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from chaos.fleet import POOLS
 from chaos.history import Blame
 from chaos.network import note_back
-from chaos.producer import Load
+from chaos.producer import BULK, Load
 from chaos.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def start(stage: Stage) -> None:
     # Less than they can do: what is measured is when they consume again, and not how long a queue was
     stage.fleet.start_producer(Load(per_second=80, long_share=0.01))
     stage.fleet.start_producer(Load(per_second=12, batch=5, long_share=0.01))
+    stage.fleet.start_producer(BULK)
     for _ in range(2):
         stage.fleet.start_worker(pool=POOLS[1])
 

@@ -21,7 +21,7 @@ WRONG = re.compile(r"^.*(lease|[Pp]rotocol|frame|Traceback|Unicode|Decode).*$", 
 
 def run(stage: Stage) -> None:
     # Pieces of one byte cost the proxy 20 us each: it is the network here, and must not be its own outage
-    network = Network(stage, per_second=25.0)
+    network = Network(stage, per_second=25.0, bulk=False)
     kinds = ["latency", "slices", "narrow"]
     for number in stage.times():
         kind = kinds[number % len(kinds)]

@@ -20,7 +20,7 @@ STORM_S, EVERY_S = 3.0, 0.2
 
 
 def run(stage: Stage) -> None:
-    network = Network(stage)
+    network = Network(stage, long_share=0.03)
     slowest_s = 0.0
     for number in stage.times():
         stage.pause(0.3, 1.0)
