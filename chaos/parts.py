@@ -55,7 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Of an engine: its scenarios, in this order."""
     share: float = 1.0
     until: float = 0.0
-    """Of an engine, on the monotonic clock: what has not half of its time left is not begun."""
+    """On the monotonic clock. Of an engine: what has not half of its time left is not begun. A part ends then."""
 
 
 Word: TypeAlias = Begun | Absent | Outcome | Part | tuple[Control, ...]
@@ -132,7 +132,7 @@ def _simulate(order: Order) -> Part:
     except ImportError as exc:
         return Part(missing=f"not there: {exc}")
     began = time.monotonic()
-    report = run_seeds(order.seed, order.least, PROCESSES)
+    report = run_seeds(order.seed, order.least, PROCESSES, seconds=order.until - time.monotonic())
     left_s = began + order.seconds - time.monotonic()
     if left_s > 1.0:
         report += run_seeds(order.seed + order.least, 1_000_000, PROCESSES, seconds=left_s)
@@ -151,7 +151,7 @@ def _feed_garbage(order: Order) -> Part:
     except ImportError as exc:
         return Part(missing=f"not there: {exc}")
     began = time.monotonic()
-    report = run_fuzz(order.least, seed=order.seed, processes=PROCESSES)
+    report = run_fuzz(order.least, seed=order.seed, processes=PROCESSES, seconds=order.until - time.monotonic())
     names = {
         "inputs": "inputs",
         "ran": "ran",

@@ -175,7 +175,7 @@ def verdict(result: Result, profile: Profile) -> Literal["held", "failed", "void
     """`void`: the checker is not to be trusted. `incomplete`: nothing was found, and not everything looked at."""
     bars = judge(result, profile)
     controls = next(bar for bar in bars if bar.what.startswith("planted"))
-    if controls.held is False or (result.whole and controls.held is None):
+    if controls.held is False or (result.whole and controls.held is None and not result.interrupted):
         return "void"
     if any(bar.held is False for bar in bars):
         only_late = all(bar.held is not False or "were not run" in bar.what for bar in bars)

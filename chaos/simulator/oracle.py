@@ -45,6 +45,7 @@ def _history(world: World, task_id: str) -> tuple[Event, ...]:
 class _Oracle:
     def __init__(self, world: World) -> None:
         self._world = world
+        self._is_apart = not world.app.fused
         self._windows: dict[str, _Window] = {}
         self._starts: defaultdict[str, list[Event]] = defaultdict(list)
         self._ends: dict[str, Event] = {}
@@ -91,6 +92,8 @@ class _Oracle:
         if self._world.queues.entries:
             left = sorted(self._world.queues.entries)
             yield "D1", left[0], f"{len(left)} messages are left in the queues at the end: {left[:5]}"
+        for task_id in self._world.stale:
+            yield "L3", task_id, "a settlement was taken of an incarnation that had lost its lease"
         yield from self._ended()
         yield from self._ran()
         yield from self._flowed()
@@ -137,23 +140,26 @@ class _Oracle:
             seen: dict[int, Event] = {}
             for start in starts:
                 first = seen.get(start.n)
-                if first is not None and not self._explains(runs[first.token], start.t):
+                if first is not None and not self._explains(runs[first.token], runs[start.token]):
                     yield "L2", task_id, f"run {start.token} repeats {first.token}, and no fault explains that"
                 seen[start.n] = start
             for n in seen:
                 if n and n - 1 not in seen:
                     yield "R1", task_id, f"retry {n} ran, and {n - 1} did not"
 
-    def _explains(self, run: Run, again: float) -> bool:
+    def _explains(self, first: Run, second: Run) -> bool:
         """Whether a fault covers a run that was repeated."""
-        until = again if run.committed is None else min(run.committed, again)
+        again = second.started
+        until = again if first.committed is None else min(first.committed, again)
         for window in self._windows.values():
-            if run.proc.pid not in window.blame.pids:
-                continue
-            if window.blame.cuts:
-                if window.begin <= until and window.end + LEASE_S >= run.started:
+            blame = window.blame
+            if blame.cuts and first.proc.pid in blame.pids:
+                if window.begin <= until and window.end + LEASE_S >= first.started:
                     return True
-            elif run.started <= window.begin <= until:
+            elif first.proc.pid in blame.pids and first.started <= window.begin <= until:
+                return True
+            # a worker that cannot reach a result store of its own does not know what has ended before
+            if blame.cuts and second.proc.pid in blame.pids and window.begin <= again <= window.end and self._is_apart:
                 return True
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pamqp import base, commands
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 WINDOW: Final = 1000
 """Most publishes of one channel that are not confirmed."""
+_LOOKS: Final = 5
+"""How often, in the time that an answer may take, a patient publish looks whether confirms come."""
 STRIDE: Final = 250
 """So many are written at once: what is confirmed meanwhile makes room for the next."""
 _GOODBYE_S: Final = 2.0
@@ -316,7 +319,7 @@ class Channel:
     # -- publishing -------------------------------------------------------------------------------------------------
 
     async def publish(
-        self, publications: Sequence[Publication], *, timeout_s: float | None = None
+        self, publications: Sequence[Publication], *, timeout_s: float | None = None, patient: bool = False
     ) -> list[Returned | None]:
         """Publish on a channel with confirms, at most `WINDOW` of them unconfirmed at any time.
 
@@ -326,6 +329,8 @@ class Channel:
         Args:
             publications: In this order.
             timeout_s: Instead of the line's.
+            patient: The time counts anew while confirms keep coming: the server is slow, and to publish all of it
+                again, as one must when the time is over, would make it slower.
 
         Returns:
             For each of them None when it is stored, else how it came back.
@@ -344,11 +349,12 @@ class Channel:
         batches: list[Batch] = []
         unwritten: Exception | None = None
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s) as limit:
+                waiting = partial(self._done, patient=limit if patient else None, limit_s=limit_s)
                 for start in range(0, len(publications), STRIDE):
                     part = publications[start : start + STRIDE]
                     while len(confirms.pending) + len(part) > WINDOW and self.is_open:
-                        await self._done(next(iter(confirms.pending.values())))
+                        await waiting(next(iter(confirms.pending.values())))
                     await self._wire.wait_writable()
                     if not self.is_open:
                         unwritten = self.lost
@@ -365,7 +371,7 @@ class Channel:
                     self._wire.flush()
                 for batch in batches:
                     if not batch.is_done:
-                        await self._done(batch)
+                        await waiting(batch)
         except TimeoutError:
             pass  # the verdict says so
         return verdict(
@@ -373,10 +379,18 @@ class Channel:
             timeout_s=limit_s,
         )  # fmt: skip
 
-    async def _done(self, batch: Batch) -> None:
-        future: asyncio.Future[None] = self._wire.loop.create_future()
+    async def _done(self, batch: Batch, *, patient: asyncio.Timeout | None, limit_s: float) -> None:
+        loop = self._wire.loop
+        future: asyncio.Future[None] = loop.create_future()
         batch.watchers.append(lambda: None if future.done() else future.set_result(None))
-        await future
+        if patient is None:
+            await future
+            return
+        while not future.done():
+            left = batch.left
+            await asyncio.wait((future,), timeout=limit_s / _LOOKS)
+            if batch.left < left:
+                patient.reschedule(loop.time() + limit_s)
 
     # -- consuming --------------------------------------------------------------------------------------------------
 
