@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections import deque
 from functools import partial
@@ -156,6 +157,23 @@ class Line:
                 wire.start_beating(self.server.heartbeat_s, self._clock)
                 return
         raise BrokerUnavailableError(f"could not connect to {self.where.shown}: {'; '.join(reasons)}")
+
+    @property
+    def sure_until(self) -> float:
+        """Until then, on the monotonic clock, the server has heard enough of us to keep the line; infinite without
+        heartbeats.
+        """
+        return math.inf if self._wire is None else self._wire.sure_until
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether that moment has not passed."""
+        return self._clock.monotonic() <= self.sure_until
+
+    def assure(self, at: float) -> None:
+        """The server has answered what was sent at this moment."""
+        if self._wire is not None:
+            self._wire.assure(at)
 
     async def close(self) -> None:
         """Say goodbye and close. Safe to call twice, and on a line that is lost."""
@@ -571,6 +589,9 @@ class _Wire(asyncio.Protocol):
         self._has_sent = False
         self.gone: Exception | None = None
         """Why it was lost before the line has heard that it stands."""
+        self.sure_until = math.inf
+        """See `Line`."""
+        self._sure_s = math.inf
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------------------
 
@@ -658,7 +679,14 @@ class _Wire(asyncio.Protocol):
     def start_beating(self, beat_s: int, clock: Clock) -> None:
         """Send heartbeats, and look whether the server is heard."""
         if beat_s:
+            # A server waits two beats at least, and the last was sent half of one ago at most; less a tenth.
+            self._sure_s = 1.35 * beat_s
+            self.assure(clock.monotonic())
             self._beat(beat_s, clock, clock.monotonic())
+
+    def assure(self, at: float) -> None:
+        """The line stood at this moment, by the server's word."""
+        self.sure_until = at + self._sure_s
 
     def _beat(self, beat_s: int, clock: Clock, heard_at: float) -> None:
         now = clock.monotonic()
@@ -667,6 +695,8 @@ class _Wire(asyncio.Protocol):
         elif now - heard_at > 2 * beat_s:
             self._fail(ConnectionError(f"nothing was heard of the server for {now - heard_at:.0f} s"))
             return
+        if now <= self.sure_until:  # else we have stood still, and only the server's word helps
+            self.assure(now)
         if not self._has_sent:
             self.send(HEARTBEAT)
             self.flush()
