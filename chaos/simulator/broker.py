@@ -45,8 +45,8 @@ class ModelBroker:
         return "memory://model"
 
     def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
-        if self.world.bug == "publish-without-id" and not all(message.fresh for message in messages):
-            messages = [_renamed(message) for message in messages]
+        if self.world.bug == "retry-without-id":
+            messages = self.world.rename_known(messages)
         return self.world.network.call("publish", lambda: self._inner.publish(messages), messages)
 
     async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
@@ -141,10 +141,13 @@ class ModelConsumer:
         proc = PROCESS.get()
 
         def settle() -> Sequence[Settled]:
+            is_stale = self._inner._holder.is_ended
             if self._world.bug == "no-token-check":
                 self._world.take_over(self._inner, outcomes)
+            elif self._world.bug == "ack-before-run":
+                self._world.remember(self._inner, outcomes)
             answers: Sequence[Settled] = _done(self._inner.settle(outcomes))
-            self._world.on_settled(proc, outcomes, answers)
+            self._world.on_settled(proc, outcomes, answers, is_stale=is_stale)
             return answers
 
         answers: Sequence[Settled] = await self._world.network.acall("settle", settle)
@@ -212,7 +215,7 @@ class ModelSchedules:
         """Whoever comes, whatever the mark says."""
         table = self._broker.world.schedules
         (mark,) = table.marks([(tick.name, tick.queue)])
-        message = None if tick.message is None else _renamed(tick.message)
+        message = None if tick.message is None else renamed(tick.message)
         (answer,) = table.tick([msgspec.structs.replace(tick, after=0 if mark is None else mark.at, message=message)])
         return answer
 
@@ -297,7 +300,7 @@ def _done(coro: Any) -> Any:
     raise AssertionError("it waits")
 
 
-def _renamed(message: Outgoing) -> Outgoing:
+def renamed(message: Outgoing) -> Outgoing:
     """The same under a fresh id, in its headers as well."""
     fresh = new_task_id()
     return msgspec.structs.replace(

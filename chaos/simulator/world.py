@@ -17,11 +17,13 @@ from celeriac.brokers.memory.queues import Queues
 from celeriac.canvas import chain, chord
 from celeriac.clock import ENTROPY
 from celeriac.errors import BrokerError, EnqueueRejectedError
+from celeriac.model import Settled
 from celeriac.model import ids as model_ids
 from celeriac.results.memory import MemoryResultStore
 from celeriac.storage.memory import open_space
 from chaos.history import Blame, Event
-from chaos.simulator.application import MOST_RETRIES, Model
+from chaos.simulator.application import ENTRIES, MOST_RETRIES, Model
+from chaos.simulator.broker import renamed
 from chaos.simulator.loop import BEGIN_S, CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
 from chaos.simulator.network import KINDS, POINTS, Bomb, Network
 from chaos.simulator.worker import SimSupervisor, orphan, run_child
@@ -29,7 +31,7 @@ from chaos.simulator.worker import SimSupervisor, orphan, run_child
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from celeriac.model import Delivery, Outcome, Settled
+    from celeriac.model import Delivery, Outcome, Outgoing
 
 LOAD_S: Final = 5.0
 """How long producers and nemesis are at it."""
@@ -63,7 +65,7 @@ def plan_of(seed: int) -> tuple[Fault | Bomb, ...]:
     """What the nemesis of a seed will do."""
     luck = random.Random(f"{seed} nemesis")
     found: list[Fault | Bomb] = []
-    for number in range(luck.choice((0, 2, 4, 6, 8, 8))):
+    for number in range(luck.choice((0, 3, 5, 7, 9, 12))):
         if luck.random() < 0.65:
             skip = int(luck.random() ** 2 * (5 if luck.random() < 0.5 else 60))
             found.append(Bomb(number, luck.choice(POINTS), luck.choice(KINDS), skip, luck.random()))
@@ -263,7 +265,10 @@ class World:
         self._counts: dict[str, int] = {}
         self.network = Network(self)
         self.nemesis = Nemesis(self, plan_of(seed) if plan is None else plan)
-        self.acked_early: dict[Any, Any] = {}
+        self.stale: list[str] = []
+        """Ids of which a settlement was taken under a lease that was over."""
+        self._acked_early: dict[Any, Any] = {}
+        self._published: set[str] = set()
         self.sent: dict[str, dict[str, Any]] = {}
 
     def luck(self, what: str) -> random.Random:
@@ -288,11 +293,17 @@ class World:
         run = self.runs[token] = Run(task_id, proc, self.loop.now)
         self._open_runs[proc.pid, task_id] = run
 
-    def on_settled(self, proc: Proc, outcomes: Sequence[Outcome], answers: Sequence[Settled]) -> None:
+    def on_settled(
+        self, proc: Proc, outcomes: Sequence[Outcome], answers: Sequence[Settled], *, is_stale: bool
+    ) -> None:
         """The broker has answered a settlement."""
         for outcome, answer in zip(outcomes, answers, strict=True):
+            if answer is not Settled.OK:
+                continue
+            if is_stale:
+                self.stale.append(outcome.delivery.id)
             run = self._open_runs.get((proc.pid, outcome.delivery.id))
-            if run is not None and run.committed is None and answer.name == "OK":
+            if run is not None and run.committed is None:
                 run.committed = self.loop.now
 
     def _on_fault(self, proc: Proc, what: str, exc: BaseException | None) -> None:
@@ -426,7 +437,21 @@ class World:
         entry = self.queues.entries.pop(delivery.id, None)
         if entry is not None and entry.holder is not None:
             del entry.holder.held[delivery.tag]
-            self.acked_early[delivery.tag] = entry
+            self._acked_early[delivery.tag] = entry
+
+    def remember(self, consumer: Any, outcomes: Sequence[Outcome]) -> None:
+        """What was acknowledged early has a result all the same."""
+        for outcome in outcomes:
+            entry = self._acked_early.pop(outcome.delivery.tag, None)
+            if entry is not None:
+                self.queues.entries[outcome.delivery.id] = entry
+                consumer._holder.held[outcome.delivery.tag] = entry
+
+    def rename_known(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
+        """What is published again gets another id."""
+        sent = [renamed(one) if one.id in self._published else one for one in messages]
+        self._published.update(one.id for one in messages)
+        return sent
 
     def take_over(self, consumer: Any, outcomes: Sequence[Outcome]) -> None:
         """Nobody asks whose a message is: who settles it has it."""
@@ -517,6 +542,14 @@ class World:
                 value = msgspec.json.decode(stored.payload).get("result")
                 token = value if isinstance(value, str) else ""
                 self.note("result", "ok", id=task_id, what=stored.state, token=token, n=1)
+        for name, mark in self.schedules._table.marks.items():
+            ran = [round(event.at) for event in self.events if event.f == "tick" and event.id == name]
+            step = round(ENTRIES[name] * 1e6)
+            if ran:
+                # some may have been passed over before the first that ran
+                first = min(min(ran), mark.at - step * (mark.runs + mark.skipped - 1))
+                account = {"first": first, "last": mark.at, "step": step, "skipped": mark.skipped}
+                self.note("tick", "ok", id=name, value=account)
         for letter in self.broker.dead_letters(limit=1000):
             self.note("dead", "ok", id=letter.id, what=letter.reason)
         for queue, depth in self.broker.depth().items():
@@ -546,19 +579,23 @@ class Sender:
 
     def send_chord(self, flow: str, count: int, *, fails: bool) -> None:
         """A chord of so many members; one of them fails, or none."""
-        tasks = self._world.app.tasks
+        known = self._world.app.tasks
         bad = self._luck.randrange(count) if fails else -1
-        member, body = tasks["member"], tasks["body"]
+        member, body, errback = known["member"], known["body"], known["errback"]
         header = [
             member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(
                 task_id=f"{flow}-m{number}"
             )
             for number in range(count)
         ]
-        ending = body.s(flow).set(task_id=f"{flow}-body").on_error(tasks["errback"].s(flow))
+        failing = errback.s(flow).set(task_id=f"{flow}-errback")
+        ending = body.s(flow).set(task_id=f"{flow}-body").on_error(failing)
         work = chord(header, ending)
-        ids = {f"{flow}-m{number}": "member" for number in range(count)}
-        self._publish({**ids, f"{flow}-body": "body"}, {"flow": flow, "count": count, "fails": fails}, work.apply_async)
+        ids = [f"{flow}-m{number}" for number in range(count)]
+        self._world.note("flow", "invoke", id=flow, what="errback" if fails else "body", value=ids)
+        facts = {"flow": flow, "count": count, "fails": fails, "ends": "any"}
+        tasks = {**dict.fromkeys(ids, "member"), f"{flow}-body": "body", f"{flow}-errback": "errback"}
+        self._publish(tasks, facts, work.apply_async)
 
     def send_chain(self, flow: str, count: int) -> None:
         """A chain of so many steps."""
@@ -571,8 +608,9 @@ class Sender:
         note, sent = self._world.note, self._world.sent
         while True:
             for task_id, task in tasks.items():
-                sent.setdefault(task_id, {"task": task, **facts})
-                note("enqueue", "invoke", id=task_id, what=task, value=facts or None)
+                own = {"follows": f"{facts['flow']}-body"} if task == "errback" else facts
+                sent.setdefault(task_id, {"task": task, **own})
+                note("enqueue", "invoke", id=task_id, what=task, value=own or None)
             began = CLOCK.monotonic()
             answer, why = "ok", ""
             try:
@@ -631,5 +669,6 @@ class _Producer(Sender):
             self.revoke(f"r{number}")
         else:
             argument = luck.randint(0, MOST_RETRIES) if kind == "retrying" else seconds
-            self.send(f"{kind[0]}{number}", kind, (argument,), {})
+            facts = {"once": {"ends": "any"}, "retrying": {"max_retries": MOST_RETRIES}}.get(kind, {})
+            self.send(f"{kind[0]}{number}", kind, (argument,), facts)
         world.loop.call_later(luck.uniform(0.0, LOAD_S / TASKS), self.turn)

@@ -330,6 +330,19 @@ class Committer(Protocol):
 
 
 @runtime_checkable
+class Fenced(Protocol):
+    """A consumer whose connection is the lease, and that knows for how long that is certain."""
+
+    @property
+    def sure_until(self) -> float:
+        """Until then, on the monotonic clock, no server gives the connection up because it hears nothing of us.
+
+        It moves on while the process runs. One that has stood still beyond it asks, by `beat`, before it starts
+        anything: what it held may be others' by now.
+        """
+
+
+@runtime_checkable
 class Keeper(Protocol):
     """A consumer that can leave what follows a task with the process that has run it.
 

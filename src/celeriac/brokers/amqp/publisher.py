@@ -386,7 +386,7 @@ class Sender:
                 channel = self._for_publishing
                 if channel is None or not channel.is_open:
                     channel = self._for_publishing = await self._line.open_channel(confirms=True)
-        return await channel.publish(publications)
+        return await channel.publish(publications, patient=True)
 
     async def call(self, method: Any) -> Any:
         """Call a method that the server may refuse: nothing else happens on the channel that it closes then."""

@@ -113,6 +113,11 @@ def pack(message: Outgoing, now: float) -> bytes:
     )
 
 
+def pack_around(message: Outgoing, now: float) -> bytes:
+    """The stored form without the body, for the script that has it: what lay in a list of kombu's, whole."""
+    return b"+" + pack(msgspec.structs.replace(message, body=b""), now)[:-2]
+
+
 def millis(moment: float | None) -> str:
     """Epoch seconds as the scripts take them: whole milliseconds, rounded up, so that nothing is early; '' for None."""
     if moment is None:
