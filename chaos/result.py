@@ -97,6 +97,13 @@ def state(outcome: Outcome) -> Literal["clean", "violated", "broke off", "empty"
     return "clean" if outcome.verdict.tasks else "empty"
 
 
+def shown_figures(figures: dict[str, float]) -> str:
+    """Figures of a part in a line."""
+    return ", ".join(
+        f"{value:,.0f} {name}" if value >= 10 else f"{value:.2g} {name}" for name, value in figures.items()
+    )
+
+
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
     """Something that had to be reached."""
 
@@ -168,7 +175,7 @@ def verdict(result: Result, profile: Profile) -> Literal["held", "failed", "void
     """`void`: the checker is not to be trusted. `incomplete`: nothing was found, and not everything looked at."""
     bars = judge(result, profile)
     controls = next(bar for bar in bars if bar.what.startswith("planted"))
-    if controls.held is False or (result.whole and controls.held is None):
+    if controls.held is False or (result.whole and controls.held is None and not result.interrupted):
         return "void"
     if any(bar.held is False for bar in bars):
         only_late = all(bar.held is not False or "were not run" in bar.what for bar in bars)

@@ -42,7 +42,7 @@ def add_workflows(
         recorder.note("body", id=workflow, token=token, value=tokens)
         return finish(self, token)
 
-    @app.task(bind=True, name="errback", ignore_result=True)
+    @app.task(bind=True, name="errback")
     def errback(self: Any, failed: str, workflow: str) -> None:
         token = begin(self)
         recorder.note("errback", id=workflow, token=token, value=failed)
@@ -74,6 +74,8 @@ class Workflows:
         self._errback: Any = app.tasks["errback"]
         self._made: list[tuple[str, str, str]] = []
         """Ids, tasks and ends of what is about to be sent."""
+        self._maybe: list[tuple[str, str]] = []
+        """Ids and workflows of error callbacks of these, which may come, or not."""
 
     def chord(self, size: int, *, ending: str = "body", seconds: Sequence[float] = ()) -> list[str]:
         """Send one.
@@ -121,7 +123,7 @@ class Workflows:
         ]
         body = self._named(self._body.s(workflow=workflow), "failure" if ending == "errback" else ends)
         errback = self._errback.s(workflow=workflow).set(task_id=new_task_id())
-        self._note("enqueue", "invoke", id=errback.options["task_id"], what="errback", value={"follows": workflow})
+        self._maybe.append((errback.options["task_id"], workflow))
         body.link_error(errback)
         return chord(header, body), [one.options["task_id"] for one in header]
 
@@ -138,8 +140,12 @@ class Workflows:
     def _publish(self, publish: Callable[[], object]) -> None:
         """Send all that was made since the last time."""
         made, self._made = self._made, []
+        maybe, self._maybe = self._maybe, []
         for task_id, task, ends in made:
             self._note("enqueue", "invoke", id=task_id, what=task, value={"ends": ends} if ends else None)
+        for task_id, workflow in maybe:
+            self._note("enqueue", "invoke", id=task_id, what="errback", value={"follows": workflow})
+            self._note("enqueue", "info", id=task_id)
         began = time.monotonic()
         publish()
         for task_id, _, _ in made:

@@ -58,30 +58,28 @@ def _kill_amid(stage: Stage) -> None:
     stage.nemesis.kill_child(member)
 
 
-def _stop_amid(stage: Stage) -> None:
-    """A worker stands still while its task ends, and another one has begun it when it goes on."""
-    first = stage.fleet.start_worker(pool=ONE)
-    task_id = new_task_id()
-    stage.producer.send("work", 0.8, task_id=task_id)
-    began = _wait(stage, lambda: stage.standing.running.get(task_id), "the task to begin")
-    with stage.nemesis.stopped(first):
-        stage.fleet.start_worker(pool=ONE)
-        _wait(stage, lambda: stage.standing.running.get(task_id) != began, "another one to begin it")
+def _stop_amid(seconds: float, *, after_s: float = 0.0, until_s: float = 0.0) -> Callable[[Stage], None]:
+    """A worker stands still amid a task, and goes on when another one has begun it.
 
+    Args:
+        seconds: What the task takes.
+        after_s: It stands still so long after that began.
+        until_s: And goes on so long after it at the earliest.
+    """
 
-def _stop_with_more(stage: Stage) -> None:
-    """A worker that holds more than it runs stands still for longer than its lease, and others run it all."""
-    first = stage.fleet.start_worker(pool=ONE)
-    for _ in range(40):  # it learns that tasks are short, and takes some ahead
-        stage.producer.send("work", 0.0)
-    _wait(stage, lambda: len(stage.standing.ended) == 40, "short tasks to end")
-    long, *short = ids = [new_task_id() for _ in range(6)]
-    stage.producer.send_all([(one, "work", (3.5 if one is long else 0.0,)) for one in ids])
-    _wait(stage, lambda: long in stage.standing.running, "the long task to begin")
-    with stage.nemesis.stopped(first):
-        stage.fleet.start_worker(pool=("-c", "2"))
-        _wait(stage, lambda: stage.standing.ended.issuperset(short), "the others to run the rest")
-    _wait(stage, lambda: long in stage.standing.ended, "the long task to end")
+    def run(stage: Stage) -> None:
+        stage.fleet.start_workers(2, pool=ONE)
+        task_id = new_task_id()
+        stage.producer.send("work", seconds, task_id=task_id)
+        token = _wait(stage, lambda: stage.standing.running.get(task_id), "the task to begin")
+        began, where = stage.standing.starts[-1]
+        stage.pause(after_s)
+        with stage.nemesis.stopped(stage.fleet.member_of(where)):
+            _wait(stage, lambda: stage.standing.running.get(task_id) != token, "another one to begin it")
+            stage.pause(max(0.0, began + until_s - time.monotonic()))
+        _wait(stage, lambda: len(stage.standing.starts) > 1 and not stage.standing.running, "both to end")
+
+    return run
 
 
 def _outlive_lease(stage: Stage) -> None:
@@ -101,8 +99,8 @@ def _run_fast_clock(stage: Stage) -> None:
     member = stage.fleet.start_worker(pool=ONE, ready=False)
     clock.shift(member.clock_file, 3600.0)
     stage.fleet.wait_ready(member)
-    due = time.monotonic() + 1.5
-    stage.producer.send("work", facts={"due": due}, countdown=1.5)
+    due = time.monotonic() + 2.0
+    stage.producer.send("work", facts={"due": due}, countdown=2.0)
 
 
 def _revoke_before_start(stage: Stage) -> None:
@@ -143,8 +141,8 @@ _SHORT_LEASE = {"worker_lease": LEASE_S, "worker_reap_every": 0.2}
 PLOTS = (
     Plot(bug="ack-before-run", run=_kill_amid, objects=("D1",)),
     Plot(bug="pop-then-record", run=_strike("claimed", _send_some), objects=("D1",)),
-    Plot(bug="no-token-check", run=_stop_amid, objects=("L3",), settings=_SHORT_LEASE),
-    Plot(bug="extend-without-token", run=_stop_with_more, objects=("L1", "L2"), settings=_SHORT_LEASE),
+    Plot(bug="no-token-check", run=_stop_amid(1.1, until_s=1.15), objects=("L3",), settings=_SHORT_LEASE),
+    Plot(bug="extend-without-token", run=_stop_amid(3.0, after_s=0.5), objects=("L1", "L3"), settings=_SHORT_LEASE),
     Plot(bug="reaper-ignores-heartbeats", run=_outlive_lease, objects=("L1",), settings=_SHORT_LEASE),
     Plot(bug="chord-counts-arrivals", run=_strike("settling", _send_chord), objects=("W1",)),
     Plot(bug="eta-by-local-clock", run=_run_fast_clock, objects=("E1",), engine="redis"),

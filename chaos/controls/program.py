@@ -6,12 +6,10 @@ It is planted before anything is forked, so that the supervisor has it, and each
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from celeriac.cli import main
 from chaos.controls.bugs import BUGS, sound
-
-BUG: Final = "CHAOS_BUG"
+from chaos.controls.strike import BUG
 
 if __name__ == "__main__":
     BUGS.get(os.environ[BUG], sound)()

@@ -12,7 +12,7 @@ import msgspec
 
 from chaos.checker import check
 from chaos.controls.plots import PLOTS, Plot
-from chaos.controls.program import BUG
+from chaos.controls.strike import BUG
 from chaos.engines import engines
 from chaos.fleet import Fleet
 from chaos.scenario import Scenario
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from chaos.fleet import Member
 
-TRIES = 3
+TRIES = 4
 """A bug that does not show at once, on a machine that is too busy for the plot, is tried again so often."""
 AT_ONCE = 2
 DRAIN_S = 20.0
@@ -79,14 +79,15 @@ def _run(plot: Plot, folder: Path, seed: int) -> Control:
     began = time.monotonic()
     control = Control(name=plot.bug, caught=False)
     for number in range(TRIES):
-        control = _try(plot, folder / str(number + 1), seed + number)
+        control = try_once(plot, folder / str(number + 1), seed + number)
         if control.caught:
             shutil.rmtree(folder)
             break
     return msgspec.structs.replace(control, seconds=round(time.monotonic() - began, 2))
 
 
-def _try(plot: Plot, folder: Path, seed: int) -> Control:
+def try_once(plot: Plot, folder: Path, seed: int) -> Control:
+    """Play it with its bug, and then without."""
     try:
         broken, _ = _play(plot, folder / "broken", seed, plot.bug)
         found = next((one for one in broken.violations if one.invariant in plot.objects), None)

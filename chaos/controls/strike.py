@@ -1,4 +1,4 @@
-"""The one moment at which a bug shows, at which a process of a worker kills itself: once in a run."""
+"""What a program with a bug is told: which one, and the moment at which it ends one of its processes, once in a run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import msgspec
 from chaos import application
 from chaos.history import Blame, Recorder
 
+BUG: Final = "CHAOS_BUG"
+"""The bug that a program has; empty: none."""
 STRIKE: Final = "CHAOS_STRIKE"
 """The moment: `claimed`, when a claim is done but for what a bug leaves for later; `settling`, before a settlement;
 `retrying`, before the settlement of a retry."""

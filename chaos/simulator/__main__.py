@@ -57,9 +57,9 @@ def show(seed: int, bug: str, ids: frozenset[str], *, is_short: bool) -> int:
 def text_of(report: SimulatorReport) -> str:
     """A report for people: figures, what met which call, what was found."""
     rate = 60.0 * report.seeds / report.seconds if report.seconds else 0.0
+    spoken = f"{report.faults} faults, {report.crashes} of them crashes, {report.virtual_s:.0f} s of their time"
     lines = [
-        f"{report.seeds} seeds from {report.first}: {report.tasks} tasks, {report.events} events, "
-        + f"{report.faults} faults, {report.crashes} of them crashes, {report.virtual_s:.0f} s of their time",
+        f"{report.seeds} seeds from {report.first}: {report.tasks} tasks, {report.events} events, {spoken}",
         f"in {report.seconds:.1f} s, {report.cpu_s:.1f} s of processor: {rate:.0f} seeds a minute",
         "",
         coverage(report),

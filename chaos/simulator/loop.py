@@ -295,10 +295,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._is_over = True
         self._timers.clear()
         self._runnable.clear()
-        tasks, self._tasks = self._tasks, []
         asyncio._set_running_loop(self)
         try:
-            for task, context in reversed(tasks):
+            while self._tasks:  # closing one may make another
+                task, context = self._tasks.pop()
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     coro: Any = task.get_coro()

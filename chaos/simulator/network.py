@@ -110,7 +110,7 @@ class Network:
             point: Which of POINTS.
             effect: What it does on the server.
             sent: Messages it publishes.
-            late: Whether it may be carried out after it was given up.
+            late: Whether it may be carried out after it was given up; else it comes too late.
         """
         proc = PROCESS.get()
         kind = self._fate(proc, point)

@@ -1,5 +1,7 @@
-"""Holds a world against the invariants. It knows more than a history shows: when a run's outcome was taken by the
-servers, so that a second run is explained by no more than it should be.
+"""Holds a world against the invariants.
+
+It knows more than a history shows: when a run's outcome was taken by the servers, so that a second run is explained by
+no more than it should be. All else is left to the campaign's checker, which is asked as well.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from chaos.checker import judge
 from chaos.history import Blame
-from chaos.simulator.application import LEASE_S, MOST_RETRIES
-from chaos.verdict import Violation
+from chaos.simulator.application import LEASE_S, MOST_RETRIES, REAP_S
+from chaos.verdict import Terms, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +22,10 @@ if TYPE_CHECKING:
     from chaos.history import Event
     from chaos.simulator.world import Run, World
 
+_SKIP: Final = ("L1", "L2", "L3", "L4", "D3", "D4", "G2", "M2")
+"""Of the checker's: what runs twice is known better here, and how long things take is drawn."""
 _FINAL: Final = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
-_TOKENS: Final = frozenset({"work", "awork", "once", "retrying", "body"})
+_TOKENS: Final = frozenset({"member", "work", "awork", "once", "once_def", "retrying", "body"})
 """They return the token of their run."""
 
 
@@ -32,9 +37,24 @@ class _Window(msgspec.Struct):
 
 def examine(world: World) -> list[Violation]:
     """What is wrong; nothing in a sound world."""
+    terms = Terms(
+        scenario="simulator",
+        title="the workers' code on a virtual clock",
+        engine="model",
+        seed=world.seed,
+        lease_s=LEASE_S,
+        reap_s=REAP_S,
+        keeps_doubles=not world.app.fused,
+        skip=_SKIP,
+    )
+    _, complaints, _ = judge(world.events, terms)
+    found = [
+        *_Oracle(world).all(),
+        *((one.invariant, one.id, one.says) for one in complaints),
+    ]
     return [
         Violation(invariant=invariant, id=task_id, says=says, history=_history(world, task_id))
-        for invariant, task_id, says in _Oracle(world).all()
+        for invariant, task_id, says in found
     ]
 
 
@@ -45,13 +65,14 @@ def _history(world: World, task_id: str) -> tuple[Event, ...]:
 class _Oracle:
     def __init__(self, world: World) -> None:
         self._world = world
+        self._is_apart = not world.app.fused
         self._windows: dict[str, _Window] = {}
         self._starts: defaultdict[str, list[Event]] = defaultdict(list)
         self._ends: dict[str, Event] = {}
         self._answers: defaultdict[str, set[str]] = defaultdict(set)
         self._asked: dict[str, float] = {}
         self._flows: defaultdict[str, dict[str, list[Event]]] = defaultdict(lambda: {"body": [], "errback": []})
-        self._ticks: defaultdict[str, defaultdict[str, list[Event]]] = defaultdict(lambda: defaultdict(list))
+        self._ticks: defaultdict[str, defaultdict[float, list[Event]]] = defaultdict(lambda: defaultdict(list))
         self._results: dict[str, Event] = {}
         self._dead: set[str] = set()
         self._revoked: dict[str, float] = {}
@@ -76,8 +97,8 @@ class _Oracle:
             self._windows[task_id].end = event.t
         elif f in ("body", "errback"):
             self._flows[task_id][f].append(event)
-        elif f == "tick":
-            self._ticks[task_id][event.what].append(event)
+        elif f == "tick" and event.type == "info":
+            self._ticks[task_id][event.at].append(event)
         elif f == "result":
             self._results[task_id] = event
         elif f == "dead":
@@ -91,6 +112,8 @@ class _Oracle:
         if self._world.queues.entries:
             left = sorted(self._world.queues.entries)
             yield "D1", left[0], f"{len(left)} messages are left in the queues at the end: {left[:5]}"
+        for task_id in self._world.stale:
+            yield "L3", task_id, "a settlement was taken of an incarnation that had lost its lease"
         yield from self._ended()
         yield from self._ran()
         yield from self._flowed()
@@ -100,7 +123,7 @@ class _Oracle:
         for task_id, answers in self._answers.items():
             result = self._results.get(task_id)
             is_final = task_id in self._dead or (result is not None and result.what in _FINAL)
-            if "ok" in answers and not is_final:
+            if "ok" in answers and not is_final and "follows" not in self._world.sent[task_id]:
                 found = "nothing" if result is None else result.what
                 yield "D1", task_id, f"it was acknowledged, and at the end {found} is stored"
             if result is None or result.what not in _FINAL:
@@ -111,7 +134,7 @@ class _Oracle:
                 yield "S1", task_id, f"the stored result names run {result.token!r}, which has not ended"
             if result.what == "SUCCESS" and not self._starts.get(task_id):
                 yield "S1", task_id, "a success is stored of what has never run"
-            may_fail = sent.get("fails") or sent["task"] == "once" or "flow" in sent
+            may_fail = sent.get("fails") or sent["task"].startswith("once") or "flow" in sent
             if result.what == "FAILURE" and not may_fail:
                 yield "D1", task_id, "it failed, and it does not fail"
             if result.what == "REVOKED" and task_id[0] != "r":
@@ -122,9 +145,9 @@ class _Oracle:
         for task_id, starts in self._starts.items():
             what = starts[0].what
             asked = self._asked.get(task_id)
-            if what not in ("errback", "ticked") and (asked is None or starts[0].t < asked):
+            if what != "ticked" and (asked is None or starts[0].t < asked):
                 yield "D2", task_id, "it ran, and nobody had sent it"
-            if what == "once" and len(starts) > 1:
+            if what.startswith("once") and len(starts) > 1:
                 yield "L2", task_id, f"it may run once and ran {len(starts)} times"
             due = self._world.sent.get(task_id, {}).get("due")
             if due is not None and starts[0].t < due - 0.002:
@@ -137,23 +160,26 @@ class _Oracle:
             seen: dict[int, Event] = {}
             for start in starts:
                 first = seen.get(start.n)
-                if first is not None and not self._explains(runs[first.token], start.t):
+                if first is not None and not self._explains(runs[first.token], runs[start.token]):
                     yield "L2", task_id, f"run {start.token} repeats {first.token}, and no fault explains that"
                 seen[start.n] = start
             for n in seen:
                 if n and n - 1 not in seen:
                     yield "R1", task_id, f"retry {n} ran, and {n - 1} did not"
 
-    def _explains(self, run: Run, again: float) -> bool:
+    def _explains(self, first: Run, second: Run) -> bool:
         """Whether a fault covers a run that was repeated."""
-        until = again if run.committed is None else min(run.committed, again)
+        again = second.started
+        until = again if first.committed is None else min(first.committed, again)
         for window in self._windows.values():
-            if run.proc.pid not in window.blame.pids:
-                continue
-            if window.blame.cuts:
-                if window.begin <= until and window.end + LEASE_S >= run.started:
+            blame = window.blame
+            if blame.cuts and first.proc.pid in blame.pids:
+                if window.begin <= until and window.end + LEASE_S >= first.started:
                     return True
-            elif run.started <= window.begin <= until:
+            elif first.proc.pid in blame.pids and first.started <= window.begin <= until:
+                return True
+            # a worker that cannot reach a result store of its own does not know what has ended before
+            if blame.cuts and second.proc.pid in blame.pids and window.begin <= again <= window.end and self._is_apart:
                 return True
         return False
 
@@ -171,8 +197,9 @@ class _Oracle:
             bodies, errbacks = self._flows[flow]["body"], self._flows[flow]["errback"]
             want = list(range(sent["count"]))
             for body in bodies:
-                if body.value != want:
-                    yield "W1", flow, f"its body was given {body.value} and not {want}"
+                given = [self._ends[token].id if token in self._ends else token for token in body.value]
+                if given != [f"{flow}-m{number}" for number in want]:
+                    yield "W1", flow, f"its body was given the results of {given}"
             is_dead = any(f"{flow}-m{number}" in self._dead for number in want)
             if sent["fails"] or is_dead:
                 if bodies:
@@ -187,7 +214,7 @@ class _Oracle:
             for instant, events in instants.items():
                 ran = {self._world.runs[event.token].id for event in events}
                 if len(ran) > 1:
-                    yield "B1", entry, f"{instant} was sent {len(ran)} times"
+                    yield "B1", entry, f"{instant:.0f} was sent {len(ran)} times"
         for entry, mark in self._world.schedules._table.marks.items():
             ran_count = len(self._ticks[entry])
             if mark.runs != ran_count:

@@ -19,7 +19,7 @@ from chaos.simulator.world import Fault, World, plan_of
 from chaos.verdict import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from chaos.simulator.network import Bomb
 
@@ -86,13 +86,19 @@ class SimulatorReport(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def make_world(seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = "") -> World:
+def make_world(
+    seed: int,
+    *,
+    plan: Sequence[Fault | Bomb] | None = None,
+    script: Callable[[World], None] | None = None,
+    bug: str = "",
+) -> World:
     """The world of a seed, not yet run: by turns one where the broker stores results, and one with a store apart."""
     fused = seed % 2 == 0
     model = _models.get(fused)
     if model is None:
         model = _models[fused] = Model(fused=fused)
-    return World(model, seed, plan=plan, bug=bug)
+    return World(model, seed, plan=plan, script=script, bug=bug)
 
 
 def run_seed(seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = "") -> tuple[World, list[Violation]]:

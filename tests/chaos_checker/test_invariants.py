@@ -158,8 +158,14 @@ TALES = [
     Tale(
         "L2",
         "again, cut off before it began",
-        told(TWICE, fault(-9.0, -2.0, kind="cut", cuts=True)),
-        told(TWICE, fault(-9.0, -1.4, kind="cut", cuts=True)),
+        told(TWICE, fault(-9.0, -0.1, kind="cut", cuts=True)),
+        told(TWICE, fault(-9.0, 0.1, kind="cut", cuts=True)),
+    ),
+    Tale(
+        "L2",
+        "again, begun behind a standstill",
+        told(TWICE, fault(-2.0, 1.7, **STOPPED)),
+        told(TWICE, fault(-2.0, 1.9, **STOPPED)),
     ),
     Tale(
         "L2",

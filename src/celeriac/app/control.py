@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celeriac.canvas import ids_in
 from celeriac.engine.revoke import revoke
 from celeriac.errors import CodecError
+from celeriac.model import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,8 +58,14 @@ class Control:
         """`revoke` with `terminate=True`."""
         return self.revoke(task_id, terminate=True, signal=signal)
 
-    def revive(self, ids: Sequence[str]) -> int:
+    def revive(self, ids: Sequence[str], *, sign: bool = False) -> int:
         """Put dead letters back into their queues, as if they had never run; returns how many there were.
+
+        With signatures, what was signed and has become too old is signed anew, by a key of this process.
+
+        Args:
+            ids: Of dead letters; others are fine.
+            sign: Also sign what nobody has signed who may. Look at it first: it runs as if this process had sent it.
 
         What was stored when they were given up is forgotten: their failures, and those of the rest of their chains,
         which goes on when they succeed. A chord that such a task was a member of has failed, and stays so.
@@ -69,7 +76,38 @@ class Control:
             # First: a stored failure is final, so the store would refuse what the second run returns, and would take
             # the message for one that has run already.
             app.results.forget([task_id for letter in letters for task_id in (letter.id, *self._behind(letter))])
-        return app.broker.revive([letter.id for letter in letters])
+        again = self._signed_again(letters, trusted=sign)
+        if again:
+            app.broker.drop_dead([message.id for message in again])  # as long as it is there, no other has its id
+            app.broker.publish(again)
+        done = {message.id for message in again}
+        return len(again) + app.broker.revive([letter.id for letter in letters if letter.id not in done])
+
+    def _signed_again(self, letters: Sequence[DeadLetter], *, trusted: bool) -> list[Outgoing]:
+        codec, again = self._app.codec, list[Outgoing]()
+        signer = codec.signer
+        if signer is None:
+            return again
+        for letter in letters:
+            try:
+                head = codec.decode_headers(letter.headers)
+            except CodecError:
+                continue  # it will be refused again, for that
+            renewed = signer.renew(head, letter.body, letter.queue, trusted=trusted)
+            if renewed is not None:
+                head, priority = renewed
+                again.append(
+                    Outgoing(
+                        id=letter.id,
+                        task=letter.task,
+                        queue=letter.queue,
+                        headers=codec.encode_headers(head),
+                        body=letter.body,
+                        priority=priority,
+                        native=True,  # it was ours that buried it, so ours know its task
+                    )
+                )
+        return again
 
     def _behind(self, letter: DeadLetter) -> list[str]:
         """The ids of the steps that follow a task in its chain, where its message can be read."""

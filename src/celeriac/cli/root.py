@@ -28,6 +28,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "revoke": "Forbid tasks to start, or stop them.",
     "purge": "Delete waiting messages.",
     "dead": "Read, retry or drop dead letters.",
+    "keys": "Make, list and rotate keys to sign and encrypt with.",
     "flow": "Look at runs of flows; resume or cancel them.",
     "doctor": "Check the set-up and say what to do.",
     "settings": "List the settings, their values and where these come from.",

@@ -91,8 +91,11 @@ class Usable:
                 raise ConfigError(f"key {key.kid}: AES-256 has a secret of 32 bytes")
             aead = _imported("cryptography.hazmat.primitives.ciphers.aead", AES)
             self.cipher = aead.AESGCM(secret)
-        if key.status == "active" and self.sign is None and self.cipher is None:
+        if key.status == "active" and not self._is_whole():
             raise ConfigError(f"key {key.kid} is active, and without its secret it can sign nothing: make it 'verify'")
+
+    def _is_whole(self) -> bool:
+        return self.sign is not None or self.cipher is not None
 
     def _hmac(self, secret: bytes | None) -> None:
         import hmac

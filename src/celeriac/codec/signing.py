@@ -251,10 +251,11 @@ class Signer:
 
     def sign_result(self, raw: bytes) -> bytes:
         """An encoded meta with its signature as last field."""
-        token = self._token(b"result", raw)
         if raw[:1] == b"{":
-            return b'%b%b%b"}' % (raw[:-1], _FIELD, token)
-        return _one_more(raw) + _NAME + bytes((len(token),)) + token
+            return b'%b%b%b"}' % (raw[:-1], _FIELD, self._token(b"result", raw))
+        more = _one_more(raw)
+        token = self._token(b"result", _one_less(more))  # there are two ways to write a small map
+        return more + _NAME + bytes((len(token),)) + token
 
     def check_result(self, raw: bytes) -> None:
         """Make sure that an encoded meta is as a worker of ours signed it.
@@ -269,7 +270,8 @@ class Signer:
                 found = b""
         else:
             more, found, token = raw.rpartition(_NAME)
-            found = found if token[:1] == bytes((len(token) - 1,)) else b""
+            if not token or token[0] != len(token) - 1:
+                found = b""
             token, rest = token[1:], _one_less(more) if found else b""
         if not found:
             if self.required:

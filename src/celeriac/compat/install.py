@@ -27,7 +27,7 @@ _NOT_HERE: Final = {
     "celery.contrib.rdb": "use the debugger of your editor, or `breakpoint()` in a worker started with -P solo",
     "celery.contrib.migrate": "there is nothing to move: workers of both read one Redis; see `celeriac dead retry`",
     "celery.contrib.sphinx": "document tasks as functions; `__wrapped__` and `__doc__` are theirs",
-    "celery.security": "message signing is not built yet in this version",
+    "celery.security": "it signs bodies alone; set security_signing, which signs all of a message",
     "celery.worker.consumer": "workers are not assembled from exchangeable parts; see celery.signals",
     "celery.worker.components": "workers are not assembled from exchangeable parts; see celery.signals",
     "celery.worker.strategy": "workers are not assembled from exchangeable parts; see celery.signals",

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from celeriac.errors import Retry
+from celeriac.masking import masked
 
 if TYPE_CHECKING:
     from celeriac.engine.attempt import Attempt
@@ -107,6 +108,16 @@ def buried(task_id: str | None, name: str | None, reason: str) -> None:
     )
 
 
+def parked(attempt: Attempt, wait_s: float) -> None:
+    log.warning(
+        "%s[%s] is not registered on this worker; it waits up to %g s for one that has it",
+        attempt.name,
+        attempt.id,
+        wait_s,
+        extra={"task": {"event": "parked", "id": attempt.id, "name": attempt.name}},
+    )
+
+
 def describe(exc: BaseException) -> str:
     """`ValueError: what it says`, also of an exception that cannot say it."""
     name = type(exc).__name__
@@ -114,7 +125,7 @@ def describe(exc: BaseException) -> str:
         text = str(exc)
     except Exception as fault:
         return f"{name} (its text raised {type(fault).__name__})"
-    return f"{name}: {text}" if text else name
+    return f"{name}: {masked(text)}" if text else name
 
 
 def duration(seconds: float) -> str:

@@ -57,7 +57,9 @@ class Settler:
         self._results = results
         self._broker = broker
         self._fused = fused
-        self._tombstones_s = tombstones_s if results is not None and results.has_joins else None
+        self._tombstones_s = None
+        if tombstones_s is not None and results is not None and results.has_joins:
+            self._tombstones_s = tombstones_s
         self._clock = clock
 
     async def settle(self, consumer: Consumer, outcomes: Sequence[Outcome], /) -> Sequence[Settled]:

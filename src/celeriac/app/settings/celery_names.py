@@ -17,7 +17,9 @@ _URL = "write it into the URL: {0} = 'scheme://user:password@host:port/name'"
 _CUSTOM = "workers are not assembled from exchangeable parts"
 _LATER = "it is not built yet in this version"
 _MANAGER = "the service manager (systemd, a container) does that"
-_SIGNING = "message signing is not built yet in this version"
+_SIGNING = (
+    "Celery's signing covers bodies alone; set security_signing and security_key_file, which sign all of a message"
+)
 
 IGNORED: Mapping[str, str] = {
     "enable_utc": "stored times are always UTC; `timezone` is for naive times and schedules",

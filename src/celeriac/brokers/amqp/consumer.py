@@ -1099,8 +1099,30 @@ class AmqpConsumer:
             self._tuning.set()
             self._ring()
 
+    @property
+    def sure_until(self) -> float:
+        """As `Fenced.sure_until`."""
+        return self._line.sure_until
+
     async def beat(self) -> None:
         self._check_open()
+        if not self._line.is_sure:
+            await self._prove()
+
+    async def _prove(self) -> None:
+        """Have the server say that it has not given us up. That it has may lie in the socket, unread."""
+        now = self._clock.monotonic()
+        try:
+            channel = next((lane.channel for lane in self._lanes.all if lane.channel.is_open), None)
+            if channel is None:
+                channel = await self._line.open_channel()
+                await channel.close()
+            else:
+                await channel.call(commands.Channel.Flow(active=True))
+        except BrokerError:
+            self._check_open()
+            raise
+        self._line.assure(now)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -22,7 +22,7 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
     leases           zset    incarnation -> when its lease runs out, epoch ms
     sent             hash    producer's connection -> its last publish that was carried out; sent:before, the same of
                              the last ten minutes but these
-    fence:<inc>      string  claims with a lower tag come too late: their replies were given up
+    fence:<inc>      string  claims and adoptions with a lower tag come too late: their replies were given up
     bell:<inc>       zset    wakes that incarnation's waiting claim
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
     cancelled:handed set     of these, ids whose messages are handed out all the same

@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from celeriac.brokers.redis.following import Following
 from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Special, due, millis, pack, pack_around, read, text, unpack
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
-from celeriac.errors import BrokerError, LeaseLostError
+from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
 from celeriac.storage.redis import CalledOffError, Line, ReplyLostError, load
 
@@ -146,6 +146,8 @@ class RedisConsumer:
         self._listener: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
         self._tag = 0
+        self._unheard: dict[Incarnation, list[int]] = {}
+        """Tags of adoptions whose replies may be lost, by whom they were to move messages from."""
         self._stamp = 0
         self._untold: list[Delivery] = []
         """Taken for a claim that had already got enough from other queues of a cluster."""
@@ -196,7 +198,11 @@ class RedisConsumer:
     async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
         self._is_interrupted = False
         async with self._claiming:
-            found = await self._claim(limit, wait_s)
+            try:
+                found = await self._claim(limit, wait_s)
+            except BrokerError:
+                self._check_open()  # closed meanwhile: that is all there is to say
+                raise
         self._probe.signal("claimed", len(found))
         return found
 
@@ -700,6 +706,19 @@ class RedisConsumer:
         self._check_open()
         self._tag += 1
         tag = self._tag
+        lost = self._unheard.setdefault(incarnation, [])
+        try:
+            adopted = await self._adopt(incarnation, ids, tag, "".join(f",{one}" for one in lost))
+        except LeaseLostError:
+            raise
+        except (BrokerError, asyncio.CancelledError):
+            # Its reply may be lost, and what it moved would be held for as long as this lease lives.
+            lost.append(tag)
+            raise
+        self._unheard.pop(incarnation, None)
+        return adopted
+
+    async def _adopt(self, incarnation: Incarnation, ids: Collection[TaskId], tag: int, lost: str) -> list[Delivery]:
         adopted: list[Delivery] = []
         lanes = {lane.space.prefix for lane in self._lanes}
         spaces = [lane.space for lane in self._lanes]
@@ -708,10 +727,12 @@ class RedisConsumer:
             spaces = [self._layout.space(name.decode()) for name in names]
         for space in spaces if ids else ():
             entry = ("", "") if space.prefix in lanes else (round(self._lease_s * 1000), self._name)
-            args = (*space.head(), incarnation, self._incarnation, tag, *entry, *ids)
+            args = (*space.head(), incarnation, self._incarnation, tag, *entry, lost and f"{lost},", *ids)
             reply = await self._desk(space).run(_script("adopt"), (space.prefix,), args, "adopt in")
             if not reply[0]:
                 self._raise_lost()
+            if reply[0] == 2:
+                raise BrokerUnavailableError("cannot adopt: a later try overtook this one; it has to be repeated")
             if len(reply) > 1:
                 self._entered.add(space.prefix)  # from now on there is a lease to renew in this space, too
             values = iter(reply[1:])
@@ -872,7 +893,7 @@ class RedisConsumer:
             *(line for _, line in self._desks.values()),
             self._news,
         ):
-            await line.drop()
+            await line.close()
 
     async def _call(self, *command: Any) -> Any:
         """Something rare, wherever its key is."""

@@ -11,6 +11,7 @@ import click
 from celeriac.cli import exits, screen
 from celeriac.cli.root import Group
 from celeriac.cli.session import session
+from celeriac.codec import HIDDEN, SEALED
 from celeriac.errors import CodecError
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def _content(app: Celeriac, letter: DeadLetter) -> dict[str, Any]:
     """Headers and arguments as far as they can be read; a dead letter is often one that cannot."""
     try:
         headers = app.codec.decode_headers(letter.headers)
+        if headers.content_type == SEALED:
+            return {"headers": json.loads(letter.headers), "args": HIDDEN, "kwargs": HIDDEN}
         call = app.codec.decode_body(headers, letter.body)
     except CodecError as exc:
         return {
@@ -124,13 +127,14 @@ def show(*, ids: tuple[str, ...], as_json: bool) -> int:
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All of them, or all of --queue.")
 @click.option("-Q", "--queue", metavar="NAME", help="With --all: only this queue's.")
-def retry(*, ids: tuple[str, ...], everything: bool, queue: str | None) -> int:
-    """Put dead letters back into their queues, as if they had never run."""
+@click.option("--sign", is_flag=True, help="Sign what nobody has signed who may: it runs as if you had sent it.")
+def retry(*, ids: tuple[str, ...], everything: bool, queue: str | None, sign: bool) -> int:
+    """Put dead letters back into their queues, as if they had never run; signed anew if that was too long ago."""
     app = session().shared_app
     letters = _chosen(app, ids, everything, queue)
     found = [letter.id for letter in letters]
     if found:
-        click.echo(f"put back {app.control.revive(found)} messages")
+        click.echo(f"put back {app.control.revive(found, sign=sign)} messages")
     return _missing(ids, letters)
 
 

@@ -51,6 +51,7 @@ class Line:
         self._wire: Wire | None = None
         self._turn = asyncio.Lock()
         self._on_connect = on_connect
+        self._is_closed = False
 
     @property
     def is_open(self) -> bool:
@@ -150,6 +151,7 @@ class Line:
                 raise
 
     async def _connect(self) -> aio.Connection:
+        self._check_open()
         deployment = self._deployment
         where = deployment.where
         if where.kind in ("sentinel", "cluster"):
@@ -170,9 +172,12 @@ class Line:
                 role = await link.read_response(disable_decoding=True)
                 if role[0] != b"master":
                     raise exceptions.ReadOnlyError(f"{address[0]}:{address[1]} is no longer the master")
+            self._check_open()
             self._link = link
             if self._on_connect is not None:
                 await self._on_connect(self)
+            if self._link is not link:
+                raise exceptions.ConnectionError("the connection was dropped while it was made")
         except BaseException:
             self._link = self._wire = None
             await link.disconnect(nowait=True)
@@ -215,6 +220,15 @@ class Line:
         """Drop the connection once nobody uses it."""
         async with self._turn:
             await self.drop()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise exceptions.ConnectionError("it was closed here")
+
+    async def close(self) -> None:
+        """Drop the connection, also one that is being made, and open none any more."""
+        self._is_closed = True
+        await self.drop()
 
     async def drop(self) -> None:
         """Close the connection; the next call opens another."""

@@ -242,9 +242,10 @@ class Celery(Celeriac):
         self.conf.add_defaults(fun)
 
     def setup_security(self, *args: Any, **kwargs: Any) -> None:
-        """Not here yet."""
+        """Signing is a setting here."""
         raise NotSupportedError(
-            "setup_security(): message signing is not built yet in this version; use a private broker"
+            "setup_security(): it signs bodies alone, and not what is done with them; set security_signing='require' "
+            "and security_key_file, which `celeriac keys generate` makes"
         )
 
     def either(self, default_key: str, *defaults: Any) -> Any:
