@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from celeriac import Celeriac
+from celeriac import Celeriac, signals
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
-from chaos.clock import go_by
+from chaos.clock import go_by, moved_at
 from chaos.history import Recorder
 from chaos.insides import Doom, Insides
 from chaos.ticks import add_ticks
@@ -34,7 +34,9 @@ CLOCK = "CHAOS_CLOCK"
 DOOM = "CHAOS_DOOM"
 """A `Doom` as JSON: where a worker ends itself."""
 DUE_BY_WALL = "CHAOS_DUE_BY_WALL"
-"""When it was due is noted with each start, by this process's wall clock: where that is the store's."""
+"""When it was due is noted with each start, by this process's wall clock when it came: where that is the store's."""
+LACKS = "CHAOS_LACKS"
+"""Names of tasks, between commas, that this worker does not have: it is of an older release."""
 
 
 def make_app(
@@ -44,14 +46,23 @@ def make_app(
     if clock_file is not None:
         go_by(clock_file)
     app = Celeriac("chaos", broker=url, **settings)
+    due: dict[str, float] = {}
+    if DUE_BY_WALL in os.environ and clock_file is not None:
+
+        def on_received(sender: Any, request: Any, **_: Any) -> None:
+            now = time.monotonic()
+            if request.eta and now - moved_at(clock_file) > 1.0:  # else it may have been claimed by another clock
+                due[request.id] = now - (SYSTEM_CLOCK.time() - datetime.fromisoformat(request.eta).timestamp())
+
+        signals.task_received.connect(on_received, weak=False)
+
+    hoard: list[bytes] = []
 
     def begin(self: Any) -> str:
         token = f"{ENTROPY.getrandbits(48):012x}"
         request = self.request
         held = None if insides is None else insides.incarnation_of(request.id)
-        at = 0.0
-        if DUE_BY_WALL in os.environ and request.eta:
-            at = time.monotonic() - (SYSTEM_CLOCK.time() - datetime.fromisoformat(request.eta).timestamp())
+        at = due.pop(request.id, 0.0)
         recorder.note("start", id=request.id, n=request.retries or 0, token=token, what=self.name, at=at, value=held)
         if insides is not None:
             insides.passes("started")
@@ -118,6 +129,16 @@ def make_app(
                 raise
         return finish(self, token)
 
+    @app.task(bind=True, name="greedy")
+    def greedy(self: Any, fault: str, mib: int = 200) -> str:
+        """Keeps so much memory for good, the first time, so that its process is replaced."""
+        token = begin(self)
+        assert insides is not None, "only workers run tasks"
+        if insides.note_own(fault, "memory-limit", []):
+            hoard.append(b"x" * (mib * 2**20))
+            insides.note_over(fault)
+        return finish(self, token)
+
     @app.task(bind=True, name="poison.kill")
     def poison(self: Any) -> None:
         """Ends its process each time."""
@@ -142,3 +163,5 @@ if URL in os.environ:
         insides=_insides,
         **json.loads(os.environ.get(SETTINGS, "{}")),
     )
+    for _name in os.environ[LACKS].split(",") if LACKS in os.environ else ():
+        del app.tasks[_name]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from chaos.crew import BrokenOffError, Crew
 from chaos.parts import Absent, Begun, Order, blank, estimate, run_process
 from chaos.profile import ENGINES
-from chaos.result import Control, Part, state
+from chaos.result import Control, Part, shown_figures, state
 from chaos.scenarios import scenarios
 from chaos.verdict import Outcome
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from chaos.profile import Profile, Variant
 
 _LINE = 300
+SEEDS_PER_S, INPUTS_PER_S = 2_000 / 60, 150_000 / 45
+"""What two cores have to do at least; a part that is slower than that is broken off, and says how far it came."""
 PARTS = ("simulator", "hostile", "controls")
 
 
@@ -86,9 +88,9 @@ class Campaign:
         profile = self.profile
         self._began = time.monotonic()
         if self._wants("simulator"):
-            self.simulator = self._part("simulator", profile.simulator_s, profile.seeds)
+            self.simulator = self._part("simulator", profile.simulator_s, profile.seeds, profile.seeds / SEEDS_PER_S)
         if self._wants("hostile"):
-            self.hostile = self._part("hostile", profile.hostile_s, profile.inputs)
+            self.hostile = self._part("hostile", profile.hostile_s, profile.inputs, profile.inputs / INPUTS_PER_S)
         if self._wants("controls"):
             self._run_controls()
         self._run_engines()
@@ -121,20 +123,20 @@ class Campaign:
     def _order(self, **fields: Any) -> Order:
         return Order(seed=self.seed, folder=str(self._folder), keep=self._keep, **fields)
 
-    def _part(self, name: str, seconds: float, least: int) -> Part:
+    def _part(self, name: str, seconds: float, least: int, takes_s: float) -> Part:
         if self.was_stopped:
             return Part(missing="interrupted before")
         self._say(f"{name} …")
+        most_s = max(seconds, takes_s) * self.profile.patience * 1.25
+        order = self._order(seconds=seconds, least=least, until=time.monotonic() + most_s)
         part = Part(missing="interrupted")
         try:
-            for word in self._crew.words(
-                name, run_process, self._order(seconds=seconds, least=least), 10 * seconds + 300
-            ):
+            for word in self._crew.words(name, run_process, order, most_s + 60):
                 if isinstance(word, Part):
                     part = word
         except BrokenOffError as exc:
             part = Part(failed=1, failures=(f"{name} broke off: {exc}",))
-        shown = ", ".join(f"{value:,.0f} {key}" for key, value in part.figures.items())
+        shown = shown_figures(part.figures)
         self._say(f"{name}: {part.missing or shown}, {part.failed} failures, {part.seconds:.0f} s")
         for failure in part.failures[:5]:
             self._say(f"  {failure[:_LINE]}")

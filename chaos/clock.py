@@ -53,6 +53,11 @@ def go_by(path: Path) -> Callable[[], None]:
     return end
 
 
+def moved_at(path: Path) -> float:
+    """When these clocks were last shifted, on the monotonic clock."""
+    return float(_FORM.unpack(path.read_bytes())[1])
+
+
 def shift(path: Path, off_s: float = 0.0, *, drift: float = 0.0) -> None:
     """Have the clocks that go by this file be off from now on, in place.
 

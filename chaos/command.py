@@ -104,7 +104,8 @@ def _run(profile: Profile, seed: int, only: frozenset[str], engines: frozenset[s
         asked.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if asked.write_docs:
         report.write_into(report.PAGE, report.RUN, report.page(result, profile, written))
-    if asked.keep is None and all(state(one) in ("clean", "missing") for one in result.outcomes):
+    clean = all(state(one) in ("clean", "missing") for one in result.outcomes)
+    if asked.keep is None and clean and all(one.caught for one in result.controls):
         shutil.rmtree(folder, ignore_errors=True)
     return int(verdict(result, profile) != "held")
 

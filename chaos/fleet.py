@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 _READY = re.compile(r"\bready\b")
-POOLS = (("-c", "2"), ("-c", "2", "--threads", "4"), ("-c", "1", "--async-slots", "8"))
-"""By turns: two processes, two of four threads, one for async tasks."""
+POOLS = (("-c", "2"), ("-c", "2", "--threads", "4"), ("-c", "2", "--async-slots", "8"))
+"""By turns: two processes, two of four threads, two with few slots for async tasks."""
 
 
 class Member:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chaos.fleet import POOLS
 from chaos.history import Blame
-from chaos.producer import Load
+from chaos.producer import BULK, Load
 from chaos.tail import Tail
 
 if TYPE_CHECKING:
@@ -30,9 +30,19 @@ class Network:
         stage: Whose engine it is.
         per_second: How much each producer publishes.
         everyone: Put all of them behind the proxies.
+        long_share: Of tasks that take seconds.
+        bulk: Have a third producer publish many tasks at once, through the proxy.
     """
 
-    def __init__(self, stage: Stage, *, per_second: float = 60.0, everyone: bool = False, long_share: float = 0.01):
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        per_second: float = 60.0,
+        everyone: bool = False,
+        long_share: float = 0.01,
+        bulk: bool = True,
+    ) -> None:
         self._stage = stage
         self.near, self.workers = stage.engine.proxied(stage.url)
         """The workers' URL through their proxy, and that."""
@@ -46,6 +56,8 @@ class Network:
         load = Load(per_second=per_second, long_share=long_share)
         self.sender = fleet.start_producer(load, url=self.far)
         fleet.start_producer(load, url=self.far if everyone else stage.url)
+        if bulk:
+            fleet.start_producer(BULK, url=self.far)
         self._everyone = everyone
 
     @property

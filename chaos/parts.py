@@ -55,7 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Of an engine: its scenarios, in this order."""
     share: float = 1.0
     until: float = 0.0
-    """Of an engine, on the monotonic clock: what has not half of its time left is not begun."""
+    """On the monotonic clock. Of an engine: what has not half of its time left is not begun. A part ends then."""
 
 
 Word: TypeAlias = Begun | Absent | Outcome | Part | tuple[Control, ...]
@@ -132,18 +132,17 @@ def _simulate(order: Order) -> Part:
     except ImportError as exc:
         return Part(missing=f"not there: {exc}")
     began = time.monotonic()
-    figures: dict[str, float] = {}
-    failures: list[str] = []
-    first = order.seed
-    while figures.get("seeds", 0) < order.least or time.monotonic() - began < order.seconds:
-        count = 250
-        report = run_seeds(first, count, PROCESSES)
-        first += count
-        for name in ("seeds", "events", "faults", "crashes"):
-            figures[name] = figures.get(name, 0) + getattr(report, name, 0)
-        failures += [f"{one}" for one in report.violations]
-    seconds = time.monotonic() - began
-    return Part(seconds=seconds, figures=figures, failures=tuple(failures[:50]), failed=len(failures))
+    report = run_seeds(order.seed, order.least, PROCESSES, seconds=order.until - time.monotonic())
+    left_s = began + order.seconds - time.monotonic()
+    if left_s > 1.0:
+        report += run_seeds(order.seed + order.least, 1_000_000, PROCESSES, seconds=left_s)
+    names = ("seeds", "tasks", "faults", "crashes")
+    figures = {name: float(getattr(report, name)) for name in names}
+    figures["kinds of faults at calls"] = len(report.hits)
+    failures = tuple(
+        f"seed {one.seed}: {each.invariant}: {each.says}" for one in report.findings for each in one.violations
+    )
+    return Part(seconds=time.monotonic() - began, figures=figures, failures=failures[:50], failed=report.bad)
 
 
 def _feed_garbage(order: Order) -> Part:
@@ -152,9 +151,15 @@ def _feed_garbage(order: Order) -> Part:
     except ImportError as exc:
         return Part(missing=f"not there: {exc}")
     began = time.monotonic()
-    report = run_fuzz(order.least, seed=order.seed, processes=PROCESSES)
-    names = ("inputs", "ran", "refused", "slowest_s", "growth_mib")
-    figures = {name: float(getattr(report, name)) for name in names}
+    report = run_fuzz(order.least, seed=order.seed, processes=PROCESSES, seconds=order.until - time.monotonic())
+    names = {
+        "inputs": "inputs",
+        "ran": "ran",
+        "refused": "refused",
+        "slowest_s": "s the slowest",
+        "growth_mib": "MiB growth",
+    }
+    figures = {told: float(getattr(report, name)) for name, told in names.items()}
     failures = tuple(f"{one.seed}#{one.number} {one.form}: {one.what} at {one.where}" for one in report.escapes[:50])
     return Part(seconds=time.monotonic() - began, figures=figures, failures=failures, failed=report.escaped)
 
@@ -165,6 +170,6 @@ def _control(order: Order) -> tuple[Control, ...] | Part:
     except ImportError as exc:
         return Part(missing=f"not there: {exc}")
     return tuple(
-        Control(name=one.name, caught=one.caught, by=one.by, seconds=one.seconds)
+        Control(name=one.name, caught=one.caught, by=one.by, seconds=one.seconds, says=one.says)
         for one in run_controls(Path(order.folder) / "controls", order.seed)
     )

@@ -25,12 +25,14 @@ from chaos.application import make_app
 from chaos.history import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
     from celeriac import Celeriac
     from celeriac.model import Outgoing
 
+ENOUGH = "enough"
+"""A file in the folder of the history: while it is there, patient producers wait."""
 SLACK_S = 0.5
 """What a publish may take beyond its timeout."""
 
@@ -55,6 +57,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When they are due is noted on the monotonic clock. Not where the store's clock is to be moved: by it they are."""
     options: dict[str, Any] = {}
     """Of every publish, as `queue`."""
+    patient: bool = True
+    """Wait while there is enough to do."""
     limit: int = 0
     """Stop publishing after so many tasks and wait for SIGTERM; 0: never."""
 
@@ -73,7 +77,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """`celery`: kombu's envelopes in kombu's lists on Redis, one by one, as Celery's producers do."""
 
 
-MIXED = Load(per_second=40)
+MIXED = Load(per_second=25)
 """What the bodies of a campaign are: short ones, and some that take seconds."""
 BULK = Load(per_second=8, batch=40, most_s=0.0, long_share=0.0)
 """Many at once that take no time."""
@@ -90,6 +94,23 @@ class Producer:
     def __init__(self, app: Celeriac, recorder: Recorder) -> None:
         self._app = app
         self._recorder = recorder
+        self._tried: dict[str, int] = {}
+        self._watch()
+
+    def _watch(self) -> None:
+        """Note when the application publishes again by itself: where ids are not known, it may lie there twice then."""
+        broker: Any = self._app.broker
+        publish = broker.publish
+
+        def watched(messages: Sequence[Outgoing], /) -> Any:
+            for message in messages:
+                if (tries := self._tried.get(message.id)) is not None:
+                    self._tried[message.id] = tries + 1
+                    if tries:
+                        self._recorder.note("enqueue", "invoke", id=message.id, what=message.task)
+            return publish(messages)
+
+        broker.publish = watched
 
     def send(self, task: str, *args: Any, task_id: str = "", facts: Mapping[str, Any] = {}, **options: Any) -> str:
         """Publish one task.
@@ -107,6 +128,7 @@ class Producer:
         note = self._recorder.note
         for task_id, task, _ in tasks:
             note("enqueue", "invoke", id=task_id, what=task, value=dict(facts) or None)
+            self._tried[task_id] = 0
         answer, why = "ok", ""
         began = time.monotonic()
         try:
@@ -120,6 +142,7 @@ class Producer:
         took_s = time.monotonic() - began
         for task_id, _, _ in tasks:
             note("enqueue", answer, id=task_id, at=round(took_s, 4), what=why)
+            del self._tried[task_id]
         return answer
 
     def _publish(self, tasks: list[tuple[str, str, tuple[Any, ...]]], options: dict[str, Any]) -> None:
@@ -192,6 +215,7 @@ def main(path: str) -> None:
     producer = make_producer(app, recorder, url=orders.url, wire=orders.wire)
     luck = random.Random(orders.seed)
     load = orders.load
+    enough = Path(orders.folder) / ENOUGH
     over = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -202,7 +226,7 @@ def main(path: str) -> None:
     names, weights = zip(*load.tasks, strict=True)
     sent, next_at = 0, time.monotonic()
     while not over:
-        if load.limit and sent >= load.limit:
+        if (load.limit and sent >= load.limit) or (load.patient and enough.exists()):
             time.sleep(0.05)
             continue
         name = luck.choices(names, weights)[0]

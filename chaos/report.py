@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.profile import ENGINES
-from chaos.result import judge, missing, state, verdict
+from chaos.result import judge, missing, shown_figures, state, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -68,8 +68,7 @@ def page(result: Result, profile: Profile, written: Mapping[str, set[str]]) -> s
         if part.missing:
             lines.append(f"- {name}: not run: {part.missing}.")
         else:
-            figures = ", ".join(f"{value:,.0f} {key}" for key, value in part.figures.items())
-            lines.append(f"- {name}: {figures} in {part.seconds:.0f} s; failures: {part.failed}.")
+            lines.append(f"- {name}: {shown_figures(part.figures)} in {part.seconds:.0f} s; failures: {part.failed}.")
             lines += [f"    - {_cell(failure)[:200]}" for failure in part.failures[:20]]
     lines += ["", "### Missing", "", "What this run says nothing about. None of it counts as passed.", ""]
     for engine, reasons in missing(result.outcomes, result.absent, dict(written)).items():

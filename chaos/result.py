@@ -86,13 +86,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def state(outcome: Outcome) -> Literal["clean", "violated", "broke off", "missing"]:
-    """How a scenario ended."""
+def state(outcome: Outcome) -> Literal["clean", "violated", "broke off", "empty", "missing"]:
+    """How a scenario ended. One without a task is no evidence: it is not clean but empty."""
     if outcome.missing:
         return "missing"
     if outcome.verdict is not None and not outcome.verdict.is_clean:
         return "violated"
-    return "broke off" if outcome.error or outcome.verdict is None else "clean"
+    if outcome.error or outcome.verdict is None:
+        return "broke off"
+    return "clean" if outcome.verdict.tasks else "empty"
+
+
+def shown_figures(figures: dict[str, float]) -> str:
+    """Figures of a part in a line."""
+    return ", ".join(
+        f"{value:,.0f} {name}" if value >= 10 else f"{value:.2g} {name}" for name, value in figures.items()
+    )
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,8 +141,8 @@ def judge(result: Result, profile: Profile) -> list[Bar]:
     checked = sum(sum(one.verdict.checked.values()) for one in seen if one.verdict)
     bars.append(_none("violations of all other invariants", others, checked))
     ran = [one for one in result.outcomes if not one.missing]
-    broken_off = [f"{one.terms.engine} {one.terms.scenario}" for one in ran if state(one) == "broke off"]
-    bars.append(_names("scenarios that broke off", broken_off, bool(ran)))
+    broken_off = [f"{one.terms.engine} {one.terms.scenario}" for one in ran if state(one) in ("broke off", "empty")]
+    bars.append(_names("scenarios that broke off, or in which nothing happened", broken_off, bool(ran)))
     late = [f"{one.terms.engine} {one.terms.scenario}" for one in result.outcomes if one.missing]
     bars.append(_names("scenarios that are there and were not run", late, bool(result.outcomes)))
     if result.controls or not result.controls_missing:
@@ -166,7 +175,7 @@ def verdict(result: Result, profile: Profile) -> Literal["held", "failed", "void
     """`void`: the checker is not to be trusted. `incomplete`: nothing was found, and not everything looked at."""
     bars = judge(result, profile)
     controls = next(bar for bar in bars if bar.what.startswith("planted"))
-    if controls.held is False or (result.whole and controls.held is None):
+    if controls.held is False or (result.whole and controls.held is None and not result.interrupted):
         return "void"
     if any(bar.held is False for bar in bars):
         only_late = all(bar.held is not False or "were not run" in bar.what for bar in bars)

@@ -21,7 +21,7 @@ from chaos.fleet import Fleet
 from chaos.history import Recorder
 from chaos.nemesis import Nemesis
 from chaos.processes import holdings, is_gone
-from chaos.producer import make_producer
+from chaos.producer import ENOUGH, make_producer
 from chaos.tail import Standing
 from chaos.verdict import Terms
 
@@ -49,6 +49,8 @@ TROUBLE = re.compile(
     "|was never retrieved|was never awaited|Exception ignored in|receiver .* raised"
 )
 """Lines of a log that are a fault of ours, whatever was done to the worker."""
+MOST_WAITING = 1000
+"""So many tasks may wait before producers do: a campaign is about faults, and a deep queue hides how long they last."""
 GIVES_UP_S = 10.0
 """Nothing began or ended for so long: what is not final will never be."""
 
@@ -139,11 +141,11 @@ class Stage:
             return self.standing.faults.get(number)
 
         event: Event = self.fleet.wait(begun, f"fault {number} to come", timeout_s)
-        pids = event.value["pids"]
+        pids = (event.value or {}).get("pids", ())
 
         def ended() -> bool:
             self.standing.look()
-            return number in self.standing.over or all(map(is_gone, pids))
+            return number in self.standing.over or (bool(pids) and all(map(is_gone, pids)))
 
         self.fleet.wait(ended, f"fault {number} of {pids} to be over", timeout_s)
         if number not in self.standing.over:
@@ -234,11 +236,17 @@ class Stage:
 
     def _sample(self) -> None:
         recorder = Recorder(self.folder, "samples")
+        standing, enough = Standing(self.folder), self.folder / ENOUGH
         while not self._sampling.wait(1.0):
             for member in list(self.fleet.members):
                 for pid in member.pids if member.is_running and member.is_ready else ():
                     if held := holdings(pid):
                         recorder.note("sample", id=f"{member.name}:{pid}", value=held)
+            standing.look()
+            if len(standing.acknowledged - standing.ended) > MOST_WAITING:
+                enough.touch()
+            else:
+                enough.unlink(missing_ok=True)
         recorder.close()
 
     def collect(self, ids: list[str], *, look: int = 1) -> None:

@@ -25,7 +25,7 @@ def add_ticks(
 ) -> None:
     """The task that entries of schedules send."""
 
-    @app.task(bind=True, name="tick", ignore_result=True)
+    @app.task(bind=True, name="tick")
     def tick(self: Any) -> None:
         headers = self.request.headers
         at = instant_of(datetime.fromisoformat(headers["scheduled_at"]))

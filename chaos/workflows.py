@@ -11,7 +11,7 @@ from celeriac.model import new_task_id
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from celeriac import Celeriac, Flow, Signature, Step
     from chaos.history import Recorder
@@ -42,7 +42,7 @@ def add_workflows(
         recorder.note("body", id=workflow, token=token, value=tokens)
         return finish(self, token)
 
-    @app.task(bind=True, name="errback", ignore_result=True)
+    @app.task(bind=True, name="errback")
     def errback(self: Any, failed: str, workflow: str) -> None:
         token = begin(self)
         recorder.note("errback", id=workflow, token=token, value=failed)
@@ -74,19 +74,22 @@ class Workflows:
         self._errback: Any = app.tasks["errback"]
         self._made: list[tuple[str, str, str]] = []
         """Ids, tasks and ends of what is about to be sent."""
+        self._maybe: list[tuple[str, str]] = []
+        """Ids and workflows of error callbacks of these, which may come, or not."""
 
-    def chord(self, size: int, *, ending: str = "body") -> list[str]:
+    def chord(self, size: int, *, ending: str = "body", seconds: Sequence[float] = ()) -> list[str]:
         """Send one.
 
         Args:
             size: Of its header.
+            seconds: How long its members take; drawn unless given.
             ending: `body`; `errback`: a member fails; `either`: who sends it does something to a member.
 
         Returns:
             The ids of its header.
         """
         workflow = new_task_id()
-        signature, header = self._make_chord(workflow, size, ending)
+        signature, header = self._make_chord(workflow, size, ending, seconds)
         self._note("flow", "invoke", id=workflow, what=ending, value=header)
         self._publish(signature.delay)
         return header
@@ -107,21 +110,25 @@ class Workflows:
         self._made += [(step, "member", "") for step in steps[:-1]] + [(steps[-1], "body", "")]
         self._publish(lambda: self._app.flows["diamond"].start_as(run, run, width))
 
-    def _make_chord(self, workflow: str, size: int, ending: str) -> tuple[Signature, list[str]]:
+    def _make_chord(
+        self, workflow: str, size: int, ending: str, seconds: Sequence[float] = ()
+    ) -> tuple[Signature, list[str]]:
         ends = "" if ending == "body" else "any"
         unlucky = self._luck.randrange(size) if ending == "errback" else -1
         header = [
-            self._step(fails=True, ends="failure") if place == unlucky else self._step(ends=ends)
+            self._step(fails=True, ends="failure")
+            if place == unlucky
+            else self._step(ends=ends, seconds=seconds[place] if seconds else None)
             for place in range(size)
         ]
         body = self._named(self._body.s(workflow=workflow), "failure" if ending == "errback" else ends)
         errback = self._errback.s(workflow=workflow).set(task_id=new_task_id())
-        self._note("enqueue", "invoke", id=errback.options["task_id"], what="errback")  # it may come, or not
+        self._maybe.append((errback.options["task_id"], workflow))
         body.link_error(errback)
         return chord(header, body), [one.options["task_id"] for one in header]
 
-    def _step(self, *, fails: bool = False, ends: str = "") -> Signature:
-        seconds = round(self._luck.uniform(0.0, 0.04), 4)
+    def _step(self, *, fails: bool = False, ends: str = "", seconds: float | None = None) -> Signature:
+        seconds = round(self._luck.uniform(0.0, 0.04), 4) if seconds is None else seconds
         return self._named(self._member.s(seconds=seconds, fails=fails), ends)
 
     def _named(self, signature: Signature, ends: str) -> Signature:
@@ -133,8 +140,12 @@ class Workflows:
     def _publish(self, publish: Callable[[], object]) -> None:
         """Send all that was made since the last time."""
         made, self._made = self._made, []
+        maybe, self._maybe = self._maybe, []
         for task_id, task, ends in made:
             self._note("enqueue", "invoke", id=task_id, what=task, value={"ends": ends} if ends else None)
+        for task_id, workflow in maybe:
+            self._note("enqueue", "invoke", id=task_id, what="errback", value={"follows": workflow})
+            self._note("enqueue", "info", id=task_id)
         began = time.monotonic()
         publish()
         for task_id, _, _ in made:

@@ -27,7 +27,14 @@ def _set_up(stage: Stage, url: str = "", producers: int = 1) -> None:
     for _ in range(2):
         stage.fleet.start_worker(url=url, pool=("-c", "4"))
     for _ in range(producers):
-        stage.fleet.start_producer(LOAD, url=url)
+        _start_producer(stage, url)
+
+
+def _start_producer(stage: Stage, url: str = "") -> None:
+    """Returns when it publishes: processes take their time to start on cores that all contestants share."""
+    name = stage.fleet.start_producer(LOAD, url=url).name
+    history = stage.folder / f"{name}.jsonl"
+    stage.fleet.wait(lambda: history.exists() and b'"ok"' in history.read_bytes(), f"{name} to publish", 60.0)
 
 
 def _workers_killed(stage: Stage) -> None:
@@ -54,7 +61,7 @@ def _producers_killed(stage: Stage) -> None:
         stage.pause(0.7, 1.3)
         producers = [one for one in stage.fleet.members if one.name.startswith("producer") and one.is_running]
         stage.nemesis.kill(stage.luck.choice(producers))
-        stage.fleet.start_producer(LOAD)
+        _start_producer(stage)
     stage.pause(1.0)
 
 

@@ -16,29 +16,32 @@ _SMALL: Final = (None, 0, -1, 1.5, "", "ab", [], {}, [[]], {"": 0}, {"task": "ec
 _MARKERS: Final = ("datetime", "date", "time", "decimal", "uuid", "bytes", "base64", "set", "__builtins__", "")
 VALUES: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 2**31, -(2**31), 2**53, 2**63, 2**64, 10**18, 10**400, -(10**4299), LONG, 0.1, -0.0,
-    1e308, 5e-324, float("nan"), float("inf"), float("-inf"), "", "\0", "\n", "\r\nlevel=ERROR forged", "\x1b[31m", "\ud800",
-    "\udfff\ud800", "﻿", "‮", "../../../etc/passwd", "{}", "{0.__class__}", "%s%n", "__class__", "__type__", "a" * 129,
-    "b" * 10_000, "é" * 300, "1e999", "NaN", "yesterday", "now()", "2026-11-20", "0001-01-01T00:00:00+23:59",
-    "9999-12-31T23:59:59.999999-23:59", "2026-02-30T00:00:00", "1970-01-01T00:00:00Z", "24:00", "P1D", "2026-W01-1",
-    [], {}, [None], [[]], [{}], {"": None}, {"a": {}}, [1, 2, 3], [None, None], ["x"] * 70, {str(n): n for n in range(70)},
-    {"__type__": "uuid"}, {"__value__": 1}, {"__type__": [], "__value__": []}, {"task": None}, link(), link("fail"),
-    {"exc_type": "ValueError", "exc_message": [], "exc_module": "builtins"}, {"exc_type": "system", "exc_module": "os"},
+    1e308, 5e-324, float("nan"), float("inf"), float("-inf"), "", "\0", "\n", "\r\nlevel=ERROR forged", "\x1b[31m",
+    "\ud800", "\udfff\ud800", "﻿", "‮", "../../../etc/passwd", "{}", "{0.__class__}", "%s%n", "__class__",
+    "__type__", "a" * 129, "b" * 10_000, "é" * 300, "1e999", "NaN", "yesterday", "now()", "2026-11-20",
+    "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "2026-02-30T00:00:00", "1970-01-01T00:00:00Z",
+    "24:00", "P1D", "2026-W01-1", [], {}, [None], [[]], [{}], {"": None}, {"a": {}}, [1, 2, 3], [None, None],
+    ["x"] * 70, {str(n): n for n in range(70)}, {"__type__": "uuid"}, {"__value__": 1},
+    {"__type__": [], "__value__": []}, {"task": None}, link(), link("fail"),
+    {"exc_type": "ValueError", "exc_message": [], "exc_module": "builtins"},
+    {"exc_type": "system", "exc_module": "os"},
     {"exc_type": "__import__", "exc_message": ["os"], "exc_module": "builtins"}, "application/x-python-serialize",
-    "application/x-yaml", "application/data", JSON, MSGPACK, GZIP, BZIP2, LZMA, ZSTD, BROTLI, "utf-8", "utf-16", "binary",
-    "SUCCESS", "FAILURE", "RETRY", "REVOKED", "PENDING", "NOPE",
+    "application/x-yaml", "application/data", JSON, MSGPACK, GZIP, BZIP2, LZMA, ZSTD, BROTLI, "utf-8", "utf-16",
+    "binary", "SUCCESS", "FAILURE", "RETRY", "REVOKED", "PENDING", "NOPE",
 )  # fmt: skip
 FIELDS: Final = (
     "task", "id", "root_id", "parent_id", "group", "group_index", "shadow", "eta", "expires", "retries", "timelimit",
-    "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", "headers",
-    "celery_beat_task", "compression", "content_type", "content_encoding", "reply_to", "correlation_id", "lang", "x-death",
-    "celeriac-to", "celeriac-deliveries", "fault", "delivery_info", "sub",
+    "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers", "stamps",
+    "headers", "celery_beat_task", "compression", "content_type", "content_encoding", "reply_to", "correlation_id",
+    "lang", "x-death", "celeriac-to", "celeriac-deliveries", "fault", "delivery_info", "sub",
 )  # fmt: skip
 _SIGNATURE: Final = ("task", "args", "kwargs", "options", "subtask_type", "immutable", "chord_size", "tasks", "body")
 _PIECES: Final = (
-    b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xc0\x80", b"NaN",
-    b"Infinity", b"-", b"1e999", b"1" * 400, b"9" * 5000, b"\\ud800", b'"__type__":"uuid","__value__":', b'"id":"x",',
-    b'"task":"echo",', b"[" * 70, b'{"a":' * 70, b"/*", b"\x80\x04\x95", b"cos\nsystem\n", b"!!python/object", b"null",
-    b"\xc7\xff\x05", b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\xcb\x7f\xf8" + bytes(6), b"F\xff\xff\xff\xff", b"A\0\0\0\0",
+    b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xc0\x80",
+    b"NaN", b"Infinity", b"-", b"1e999", b"1" * 400, b"9" * 5000, b"\\ud800", b'"__type__":"uuid","__value__":',
+    b'"id":"x",', b'"task":"echo",', b"[" * 70, b'{"a":' * 70, b"/*", b"\x80\x04\x95", b"cos\nsystem\n",
+    b"!!python/object", b"null", b"\xc7\xff\x05", b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff",
+    b"\xcb\x7f\xf8" + bytes(6), b"F\xff\xff\xff\xff", b"A\0\0\0\0",
 )  # fmt: skip
 _DEEP: Final = (3, 20, 60, 63, 64, 65, 100, 300)
 _LARGE: Final = (200, 1000, 4096, 4097, 20_000, 70_000)
@@ -127,8 +130,10 @@ class Mutator:
         box, key = found
         old = box[key]
         box[key] = self.luck.choice((
-            repr(old)[:500], [old], {"a": old}, list(old) if type(old) in (dict, str) else old, {"": old, "__type__": old},
-            {str(n): each for n, each in enumerate(old)} if type(old) is list else bool(old), 1, str(old)[:500].upper(),
+            repr(old)[:500], [old], {"a": old}, list(old) if type(old) in (dict, str) else old,
+            {"": old, "__type__": old},
+            {str(n): each for n, each in enumerate(old)} if type(old) is list else bool(old), 1,
+            str(old)[:500].upper(),
         ))  # fmt: skip
 
     def _drop(self, tree: Draft | Result) -> None:
@@ -150,7 +155,8 @@ class Mutator:
         box, key = found
         count = self.luck.choice(_LARGE) // 8
         if self.luck.random() < 0.5:
-            box[key] = [box[key] if count < 30 else self.luck.choice(_SMALL)] * count
+            one = box[key] if count < 30 else self.luck.choice(_SMALL)
+            box[key] = [copy(one) for _ in range(count)]  # not one of them many times: the next change is of one
         else:
             box[key] = {f"{self.luck.choice(('k', 'é', chr(0)))}{n}": n for n in range(count)}
 

@@ -51,6 +51,12 @@ def make_app(**settings: Any) -> Celeriac:
         accept_content=["json", "msgpack"],
         **settings,
     )
+    add_tasks(app)
+    return app
+
+
+def add_tasks(app: Celeriac) -> None:
+    """The tasks that the messages of `messages` name."""
 
     @app.task(name="echo")
     def echo(*args: Any, **kwargs: Any) -> Any:
@@ -72,15 +78,13 @@ def make_app(**settings: Any) -> Celeriac:
     def again(self: Any, *args: Any, **kwargs: Any) -> None:
         raise self.retry(countdown=1)
 
-    @app.task(name="awork")
-    async def awork(*args: Any, **kwargs: Any) -> Any:
+    @app.task(name="aecho")
+    async def aecho(*args: Any, **kwargs: Any) -> Any:
         return args
 
     @app.task(name="typed")
     def typed(part: Part, *, others: Any = None, order: Order | None = None) -> str:
         return part.name
-
-    return app
 
 
 class Targets:
@@ -172,7 +176,7 @@ class Targets:
         seen._final = meta
         try:
             msgspec.to_builtins((seen.state, seen.traceback, seen.name, seen.date_done, seen.ready()))
-            seen.children
+            list(seen)
         except CeleriacError:
             return "refused"
         return "ran"

@@ -9,7 +9,7 @@ from chaos.invariants.world import SETTLE_S, Case, Invariant
 
 if TYPE_CHECKING:
     from chaos.history import Event
-    from chaos.invariants.world import Fault, Run, World
+    from chaos.invariants.world import Run, World
 
 
 class L1(Invariant):
@@ -140,21 +140,12 @@ class L4(Invariant):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._waiting: dict[str, Fault] = {}
         self.slowest_s: float | None = None
 
-    def on_fault(self, event: Event) -> None:
-        if event.type != "ok":
-            return
-        for fault in self.world.faults:
-            if fault.number == event.id and fault.is_kill:
-                for run in self.world.live.values():
-                    if run.pid in fault.pids and run is run.case.runs[-1] and not run.case.is_poison:
-                        self._waiting[run.case.id] = fault
-
     def on_start(self, event: Event) -> None:
-        fault = self._waiting.pop(event.id, None)
-        if fault is None:
+        before = self.world.previous
+        fault = None if before is None or before.case.is_poison else self.world.cause(before)
+        if fault is None or not fault.is_kill:
             return
         others = [one for one in self.world.faults if one is not fault and one.ended > fault.began]
         if any(one.blame.cuts for one in others):

@@ -158,7 +158,6 @@ class World:
         self.runs = 0
         self.explained = 0
         self._most = most
-        self._window_s = CLOSED_S if terms.connection_lease else terms.lease_s + terms.reap_s + 1.0
 
     def case(self, id: str) -> Case:
         found = self.cases.get(id)
@@ -191,9 +190,21 @@ class World:
             blame = fault.blame
             if run.pid in fault.pids and run.began <= fault.ended:
                 return fault
-            if blame.cuts and (blame.everyone or run.pid in fault.pids) and run.began <= fault.ended + self._window_s:
+            if (
+                blame.cuts
+                and (blame.everyone or run.pid in fault.pids)
+                and run.began <= fault.ended + self._after(fault)
+            ):
                 return fault
         return None
+
+    def _after(self, fault: Fault) -> float:
+        """How long after a cut something may still begin under a lease that is lost by it.
+
+        The last heartbeat that came through may be from its last moment, and the worker relies on it for a lease. Not
+        one that stood still for longer than that, and not where the connection is the lease.
+        """
+        return CLOSED_S if self.terms.connection_lease or fault.kind.startswith("stop") else self.terms.lease_s
 
     def is_double(self, run: Run) -> bool:
         """Whether it is the other copy's turn: of what lies there twice, unless the end of this run was stored."""

@@ -1,4 +1,6 @@
-"""F2: one of a worker's processes dies: killed, by itself, or for want of memory. Its neighbours do not notice."""
+"""F2: one of a worker's processes dies: killed, by itself, for want of memory or for having too much of it. Its
+neighbours do not notice.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ WAYS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("hungry", ()),
     ("dying", (signal.SIGSEGV,)),
     ("", ()),
+    ("greedy", ()),
     ("dying", (signal.SIGABRT,)),
 )
 """By turns: killed from outside, or which task does it, and its arguments behind the fault's number."""
@@ -43,8 +46,8 @@ def run(stage: Stage) -> None:
             stage.producer.send(task, number, *arguments, facts=facts, priority=9)
             begun = stage.wait_own(number)
             member = fleet.member_of(begun.p)
-            if not all(map(is_gone, begun.value["pids"])):
-                continue  # it went hungry, and lives
+            if task == "hungry" and not all(map(is_gone, begun.value["pids"])):
+                continue
         fresh = fleet.wait_fresh(member, before)
         stage.wait_back(number, where=f"{member.name}:{fresh}")
 
@@ -55,5 +58,6 @@ SCENARIO = Scenario(
     run=run,
     repetitions={"sqlite": 12, "redis": 12, "redis-celery": 5, "rabbitmq": 6},
     seconds={"sqlite": 18, "redis": 18, "redis-celery": 12, "rabbitmq": 14},
-    terms={"back_s": 1.0},
+    settings={"worker_max_memory_per_child": 150_000},
+    terms={"back_s": 1.0, "skip": ("M1",)},
 )

@@ -23,6 +23,8 @@ def run(stage: Stage) -> None:
     fleet.start_worker()
     timetable = Timetable(stage)
     beats = [fleet.start_beat(), fleet.start_beat()]
+    for beat in beats:
+        beat.program.wait_for_log("next")
     timetable.wait_tick(time.monotonic())
 
     def leader() -> Member:
@@ -40,6 +42,7 @@ def run(stage: Stage) -> None:
             beats.remove(victim)
             wait_back(fault, began)
             beats.append(fleet.start_beat())
+            beats[-1].program.wait_for_log("next")  # it has read its entries
         else:
             with nemesis.fault("stop-beat", Blame()) as fault:
                 victim.signal(signal.SIGSTOP)
@@ -52,6 +55,7 @@ def run(stage: Stage) -> None:
             beat.program.kill()
         nemesis.last(2.0, 3.0)
         beats = [fleet.start_beat(), fleet.start_beat()]
+        beats[0].program.wait_for_log("next")
     wait_back(fault, time.monotonic())
     stage.pause(1.0)
     for beat in beats:

@@ -21,7 +21,7 @@ WRONG = re.compile(r"^.*(lease|[Pp]rotocol|frame|Traceback|Unicode|Decode).*$", 
 
 def run(stage: Stage) -> None:
     # Pieces of one byte cost the proxy 20 us each: it is the network here, and must not be its own outage
-    network = Network(stage, per_second=25.0)
+    network = Network(stage, per_second=25.0, bulk=False)
     kinds = ["latency", "slices", "narrow"]
     for number in stage.times():
         kind = kinds[number % len(kinds)]
@@ -48,6 +48,6 @@ SCENARIO = Scenario(
     title="round trips of 500 +- 300 ms, slices of 1 to 7 bytes, 64 kB/s",
     run=run,
     repetitions={"redis": 6, "rabbitmq": 3},
-    seconds={"redis": 50, "rabbitmq": 30},
+    seconds={"redis": 48, "rabbitmq": 27},
     settings={"worker_lease": 3.0},
 )

@@ -29,7 +29,7 @@ def run(stage: Stage) -> None:
     fleet.start_producer(Load(per_second=20, batch=10, long_share=0.01))
     for _ in stage.times():
         stage.pause(1.0, 2.0)
-        with nemesis.fault("disk-full", Blame()):
+        with nemesis.fault("disk-full", Blame(cuts=True)):  # for longer than a lease nobody can renew one
             fill(disk / "ballast")
             nemesis.last(4.0, 6.0)
             # it is given back in pieces: there is room for some and none for others

@@ -13,7 +13,7 @@ from chaos.engines.redis import RedisEngine
 from chaos.fleet import POOLS
 from chaos.history import Blame
 from chaos.network import note_back
-from chaos.producer import Load
+from chaos.producer import BULK, Load
 from chaos.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def run(stage: Stage) -> None:
     for _ in range(2):
         stage.fleet.start_worker(pool=POOLS[1])
     stage.fleet.start_producer(Load(per_second=60, long_share=0.01))
+    stage.fleet.start_producer(BULK)
     for number in stage.times():
         stage.pause(1.0, 2.0)
         kind = "locked" if server is None else ("killed", "frozen")[number % 2]
@@ -56,5 +57,5 @@ SCENARIO = Scenario(
     title="the result store is down for ten seconds, the broker is not",
     run=run,
     repetitions={"sqlite": 1, "redis": 2, "rabbitmq": 1},
-    seconds={"sqlite": 18, "redis": 32, "rabbitmq": 18},
+    seconds={"sqlite": 20, "redis": 36, "rabbitmq": 22},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from chaos.fleet import POOLS
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chaos.stage import Stage
+
+
+_READY = re.compile(r"\bready\b")
 
 
 def run(stage: Stage) -> None:
@@ -42,6 +46,7 @@ def run(stage: Stage) -> None:
             send()
         stage.pause(0.1, 0.8)
         if proxy is None or number % 2 == 0:
+            fleet.wait(lambda: all(_READY.search(one.log) for one in fleet.workers), "workers that take over")
             nemesis.kill(luck.choice(fleet.workers))
             fleet.start_worker(url=url, pool=next(pools), ready=False)
             continue

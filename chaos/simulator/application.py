@@ -5,18 +5,20 @@ processes of a world and all worlds of a process, since what is kept in it is on
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac import Celeriac
 from chaos.simulator.broker import ModelBroker, ModelResults
-from chaos.simulator.loop import CLOCK, PROCESS
+from chaos.simulator.loop import CLOCK
 
 if TYPE_CHECKING:
     from chaos.simulator.world import World
 
 LEASE_S: Final = 2.0
 REAP_S: Final = 0.5
-TICK_S: Final = 1.0
+ENTRIES: Final = {"every": 1.0, "other": 1.5}
+"""Of the schedule: how often, in seconds."""
 MOST_RETRIES: Final = 3
 SETTINGS: Final[dict[str, Any]] = {
     "worker_lease": LEASE_S,
@@ -24,12 +26,16 @@ SETTINGS: Final[dict[str, Any]] = {
     "worker_grace": 5.0,
     "task_publish_timeout": 5.0,
     "task_max_deliveries": 30,
-    "result_expires": 3600,
+    "result_expires": 86_400,
     "beat_schedule": {
-        "every": {"task": "ticked", "schedule": TICK_S, "args": ["every"]},
-        "other": {"task": "ticked", "schedule": 1.5 * TICK_S, "args": ["other"]},
+        name: {"task": "ticked", "schedule": {"every": every_s}, "args": [name]} for name, every_s in ENTRIES.items()
     },
 }
+
+
+def micros_of(moment: datetime) -> int:
+    """Since the epoch."""
+    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 class Model:
@@ -90,6 +96,13 @@ def _define(app: Celeriac, model: Model) -> None:
         await asyncio.sleep(seconds)
         return finish(self, token)
 
+    @app.task(bind=True, name="once_def", acks_late=False)
+    def once_def(self: Any, seconds: float = 0.0) -> str:
+        token = begin(self)
+        if seconds:
+            CLOCK.pause(seconds)
+        return finish(self, token)
+
     @app.task(bind=True, name="retrying", max_retries=MOST_RETRIES, default_retry_delay=0.3)
     async def retrying(self: Any, failures: int = 1) -> str:
         token = begin(self)
@@ -100,14 +113,14 @@ def _define(app: Celeriac, model: Model) -> None:
         return finish(self, token)
 
     @app.task(bind=True, name="member")
-    async def member(self: Any, flow: str, number: int, seconds: float, fails: bool = False) -> int:
-        """Of a chord's header, or a step of a chain."""
+    async def member(self: Any, flow: str, number: int, seconds: float, fails: bool = False) -> str:
+        """Of a chord's header."""
         token = begin(self)
         await asyncio.sleep(seconds)
         finish(self, token)
         if fails:
             raise ValueError(f"{flow} {number}")
-        return number
+        return token
 
     @app.task(bind=True, name="step")
     async def step(self: Any, before: list[int], number: int) -> list[int]:
@@ -117,7 +130,7 @@ def _define(app: Celeriac, model: Model) -> None:
         return [*before, number]
 
     @app.task(bind=True, name="body")
-    async def body(self: Any, values: list[int], flow: str) -> str:
+    async def body(self: Any, values: list[str], flow: str) -> str:
         token = begin(self)
         model.world.note("body", id=flow, token=token, value=values)
         await asyncio.sleep(0.01)
@@ -132,11 +145,7 @@ def _define(app: Celeriac, model: Model) -> None:
     @app.task(bind=True, name="ticked")
     async def ticked(self: Any, entry: str) -> str:
         token = begin(self)
-        model.world.note("tick", id=entry, what=self.request.headers["scheduled_at"], token=token)
+        at = micros_of(datetime.fromisoformat(self.request.headers["scheduled_at"]))
+        model.world.note("tick", id=entry, at=at, token=token, value=self.request.id)
         await asyncio.sleep(0.01)
         return finish(self, token)
-
-
-def here() -> str:
-    """Whose code runs."""
-    return PROCESS.get().where

@@ -45,8 +45,8 @@ class ModelBroker:
         return "memory://model"
 
     def publish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
-        if self.world.bug == "publish-without-id" and not all(message.fresh for message in messages):
-            messages = [_renamed(message) for message in messages]
+        if self.world.bug == "retry-without-id":
+            messages = self.world.rename_known(messages)
         return self.world.network.call("publish", lambda: self._inner.publish(messages), messages)
 
     async def apublish(self, messages: Sequence[Outgoing], /) -> Mapping[TaskId, TaskId]:
@@ -55,8 +55,10 @@ class ModelBroker:
     async def open_consumer(
         self, queues: Sequence[str], /, *, incarnation: Incarnation, lease_s: float, name: str = ""
     ) -> ModelConsumer:
-        opened = self._inner.open_consumer(queues, incarnation=incarnation, lease_s=lease_s, name=name)
-        inner = await self.world.network.acall("open", _Once(lambda: _done(opened)), late=True)
+        opening = _Once(
+            lambda: _done(self._inner.open_consumer(queues, incarnation=incarnation, lease_s=lease_s, name=name))
+        )
+        inner = await self.world.network.acall("open", opening)
         return ModelConsumer(self.world, inner)
 
     async def beat(self, incarnations: Collection[Incarnation], /) -> frozenset[Incarnation]:
@@ -93,14 +95,15 @@ class ModelBroker:
 
 
 class ModelConsumer:
-    """A consumer at the end of the network. What a claim took whose reply was lost, the next one brings: as the real
-    adapters do, or it would be held for as long as its process lives.
+    """A consumer at the end of the network. What a claim or an adoption took whose reply was lost, the next one brings:
+    as the real adapters do, or it would be held for as long as its process lives.
     """
 
     def __init__(self, world: World, inner: MemoryConsumer) -> None:
         self._world = world
         self._inner = inner
         self._unheard: list[Delivery] = []
+        self._adopted: dict[Incarnation, list[Delivery]] = {}
 
     @property
     def incarnation(self) -> Incarnation:
@@ -138,17 +141,30 @@ class ModelConsumer:
         proc = PROCESS.get()
 
         def settle() -> Sequence[Settled]:
+            is_stale = self._inner._holder.is_ended
             if self._world.bug == "no-token-check":
                 self._world.take_over(self._inner, outcomes)
+            elif self._world.bug == "ack-before-run":
+                self._world.remember(self._inner, outcomes)
             answers: Sequence[Settled] = _done(self._inner.settle(outcomes))
-            self._world.on_settled(proc, outcomes, answers)
+            self._world.on_settled(proc, outcomes, answers, is_stale=is_stale)
             return answers
 
         answers: Sequence[Settled] = await self._world.network.acall("settle", settle)
         return answers
 
     async def adopt(self, incarnation: Incarnation, ids: Collection[TaskId], /) -> Sequence[Delivery]:
-        return await self._world.network.acall("adopt", lambda: _done(self._inner.adopt(incarnation, ids)))
+        unheard: list[Delivery] = (
+            [] if self._world.bug == "adoption-forgotten" else self._adopted.setdefault(incarnation, [])
+        )
+
+        def adopt() -> list[Delivery]:
+            unheard.extend(_done(self._inner.adopt(incarnation, ids)))
+            return [*unheard]
+
+        adopted: Sequence[Delivery] = await self._world.network.acall("adopt", adopt, late=False)
+        self._adopted.pop(incarnation, None)
+        return adopted
 
     async def cancelled(self, ids: Collection[TaskId], /) -> Any:
         ids = sorted(ids)
@@ -199,7 +215,7 @@ class ModelSchedules:
         """Whoever comes, whatever the mark says."""
         table = self._broker.world.schedules
         (mark,) = table.marks([(tick.name, tick.queue)])
-        message = None if tick.message is None else _renamed(tick.message)
+        message = None if tick.message is None else renamed(tick.message)
         (answer,) = table.tick([msgspec.structs.replace(tick, after=0 if mark is None else mark.at, message=message)])
         return answer
 
@@ -284,7 +300,7 @@ def _done(coro: Any) -> Any:
     raise AssertionError("it waits")
 
 
-def _renamed(message: Outgoing) -> Outgoing:
+def renamed(message: Outgoing) -> Outgoing:
     """The same under a fresh id, in its headers as well."""
     fresh = new_task_id()
     return msgspec.structs.replace(

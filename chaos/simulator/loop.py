@@ -104,7 +104,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._runnable: list[Proc] = []
         self._timers: list[tuple[float, int, Handle]] = []
         self._count = 0
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[tuple[asyncio.Task[Any], contextvars.Context]] = []
         self._is_over = False
 
     # -- what asyncio asks for -----------------------------------------------------------------------------------
@@ -144,8 +144,10 @@ class SimLoop(asyncio.AbstractEventLoop):
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, Any], *, name: Any = None, context: contextvars.Context | None = None
     ) -> asyncio.Task[Any]:
+        if context is None:
+            context = copy_context()
         task = asyncio.Task(coro, loop=self, name=name or "", context=context)
-        self._tasks.append(task)
+        self._tasks.append((task, context))
         return task
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
@@ -291,23 +293,19 @@ class SimLoop(asyncio.AbstractEventLoop):
     def end(self) -> None:
         """The world is over: whatever is left unfinished is closed, and does nothing any more."""
         self._is_over = True
-        for proc_handle in self._timers:
-            proc_handle[2].cancel()
         self._timers.clear()
         self._runnable.clear()
-        for task in self._tasks:
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-        tasks, self._tasks = self._tasks, []
         asyncio._set_running_loop(self)
         try:
-            for task in reversed(tasks):
-                coro: Any = task.get_coro()
+            while self._tasks:  # closing one may make another
+                task, context = self._tasks.pop()
                 if not task.done():
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    coro: Any = task.get_coro()
                     try:
-                        coro.close()
-                    except (RuntimeError, Crash):
-                        pass  # it awaits in a `finally`
+                        context.run(coro.close)
+                    except (Exception, Crash):
+                        pass  # it awaits or calls somebody in a `finally`
         finally:
             asyncio._set_running_loop(None)
 
@@ -340,4 +338,15 @@ class VirtualClock:
         self.loop.pause(seconds)
 
 
+class ServerClock(VirtualClock):
+    """That of the servers, which is right."""
+
+    def time(self) -> float:
+        return self.EPOCH + CLOCK.monotonic()
+
+    def monotonic(self) -> float:
+        return CLOCK.monotonic()
+
+
 CLOCK: Final = VirtualClock()
+SERVER_CLOCK: Final = ServerClock()

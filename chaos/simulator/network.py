@@ -15,7 +15,7 @@ from celeriac.errors import BrokerUnavailableError, EnqueueUnknownError
 from chaos.simulator.loop import PROCESS, Crash, Proc
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from celeriac.model import Outgoing
     from chaos.simulator.world import World
@@ -110,7 +110,7 @@ class Network:
             point: Which of POINTS.
             effect: What it does on the server.
             sent: Messages it publishes.
-            late: Whether it may be carried out after it was given up.
+            late: Whether it may be carried out after it was given up; else it comes too late.
         """
         proc = PROCESS.get()
         kind = self._fate(proc, point)
@@ -206,7 +206,7 @@ class Network:
         def arrive() -> None:
             try:
                 effect()
-            except Exception:  # noqa: S110 - there is nobody to tell
+            except Exception:
                 pass
 
         self._world.server.context.copy().run(self._loop.call_later, 3.0 * self._random() ** 2, arrive)

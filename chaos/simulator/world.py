@@ -7,7 +7,8 @@ import logging
 import random
 import traceback
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,19 +17,21 @@ from celeriac.brokers.memory.queues import Queues
 from celeriac.canvas import chain, chord
 from celeriac.clock import ENTROPY
 from celeriac.errors import BrokerError, EnqueueRejectedError
+from celeriac.model import Settled
 from celeriac.model import ids as model_ids
 from celeriac.results.memory import MemoryResultStore
 from celeriac.storage.memory import open_space
 from chaos.history import Blame, Event
-from chaos.simulator.application import MOST_RETRIES, Model
-from chaos.simulator.loop import CLOCK, PROCESS, Crash, Proc, SimLoop
+from chaos.simulator.application import ENTRIES, MOST_RETRIES, Model
+from chaos.simulator.broker import renamed
+from chaos.simulator.loop import BEGIN_S, CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
 from chaos.simulator.network import KINDS, POINTS, Bomb, Network
 from chaos.simulator.worker import SimSupervisor, orphan, run_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from celeriac.model import Delivery, Outcome, Settled
+    from celeriac.model import Delivery, Outcome, Outgoing
 
 LOAD_S: Final = 5.0
 """How long producers and nemesis are at it."""
@@ -39,7 +42,7 @@ TASKS: Final = 9
 _names = itertools.count(1)
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class Fault(NamedTuple):
     """Something that the nemesis does at a time."""
 
     number: int
@@ -62,20 +65,18 @@ def plan_of(seed: int) -> tuple[Fault | Bomb, ...]:
     """What the nemesis of a seed will do."""
     luck = random.Random(f"{seed} nemesis")
     found: list[Fault | Bomb] = []
-    for number in range(luck.choice((0, 2, 4, 6, 8, 8))):
+    for number in range(luck.choice((0, 3, 5, 7, 9, 12))):
         if luck.random() < 0.65:
             skip = int(luck.random() ** 2 * (5 if luck.random() < 0.5 else 60))
             found.append(Bomb(number, luck.choice(POINTS), luck.choice(KINDS), skip, luck.random()))
         else:
-            found.append(
-                Fault(
-                    number=number,
-                    at=luck.uniform(0.1, LOAD_S),
-                    kind=luck.choice(FAULTS),
-                    target=luck.random(),
-                    size=luck.random(),
-                )
-            )
+            at, kind = luck.uniform(0.1, LOAD_S), luck.choice(FAULTS)
+            found.append(Fault(number, at, kind, luck.random(), luck.random()))
+    if luck.random() < 0.25:  # what is done about a process that died, and goes wrong as well
+        number = len(found)
+        found.append(Fault(number, luck.uniform(0.1, LOAD_S), "kill child", luck.random(), luck.random()))
+        point = luck.choice(("adopt", "adopt", "abandon", "open", "settle"))
+        found.append(Bomb(number + 1, point, luck.choice(KINDS), 0 if point == "adopt" else 4, luck.random()))
     return tuple(found)
 
 
@@ -157,7 +158,7 @@ class Nemesis:
             if not any(each.points.values()):
                 world.network.hits[f"{what}-during", "elsewhere"] += 1
         if what == "kill":
-            self._kill(group, fault.number, fault.kind)
+            self.kill(group, fault.number, fault.kind)
         elif what == "stop":
             self._stop(group, fault.number, fault.kind, fault.size)
         elif what == "trouble":
@@ -168,16 +169,19 @@ class Nemesis:
             self._cut(group, fault.number, fault.size)
         elif what == "skew":
             for each in group:
-                each.skew_s = (-3600.0, -30.0, 30.0, 3600.0)[int(fault.size * 4)]
+                # the wall clock of a worker says when a retry is due, so an hour would be one
+                most_s = 20.0 if role == "worker" else 3600.0
+                each.skew_s = most_s * (2.0 * fault.size - 1.0)
             self._note(fault.number, "skew", [], 0.0)
         else:
             self._note(fault.number, "end worker", [], 0.0)
             world.end_worker(proc)
 
     def _crash(self, proc: Proc, number: int, kind: str, size: float) -> None:
-        self._kill(self._kin(proc, size) if proc.role in ("worker", "child") else [proc], number, kind)
+        self.kill(self._kin(proc, size) if proc.role in ("worker", "child") else [proc], number, kind)
 
-    def _kill(self, procs: Sequence[Proc], number: int, kind: str) -> None:
+    def kill(self, procs: Sequence[Proc], number: int = -1, kind: str = "kill") -> None:
+        """SIGKILL to all of these."""
         self._note(number, kind, procs, 0.0)
         self._world.kill(procs)
 
@@ -185,7 +189,11 @@ class Nemesis:
         lasts_s = 0.3 + 6.0 * size * size
         for proc in procs:
             self._loop.stop_process(proc)
-        self._note(number, kind, procs, lasts_s, cuts=True)
+        # nobody beats for the processes of a supervisor that is stopped
+        blamed = {
+            one: None for proc in procs for one in (self._world.group_of(proc) if proc.role == "worker" else [proc])
+        }
+        self._note(number, kind, list(blamed), lasts_s, cuts=True)
 
         def go_on() -> None:
             for proc in procs:
@@ -216,12 +224,22 @@ class World:
         model: The application, of this process.
         seed: Of everything.
         plan: What the nemesis does; that of the seed unless given.
+        script: Starts a fleet and its load, called by the servers; that of the seed unless given.
         bug: A planted one.
     """
 
-    def __init__(self, model: Model, seed: int, *, plan: Sequence[Fault | Bomb] | None = None, bug: str = "") -> None:
+    def __init__(
+        self,
+        model: Model,
+        seed: int,
+        *,
+        plan: Sequence[Fault | Bomb] | None = None,
+        script: Callable[[World], None] | None = None,
+        bug: str = "",
+    ) -> None:
         self.seed = seed
         self.bug = bug
+        self._script = script or World._start_fleet
         self.model = model
         self.app = model.app
         self.clock = CLOCK
@@ -234,20 +252,23 @@ class World:
         CLOCK.loop = self.loop
         self.server = Proc("server", 1, "server")
         url = f"memory://world-{next(_names)}"
-        self.broker = MemoryBroker(url, clock=CLOCK)
+        self.broker = MemoryBroker(url, clock=SERVER_CLOCK)
         self.queues = open_space(url).part(Queues)
-        self.results = MemoryResultStore(url if model.app.fused else f"{url}-results", clock=CLOCK)
+        self.results = MemoryResultStore(url if model.app.fused else f"{url}-results", clock=SERVER_CLOCK)
         self.schedules = self.broker.schedules("simulator")
         self.alive: list[Proc] = []
         self.is_draining = False
         self.supervisors: dict[Proc, SimSupervisor] = {}
         self.runs: dict[str, Run] = {}
         self._open_runs: dict[tuple[int, str], Run] = {}
-        self._left = {"producer1": TASKS, "producer2": TASKS}
+        self._left: dict[str, int] = {}
         self._counts: dict[str, int] = {}
         self.network = Network(self)
         self.nemesis = Nemesis(self, plan_of(seed) if plan is None else plan)
-        self.acked_early: dict[Any, Any] = {}
+        self.stale: list[str] = []
+        """Ids of which a settlement was taken under a lease that was over."""
+        self._acked_early: dict[Any, Any] = {}
+        self._published: set[str] = set()
         self.sent: dict[str, dict[str, Any]] = {}
 
     def luck(self, what: str) -> random.Random:
@@ -272,11 +293,17 @@ class World:
         run = self.runs[token] = Run(task_id, proc, self.loop.now)
         self._open_runs[proc.pid, task_id] = run
 
-    def on_settled(self, proc: Proc, outcomes: Sequence[Outcome], answers: Sequence[Settled]) -> None:
+    def on_settled(
+        self, proc: Proc, outcomes: Sequence[Outcome], answers: Sequence[Settled], *, is_stale: bool
+    ) -> None:
         """The broker has answered a settlement."""
         for outcome, answer in zip(outcomes, answers, strict=True):
+            if answer is not Settled.OK:
+                continue
+            if is_stale:
+                self.stale.append(outcome.delivery.id)
             run = self._open_runs.get((proc.pid, outcome.delivery.id))
-            if run is not None and run.committed is None and answer.name == "OK":
+            if run is not None and run.committed is None:
                 run.committed = self.loop.now
 
     def _on_fault(self, proc: Proc, what: str, exc: BaseException | None) -> None:
@@ -370,8 +397,8 @@ class World:
         """Its own supervisor ends it."""
         if not proc.is_dead:
             value = msgspec.to_builtins(Blame(pids=(proc.pid,)))
-            for type in ("invoke", "ok"):
-                self.note("fault", type, id=f"own-{proc.pid}", what="killed by its supervisor", value=value)
+            for kind in ("invoke", "ok"):
+                self.note("fault", kind, id=f"own-{proc.pid}", what="killed by its supervisor", value=value)
             self.kill([proc])
 
     def exit(self, proc: Proc, code: int) -> None:
@@ -395,9 +422,9 @@ class World:
                     self.send(one, lambda station=child.station: orphan(station))
             self._again(1.0, self.start_worker)
         elif proc.role == "producer":
-            if self._left[proc.name]:
+            if self._left.get(proc.name):
                 self._again(0.2, lambda: self.start_producer(proc.name))
-        elif not self.is_draining:
+        elif proc.role == "beat" and not self.is_draining:
             self._again(0.3, self.start_beat)
 
     def _again(self, after_s: float, start: Callable[[], None]) -> None:
@@ -410,7 +437,21 @@ class World:
         entry = self.queues.entries.pop(delivery.id, None)
         if entry is not None and entry.holder is not None:
             del entry.holder.held[delivery.tag]
-            self.acked_early[delivery.tag] = entry
+            self._acked_early[delivery.tag] = entry
+
+    def remember(self, consumer: Any, outcomes: Sequence[Outcome]) -> None:
+        """What was acknowledged early has a result all the same."""
+        for outcome in outcomes:
+            entry = self._acked_early.pop(outcome.delivery.tag, None)
+            if entry is not None:
+                self.queues.entries[outcome.delivery.id] = entry
+                consumer._holder.held[outcome.delivery.tag] = entry
+
+    def rename_known(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
+        """What is published again gets another id."""
+        sent = [renamed(one) if one.id in self._published else one for one in messages]
+        self._published.update(one.id for one in messages)
+        return sent
 
     def take_over(self, consumer: Any, outcomes: Sequence[Outcome]) -> None:
         """Nobody asks whose a message is: who settles it has it."""
@@ -421,10 +462,16 @@ class World:
                 entry.holder = consumer._holder
                 consumer._holder.held[outcome.delivery.tag] = entry
 
+    @property
+    def elapsed_s(self) -> float:
+        """Of its own time."""
+        return self.loop.now - BEGIN_S
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     def left(self, name: str) -> int:
-        return self._left[name]
+        """How much of its load a producer has not sent yet."""
+        return self._left.get(name, 0)
 
     def took(self, name: str) -> None:
         self._left[name] -= 1
@@ -448,15 +495,35 @@ class World:
 
     def _begin(self) -> None:
         self.note("phase", what="begin")
+        self._script(self)
+        self.loop.call_later(LOAD_S, self._drain)
+
+    def _start_fleet(self) -> None:
+        self._left = dict.fromkeys(("producer1", "producer2"), TASKS)
         for _ in range(2):
             self.start_worker()
             self.start_beat()
         for name in self._left:
             self.start_producer(name)
-        self.loop.call_later(LOAD_S, self._drain)
+
+    def sender(self) -> Sender:
+        """A producer for scripts."""
+        return Sender(self, self.new_proc("sender", "sender"))
+
+    def at(self, after_s: float, action: Callable[[], Any], proc: Proc | None = None) -> None:
+        """Have the servers, or a process, do something at a time."""
+        self.loop.call_later(after_s, action, context=(proc or self.server).context.copy())
+
+    def moment(self, after_s: float) -> datetime:
+        """By the servers' clock."""
+        return datetime.fromtimestamp(SERVER_CLOCK.time() + after_s, UTC)
+
+    def runner_of(self, task_id: str) -> Proc:
+        """The process that runs a task, or did last."""
+        return [run for run in self.runs.values() if run.id == task_id][-1].proc
 
     def _drain(self) -> None:
-        if any(self._left.values()) and self.loop.now < LOAD_S + 1000.0 + DRAIN_S / 2:
+        if any(self._left.values()) and self.elapsed_s < LOAD_S + DRAIN_S / 2:
             self.loop.call_later(0.5, self._drain)
             self.network.is_calm = True
             return
@@ -475,6 +542,14 @@ class World:
                 value = msgspec.json.decode(stored.payload).get("result")
                 token = value if isinstance(value, str) else ""
                 self.note("result", "ok", id=task_id, what=stored.state, token=token, n=1)
+        for name, mark in self.schedules._table.marks.items():
+            ran = [round(event.at) for event in self.events if event.f == "tick" and event.id == name]
+            step = round(ENTRIES[name] * 1e6)
+            if ran:
+                # some may have been passed over before the first that ran
+                first = min(min(ran), mark.at - step * (mark.runs + mark.skipped - 1))
+                account = {"first": first, "last": mark.at, "step": step, "skipped": mark.skipped}
+                self.note("tick", "ok", id=name, value=account)
         for letter in self.broker.dead_letters(limit=1000):
             self.note("dead", "ok", id=letter.id, what=letter.reason)
         for queue, depth in self.broker.depth().items():
@@ -482,65 +557,48 @@ class World:
         self.note("phase", what="end")
 
 
-class _Producer:
-    """Publishes what is left of its load, and notes it."""
+class Sender:
+    """Publishes until it is told how that ended, and notes it."""
 
     def __init__(self, world: World, proc: Proc) -> None:
         self._world = world
-        self._proc = proc
+        self.proc = proc
         self._luck = random.Random(f"{world.seed} {proc.name} {world.left(proc.name)}")
-        self._last = ""
 
-    def turn(self) -> None:
-        """Send one, and come back."""
-        world, luck, name = self._world, self._luck, self._proc.name
-        if not world.left(name):
-            world.exit(self._proc, 0)
-        number = f"{name[-1]}-{world.left(name)}"
-        world.took(name)
-        kind = luck.choices(
-            ("awork", "work", "once", "retrying", "later", "chord", "chain", "revoke"), (30, 12, 8, 8, 8, 14, 8, 8)
-        )[0]
-        seconds = round(luck.uniform(0.8, 2.5) if luck.random() < 0.12 else luck.uniform(0.0, 0.08), 4)
-        if kind == "chord":
-            self._send_chord(f"c{number}", luck.randint(2, 4), fails=luck.random() < 0.25)
-        elif kind == "chain":
-            self._send_chain(f"s{number}", luck.randint(2, 3))
-        elif kind == "later":
-            due = world.loop.now + luck.uniform(0.1, 2.0)
-            eta = datetime.fromtimestamp(CLOCK.EPOCH + due, UTC)
-            self._send(f"l{number}", "awork", (seconds,), {"due": due}, eta=eta)
-        elif kind == "revoke":
-            due = world.loop.now + luck.uniform(0.1, 1.0)
-            eta = datetime.fromtimestamp(CLOCK.EPOCH + due, UTC)
-            self._send(f"r{number}", "awork", (seconds,), {"due": due}, eta=eta)
-            CLOCK.pause(luck.uniform(0.0, 1.2))
-            self._revoke(f"r{number}")
-        else:
-            argument = luck.randint(0, MOST_RETRIES) if kind == "retrying" else seconds
-            self._send(f"{kind[0]}{number}", kind, (argument,), {})
-        world.loop.call_later(luck.uniform(0.0, LOAD_S / TASKS), self.turn)
-
-    def _send(self, task_id: str, task: str, args: tuple[Any, ...], facts: dict[str, Any], **options: Any) -> None:
+    def send(
+        self,
+        task_id: str,
+        task: str,
+        args: tuple[Any, ...] = (),
+        facts: Mapping[str, Any] = MappingProxyType({}),
+        **options: Any,
+    ) -> None:
+        """One task."""
         app = self._world.app
-        self._publish({task_id: task}, facts, lambda: app.send_task(task, args, task_id=task_id, **options))
+        self._publish({task_id: task}, dict(facts), lambda: app.send_task(task, args, task_id=task_id, **options))
 
-    def _send_chord(self, flow: str, count: int, *, fails: bool) -> None:
-        tasks = self._world.app.tasks
+    def send_chord(self, flow: str, count: int, *, fails: bool) -> None:
+        """A chord of so many members; one of them fails, or none."""
+        known = self._world.app.tasks
         bad = self._luck.randrange(count) if fails else -1
-        member, body = tasks["member"], tasks["body"]
+        member, body, errback = known["member"], known["body"], known["errback"]
         header = [
             member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(
                 task_id=f"{flow}-m{number}"
             )
             for number in range(count)
         ]
-        ending = body.s(flow).set(task_id=f"{flow}-body").on_error(tasks["errback"].s(flow))
+        failing = errback.s(flow).set(task_id=f"{flow}-errback")
+        ending = body.s(flow).set(task_id=f"{flow}-body").on_error(failing)
         work = chord(header, ending)
-        ids = {f"{flow}-m{number}": "member" for number in range(count)}
-        self._publish({**ids, f"{flow}-body": "body"}, {"flow": flow, "count": count, "fails": fails}, work.apply_async)
+        ids = [f"{flow}-m{number}" for number in range(count)]
+        self._world.note("flow", "invoke", id=flow, what="errback" if fails else "body", value=ids)
+        facts = {"flow": flow, "count": count, "fails": fails, "ends": "any"}
+        tasks = {**dict.fromkeys(ids, "member"), f"{flow}-body": "body", f"{flow}-errback": "errback"}
+        self._publish(tasks, facts, work.apply_async)
 
-    def _send_chain(self, flow: str, count: int) -> None:
+    def send_chain(self, flow: str, count: int) -> None:
+        """A chain of so many steps."""
         step = self._world.app.tasks["step"]
         steps = [step.s(*(([], 0) if number == 0 else (number,))) for number in range(count)]
         work = chain(*(one.set(task_id=f"{flow}-s{number}") for number, one in enumerate(steps)))
@@ -550,8 +608,9 @@ class _Producer:
         note, sent = self._world.note, self._world.sent
         while True:
             for task_id, task in tasks.items():
-                sent.setdefault(task_id, {"task": task, **facts})
-                note("enqueue", "invoke", id=task_id, what=task, value=facts or None)
+                own = {"follows": f"{facts['flow']}-body"} if task == "errback" else facts
+                sent.setdefault(task_id, {"task": task, **own})
+                note("enqueue", "invoke", id=task_id, what=task, value=own or None)
             began = CLOCK.monotonic()
             answer, why = "ok", ""
             try:
@@ -566,7 +625,8 @@ class _Producer:
                 return
             CLOCK.pause(0.05)
 
-    def _revoke(self, task_id: str) -> None:
+    def revoke(self, task_id: str) -> None:
+        """Forbid a task to start."""
         note = self._world.note
         note("revoke", "invoke", id=task_id)
         for _ in range(5):
@@ -577,3 +637,38 @@ class _Producer:
             else:
                 note("revoke", "ok", id=task_id)
                 return
+
+
+class _Producer(Sender):
+    """Publishes what is left of a load."""
+
+    def turn(self) -> None:
+        """Send one, and come back."""
+        world, luck, name = self._world, self._luck, self.proc.name
+        if not world.left(name):
+            world.exit(self.proc, 0)
+        number = f"{name[-1]}-{world.left(name)}"
+        world.took(name)
+        kind = luck.choices(
+            ("awork", "work", "once", "retrying", "later", "chord", "chain", "revoke"), (30, 12, 8, 8, 8, 14, 8, 8)
+        )[0]
+        seconds = round(luck.uniform(0.8, 2.5) if luck.random() < 0.12 else luck.uniform(0.0, 0.08), 4)
+        if kind == "chord":
+            self.send_chord(f"c{number}", luck.randint(2, 4), fails=luck.random() < 0.25)
+        elif kind == "chain":
+            self.send_chain(f"s{number}", luck.randint(2, 3))
+        elif kind == "later":
+            due = world.loop.now + luck.uniform(0.1, 2.0)
+            eta = world.moment(due - world.loop.now)
+            self.send(f"l{number}", "awork", (seconds,), {"due": due}, eta=eta)
+        elif kind == "revoke":
+            due = world.loop.now + luck.uniform(0.1, 1.0)
+            eta = world.moment(due - world.loop.now)
+            self.send(f"r{number}", "awork", (seconds,), {"due": due}, eta=eta)
+            CLOCK.pause(luck.uniform(0.0, 1.2))
+            self.revoke(f"r{number}")
+        else:
+            argument = luck.randint(0, MOST_RETRIES) if kind == "retrying" else seconds
+            facts = {"once": {"ends": "any"}, "retrying": {"max_retries": MOST_RETRIES}}.get(kind, {})
+            self.send(f"{kind[0]}{number}", kind, (argument,), facts)
+        world.loop.call_later(luck.uniform(0.0, LOAD_S / TASKS), self.turn)

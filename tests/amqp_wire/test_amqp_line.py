@@ -416,6 +416,29 @@ async def test_no_answer_in_time(open_line: OpenLine, rabbit_server: RabbitServe
         assert await count(channel, "q") == 3
 
 
+async def test_who_is_patient_waits_while_confirms_come(
+    open_line: OpenLine, rabbit_server: RabbitServer, rabbit_vhost: str
+) -> None:
+    """F19 on a full machine: 150 confirms took more than 5 s, so all were published again, and ran twice."""
+    with TcpProxy(*rabbit_server.address) as proxy:
+        line = await open_line(rabbit_server.url_of(rabbit_vhost, port=proxy.port), timeout_s=20.0)
+        channel, publishing = await line.open_channel(), await line.open_channel(confirms=True)
+        await declare(channel, "q")
+        proxy.slice(128, delay_s=0.02)
+        sent = [to("q", b"x" * 100)] * 100
+        with pytest.raises(EnqueueUnknownError, match=r"no answer within 1 s"):
+            await publishing.publish(sent, timeout_s=1.0)
+        proxy.heal()
+        assert await publishing.publish([to("q")]) == [None]
+        proxy.slice(128, delay_s=0.02)
+        assert await publishing.publish(sent, timeout_s=1.0, patient=True) == [None] * 100
+        proxy.half_open("replies")
+        async with asyncio.timeout(5):
+            with pytest.raises(EnqueueUnknownError, match=r"no answer within 0\.5 s"):
+                await publishing.publish([to("q")] * 2, timeout_s=0.5, patient=True)
+        proxy.heal()
+
+
 async def test_a_taker_that_fails_ends_the_line(open_line: OpenLine) -> None:
     line = await open_line()
     channel, publishing = await line.open_channel(), await line.open_channel(confirms=True)

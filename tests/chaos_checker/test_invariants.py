@@ -64,6 +64,9 @@ def revoked(id: str, t: float, *, terminate: bool = False) -> list[Event]:
     return [say(t - 0.01, "revoke", "invoke", id=id, value=value), say(t, "revoke", "ok", id=id, value=value)]
 
 
+BEGUN = ran("a", 2.0)
+
+
 def sample(t: float, rss_mib: float, fds: int = 20) -> Event:
     return say(t, "sample", id="worker1:100", value={"rss_kib": rss_mib * 1024, "fds": fds})
 
@@ -155,8 +158,14 @@ TALES = [
     Tale(
         "L2",
         "again, cut off before it began",
-        told(TWICE, fault(-9.0, -2.0, kind="cut", cuts=True)),
-        told(TWICE, fault(-9.0, -1.4, kind="cut", cuts=True)),
+        told(TWICE, fault(-9.0, -0.1, kind="cut", cuts=True)),
+        told(TWICE, fault(-9.0, 0.1, kind="cut", cuts=True)),
+    ),
+    Tale(
+        "L2",
+        "again, begun behind a standstill",
+        told(TWICE, fault(-2.0, 1.7, **STOPPED)),
+        told(TWICE, fault(-2.0, 1.9, **STOPPED)),
     ),
     Tale(
         "L2",
@@ -410,14 +419,14 @@ TALES = [
     Tale(
         "M1",
         "grows",
-        [sample(0.0, 10.0), sample(5.5, 80.0), sample(9.0, 131.0)],
-        [sample(0.0, 10.0), sample(5.5, 80.0), sample(9.0, 129.0)],
+        [*BEGUN, sample(2.5, 10.0), sample(5.5, 80.0), sample(9.0, 131.0)],
+        [*BEGUN, sample(2.5, 10.0), sample(5.5, 80.0), sample(9.0, 129.0)],
     ),
     Tale(
         "M1",
         "opens files",
-        [sample(0.0, 10.0), sample(5.5, 80.0), sample(9.0, 80.0, 31)],
-        [sample(0.0, 10.0), sample(5.5, 80.0), sample(9.0, 80.0, 30)],
+        [*BEGUN, sample(1.0, 10.0, 5), sample(2.5, 80.0, 20), sample(9.0, 80.0, 31)],
+        [*BEGUN, sample(1.0, 10.0, 5), sample(2.5, 80.0, 20), sample(9.0, 80.0, 30)],
     ),
     Tale("M2", "blocks", told(done("a"), sent("a", 2.0, took=5.6)), told(done("a"), sent("a", 2.0, took=5.4))),
     Tale("M2", "never hears", sent("a", answer=""), told(sent("a", answer=""), fault(1.5, pids=[10]))),

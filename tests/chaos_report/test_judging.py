@@ -42,6 +42,7 @@ def test_a_run_that_held_everything() -> None:
         ({"counts": {"P2": 1}}, "violations of all other"),
         ({"error": "TimeoutError: no end"}, "scenarios that broke off"),
         ({"bare": True}, "scenarios that broke off"),
+        ({"tasks": 0}, "scenarios that broke off"),
         ({"tasks": 59_999}, "tasks"),
         ({"faults": 119}, "faults"),
     ],
@@ -74,6 +75,7 @@ def test_one_planted_bug_that_was_missed_makes_all_of_it_void() -> None:
     assert verdict(result(controls=one_missed), PROFILE) == "void"
     assert verdict(result(controls=good.controls[1:]), PROFILE) == "void"
     assert verdict(result(controls=(), controls_missing="broke off"), PROFILE) == "void"
+    assert verdict(result(controls=(), controls_missing="interrupted", interrupted=True), PROFILE) == "incomplete"
     broken_as_well = msgspec.structs.replace(spoilt(lost=3), controls=one_missed)
     assert verdict(broken_as_well, PROFILE) == "void"
 

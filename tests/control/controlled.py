@@ -14,6 +14,7 @@ app = Celeriac(
     backend=os.environ["CONTROLLED_RESULTS"],
     worker_lease=5.0,
     worker_reap_every=0.5,
+    task_unknown_wait=0,
 )
 
 

@@ -77,7 +77,7 @@ def test_revoked_by_hand(store_url: str) -> None:
 
 
 def test_not_registered_on_the_worker(store_url: str) -> None:
-    shop = Shop(store_url)
+    shop = Shop(store_url, task_unknown_wait=0)
 
     @shop.app.task(name="shop.only_here")
     def only_here() -> int:

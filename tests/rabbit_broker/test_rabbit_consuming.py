@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -207,12 +208,13 @@ async def test_a_message_that_is_not_due_goes_to_the_ladder(desk: Desk) -> None:
     assert await consumer.settle([Done(delivery=each) for each in (*first, got)]) == [OK, OK]
 
 
+@pytest.mark.parametrize("delay_s", [0.6, 0.03, -0.1])
 async def test_a_worker_whose_clock_is_behind_does_not_put_off_what_has_waited(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, delay_s: float
 ) -> None:
     """F11 on RabbitMQ: a worker one hour behind sent what had come down the ladder up again, for an hour."""
     consumer = await desk.open()
-    due = SYSTEM_CLOCK.time() + 0.6
+    due = SYSTEM_CLOCK.time() + delay_s
     await desk.publish(late := message(not_before=due, headers=_with_eta(message(), due)))
     real = SystemClock.time
     monkeypatch.setattr(SystemClock, "time", lambda self: real(self) - 3600.0)
@@ -381,6 +383,35 @@ async def test_what_is_committed_is_settled_whatever_happens(desk: Desk) -> None
     assert await second.settle(outcomes) == [OK, LOST]
     assert await desk.count("s") == 2
     assert ids_of(await take(second)) == [c.id], "what was committed does not come again"
+
+
+async def test_history_f5_rabbitmq_who_has_stood_still_asks_what_it_still_holds(desk: Desk, rabbit_url: str) -> None:
+    """The history of a worker that was stopped for three leases: in its socket lay a task that was others' by then, in
+    front of the news that the server had given its connection up.
+    """
+    consumer = await desk.open(url=f"{rabbit_url}?heartbeat=1")
+    await consumer.beat()
+    SYSTEM_CLOCK.pause(4.5)  # the loop stands still, and with it the heartbeats; the server waits for three of them
+    with pytest.raises(LeaseLostError):
+        await consumer.beat()
+
+
+async def test_who_has_stood_still_for_a_moment_keeps_its_lease(desk: Desk, rabbit_url: str) -> None:
+    consumer = await desk.open(url=f"{rabbit_url}?heartbeat=1")
+    await desk.publish(message())
+    [held] = await take(consumer)
+    assert consumer.sure_until > SYSTEM_CLOCK.monotonic()
+    SYSTEM_CLOCK.pause(1.5)
+    assert consumer.sure_until < SYSTEM_CLOCK.monotonic()
+    await consumer.beat()
+    assert consumer.sure_until > SYSTEM_CLOCK.monotonic()
+    assert await consumer.settle([Done(delivery=held)]) == [OK]
+
+
+async def test_without_heartbeats_nothing_is_known(desk: Desk, rabbit_url: str) -> None:
+    consumer = await desk.open(url=f"{rabbit_url}?heartbeat=0")
+    assert consumer.sure_until == math.inf
+    await consumer.beat()
 
 
 async def test_what_is_committed_is_settled_by_a_lost_consumer_too(desk: Desk) -> None:

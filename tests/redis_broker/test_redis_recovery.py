@@ -21,13 +21,16 @@ from celeriac.errors import (
     BrokerUnavailableError,
     EnqueueRejectedError,
     EnqueueUnknownError,
+    LeaseLostError,
     StorageError,
 )
 from celeriac.interfaces.deadline import GIVE_UP_AT
 from celeriac.model import Cancellation, Done, Outgoing, Settled, Unique, new_incarnation
-from celeriac.storage.redis import load
+from celeriac.storage.redis import Deployment, load
+from celeriac.storage.redis.line import Line
 
 CLAIM = load("celeriac.brokers.redis.lua", "claim")
+ADOPT = load("celeriac.brokers.redis.lua", "adopt")
 
 
 async def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 5.0) -> Any:
@@ -63,6 +66,48 @@ async def test_what_a_lost_reply_has_taken_is_had_by_the_next_claim(
     assert {each.deliveries for each in again} == {1}
     assert set(await consumer.settle([Done(delivery=each) for each in again])) == {Settled.OK}
     assert broker.depth(["q"])["q"].held == 0
+
+
+async def test_what_a_lost_reply_has_adopted_is_had_by_the_next_try(
+    redis_server, start_proxy, open_broker, consume
+) -> None:
+    """Of the simulator's histories: a supervisor whose adoption was not answered held the message for ever."""
+    proxy = start_proxy(*redis_server.address)
+    broker = open_broker(redis_server.url_at(proxy.port))
+    dead, other, heir = await consume(broker), await consume(broker), await consume(broker)
+    sent = [message() for _ in range(3)]
+    broker.publish(sent)
+    ids = [each.id for each in await dead.claim(limit=2, wait_s=0)]
+    (third,) = await other.claim(limit=1, wait_s=0)
+    assert await heir.adopt(new_incarnation(), ids) == []  # the server knows the script
+    for _ in range(2):
+        cut = proxy.lose_next_reply(ADOPT.digest.encode())
+        with pytest.raises(BrokerUnavailableError):
+            await heir.adopt(dead.incarnation, ids)
+        assert cut.is_done
+    assert [each.id for each in await heir.adopt(other.incarnation, [*ids, third.id])] == [third.id]
+    await broker.abandon(dead.incarnation, running=ids)
+    adopted = await heir.adopt(dead.incarnation, ids)
+    assert [(each.id, each.deliveries) for each in adopted] == [(task_id, 1) for task_id in ids]
+    assert await heir.adopt(dead.incarnation, ids) == []
+    assert await heir.settle([Done(delivery=each) for each in adopted]) == [Settled.OK, Settled.OK]
+    assert broker.depth(["q"])["q"].held == 1
+
+
+async def test_an_adoption_that_a_later_try_overtook_moves_nothing(redis_server, open_broker, consume) -> None:
+    broker = open_broker(redis_server.url)
+    dead, heir = await consume(broker), await consume(broker)
+    broker.publish([message()])
+    (held,) = await dead.claim(limit=1, wait_s=0)
+    await heir._desk(heir._lanes[0].space).run(  # what a try with a lower tag has told the server
+        load("celeriac.brokers.redis.lua", "adopt"),
+        (heir._lanes[0].space.prefix,),
+        (*heir._lanes[0].space.head(), new_incarnation(), heir.incarnation, 99, "", "", ",98,", held.id),
+        "adopt in",
+    )
+    with pytest.raises(BrokerUnavailableError, match="overtook"):
+        await heir.adopt(dead.incarnation, [held.id])
+    assert await dead.settle([Done(delivery=held)]) == [Settled.OK]
 
 
 async def test_what_two_lost_replies_have_taken_is_had_one_after_the_other(
@@ -147,6 +192,43 @@ async def test_an_answer_that_comes_too_late_is_not_the_next_calls(
         Settled.OK,
         Settled.OK,
     ]
+
+
+@pytest.mark.parametrize("at", ["while it is made", "before"])
+async def test_a_line_that_is_closed_opens_no_connection(redis_server, open_broker, at) -> None:
+    """As when a lease is lost while a claim connects again: that claim failed with an error that said nothing."""
+    deployment = Deployment(redis_server.url)
+    entered, may_end = asyncio.Event(), asyncio.Event()
+
+    async def on_connect(line: Line) -> None:
+        entered.set()
+        await may_end.wait()
+
+    line = Line(deployment, "q", on_connect=on_connect)
+    if at == "before":
+        await line.close()
+    call = asyncio.create_task(line.call("look at", "GET", "q"))
+    if at != "before":
+        await entered.wait()
+        await line.close()
+    may_end.set()
+    with pytest.raises(BrokerUnavailableError):
+        await call
+    assert not line.is_open
+
+
+async def test_a_claim_on_a_closed_consumer_says_that_the_lease_is_gone(
+    redis_server, start_proxy, open_broker, consume
+) -> None:
+    proxy = start_proxy(*redis_server.address)
+    consumer = await consume(open_broker(redis_server.url_at(proxy.port)))
+    await consumer.claim(limit=1, wait_s=0)
+    proxy.half_open("replies")
+    claim = asyncio.create_task(consumer.claim(limit=1, wait_s=0))
+    with pytest.raises(BrokerUnavailableError):  # nobody hears of its end
+        await consumer.close()
+    with pytest.raises(LeaseLostError):
+        await claim
 
 
 async def test_cancellations_that_went_unheard_show_in_the_stamp(redis_server, open_broker, consume) -> None:

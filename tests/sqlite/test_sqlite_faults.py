@@ -86,6 +86,28 @@ print(*stored, flush=True)
 """
 
 
+REFUSED = """
+import gc, os, resource, sys
+from celeriac.brokers.sqlite import SqliteBroker
+from celeriac.errors import EnqueueRejectedError
+from celeriac.model import Outgoing, new_task_id
+broker = SqliteBroker(sys.argv[1])
+def publish():
+    broker.publish([Outgoing(id=new_task_id(), task="t", queue="q", headers=b"{}", body=bytes(99_000)) for _ in "ab"])
+publish()
+gc.disable()
+print(len(os.listdir("/proc/self/fd")))
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+refused = 0
+while refused < 50:
+    try:
+        publish()
+    except EnqueueRejectedError:
+        refused += 1
+print(len(os.listdir("/proc/self/fd")))
+"""
+
+
 @pytest.mark.processes
 async def test_what_a_killed_producer_was_told_is_there(broker, url, run_python):
     process = run_python(PUBLISHER, url)
@@ -205,6 +227,16 @@ def test_a_full_disk_rejects_and_loses_nothing(url, run_python, broker):
     assert first == "rejected"
     assert {each.id for each in broker.peek(limit=1000)} == set(second.split())
     assert broker.check().problems == ()
+
+
+@pytest.mark.processes
+def test_what_a_full_disk_refuses_leaves_no_file_open(url, run_python):
+    """F10: a producer had 42 files open after five seconds of a full disk, and more with each publish."""
+    process = run_python(REFUSED, url)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    before, after = map(int, out.split())
+    assert after <= before + 3
 
 
 def test_three_hundred_threads_publish(broker):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from shop import make_links, make_runtime
 from workshop import Bench, wait_until
 
 from celeriac.clock import SYSTEM_CLOCK
-from celeriac.errors import BrokerUnavailableError, WorkerError
+from celeriac.errors import BrokerUnavailableError, LeaseLostError, WorkerError
 from celeriac.model import Cancellation
 from celeriac.probe import Probe
 from celeriac.worker.embedded import EmbeddedWorker
@@ -231,6 +232,58 @@ def test_transport_errors_are_waited_out_and_nothing_is_lost(place: Place) -> No
     for task_id in ids:
         assert bench.result(task_id)["status"] == "SUCCESS"
     bench.wait_empty()
+
+
+class Unsure(Flaky):
+    """A broker whose connection is the lease. The first has been given up while its process stood still."""
+
+    def __init__(self, broker: Any) -> None:
+        super().__init__(broker)
+        self.traits = msgspec.structs.replace(broker.traits, lease_kind="connection")
+        self.consumers: list[UnsureConsumer] = []
+
+    async def open_consumer(self, queues: Any, **options: Any) -> Any:
+        inner = await self._broker.open_consumer(queues, **options)
+        self.consumers.append(UnsureConsumer(inner, self, sure_until=math.inf if self.consumers else 0.0))
+        return self.consumers[-1]
+
+
+class UnsureConsumer(FlakyConsumer):
+    def __init__(self, consumer: Any, broker: Unsure, *, sure_until: float) -> None:
+        super().__init__(consumer, broker)
+        self.sure_until = sure_until
+        self.claimed: list[str] = []
+        self.settled: list[str] = []
+
+    async def claim(self, **options: Any) -> Any:
+        found = await self._consumer.claim(**options)
+        self.claimed += [one.id for one in found]
+        return found
+
+    async def settle(self, outcomes: Any) -> Any:
+        self.settled += [one.delivery.id for one in outcomes]
+        return await self._consumer.settle(outcomes)
+
+    async def beat(self) -> None:
+        if self.sure_until == 0.0:
+            await self._broker._broker.abandon(self._consumer.incarnation, running=())
+            raise LeaseLostError("the server had given it up")
+
+
+@pytest.mark.parametrize("task", ["work", "awork"])
+def test_history_f5_rabbitmq_who_stood_still_asks_before_it_starts_anything(place: Place, task: str) -> None:
+    """The history of a worker that was stopped for three leases: what lay in its socket was others' by then, and it
+    started it before it knew.
+    """
+    task_id = place.bench.send(task, "a")
+    links = make_links(place.url)
+    unsure = Unsure(links.broker)
+    place.start(Links(broker=unsure, results=links.results, control=None, fused=True))
+    assert place.bench.result(task_id)["status"] == "SUCCESS"
+    first, second = unsure.consumers
+    assert first.claimed == second.claimed == second.settled == [task_id]
+    assert first.settled == []
+    assert place.bench.count("start", "a") == 1
 
 
 def test_an_outcome_that_the_broker_refuses_is_buried_alone(place: Place) -> None:

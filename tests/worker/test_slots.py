@@ -94,3 +94,19 @@ def test_only_slots_that_exist() -> None:
     with pytest.raises(IndexError, match="slot 2 of 2"):
         slots.slot(2)
     slots.close()
+
+
+def test_what_may_not_run_twice_is_remembered_after_it_has_ended() -> None:
+    slots = SlotMap.create(slots=2, entries=1)
+    slot, neighbour = slots.slot(0), slots.slot(1)
+    for number in range(3):
+        slot.begin(0, number + 1, float(number), None, f"id-{number}", "pay")
+        slot.end_once(f"id-{number}")
+        slot.end(0)
+    assert slot.ended_once() == ["id-0", "id-1", "id-2"]
+    assert neighbour.ended_once() == []
+    for number in range(2000):
+        slot.end_once(f"id-{number}")
+    assert len(slot.ended_once()) == 1024
+    assert neighbour.running() == [] and neighbour.incarnation == ""
+    slots.close()

@@ -290,7 +290,7 @@ BAD: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("engine", ENGINES)
 def test_members_that_come_to_a_bad_end(engine: str, on_engine: Callable[..., OurCanvas]) -> None:
     """The error path runs once, the body never, and nothing waits."""
-    ours = on_engine(engine, accept_content=["json"], task_max_deliveries=2)
+    ours = on_engine(engine, accept_content=["json"], task_max_deliveries=2, task_unknown_wait=0)
     w = ours.module
     ours.worker("-c", "2")
     sent = {}

@@ -555,6 +555,8 @@ class Celeriac:
             node=node,
             middleware=self.middleware,
             limits=not eager and self.broker.traits.limits,
+            # where nobody else can come, nobody else can have the task
+            unknown_wait_s=self.settings.task_unknown_wait if not eager and self.broker.traits.cross_process else 0.0,
         )
 
     def close(self) -> None:

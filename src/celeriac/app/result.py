@@ -14,6 +14,7 @@ from celeriac.engine import report
 from celeriac.engine.attempt import current_attempt
 from celeriac.errors import (
     ConfigError,
+    DecodeError,
     IncompleteStream,
     ResultForbidden,
     ResultTimeout,
@@ -352,7 +353,10 @@ class AsyncResult(Generic[R]):
         meta = self._meta()
         if meta is None or not meta.date_done:
             return None
-        done = datetime.fromisoformat(meta.date_done)
+        try:
+            done = datetime.fromisoformat(meta.date_done)
+        except ValueError:  # other writers' dates are theirs, and nothing depends on them
+            return None
         return done if done.tzinfo is not None else done.replace(tzinfo=UTC)  # as Celery wrote it before 5.1
 
     @property
@@ -363,7 +367,10 @@ class AsyncResult(Generic[R]):
             return None
         from celeriac.app.group_result import result_from_tuple
 
-        return [result_from_tuple(child, self._app, self) for child in meta.children]
+        try:
+            return [result_from_tuple(child, self._app, self) for child in meta.children]
+        except (TypeError, ValueError, LookupError) as exc:
+            raise DecodeError(f"the children stored with the result of task {self.id} are none: {exc}") from exc
 
     def __iter__(self) -> Iterator[AsyncResult[Any] | GroupResult]:
         """Iterate over its children."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK, Clock
-from celeriac.codec import values
+from celeriac.codec import footprint, values
 from celeriac.codec.compression import compress, decompress, mime_of
 from celeriac.codec.dates import iso_from_epoch
 from celeriac.codec.limits import is_id
@@ -201,6 +201,7 @@ class CeleryWire:
                 raise DecodeError(f"its compression is {compression!r:.80}")
             mime = mime_of(compression)
             body = decompress(body, compression, limit=limits.decompressed, ratio=limits.ratio)
+        (footprint.check_json if content_type == JSON else footprint.check_msgpack)(body, limits.body_memory)
         try:
             old = _decode_old[content_type](body)
         except (ValueError, RecursionError) as exc:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK, Clock
+from celeriac.codec import footprint
 from celeriac.codec.celery import CeleryWire, refused, some_uuid
 from celeriac.errors import DecodeError
 
@@ -84,7 +85,11 @@ class KombuForm:
         # the body grows by a third in base64, then there are headers: more than thrice the limit breaks it in any case
         if len(payload) > 3 * self._message:
             fault = f"the envelope has {len(payload):,} bytes; the limit is {3 * self._message:,}"
-            return self._unreadable(payload, queue, fault)
+            return self._unreadable(payload, queue, fault, parse=False)
+        try:
+            footprint.check_json(payload, self._codec.limits.body_memory)
+        except DecodeError as exc:
+            return self._unreadable(payload, queue, f"the envelope cannot be read: {exc}", parse=False)
         try:
             return self._read(payload, queue)
         except Exception as exc:  # anybody can write anything here, and no message may take its reader down
@@ -116,9 +121,9 @@ class KombuForm:
             reply_to=properties.reply_to,
         )
 
-    def _unreadable(self, payload: bytes, queue: str, fault: str) -> Outgoing:
+    def _unreadable(self, payload: bytes, queue: str, fault: str, *, parse: bool = True) -> Outgoing:
         task_id = task = None
-        if len(payload) > 3 * self._message:
+        if not parse:
             task_id, task = self._codec.salvage(
                 payload[-min(_TAIL, self._message) :]
             )  # kombu writes the headers after the body

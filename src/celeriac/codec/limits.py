@@ -38,6 +38,9 @@ class Limits:
     """Times that a compressed body may grow; what stays below 64 KiB may grow more."""
     result: int = HARD_MAX
     """Bytes of an encoded result, and of one decompressed."""
+    growth: int = 36
+    """Times of `message` (of 1 MiB, where that is less) that the values of a body may take in memory, and those of a
+    header block; of a result, times of a quarter of `result`. Estimated from above before anything is decoded."""
     nesting: int = 64
     """Arrays and objects within each other, the body's own array included."""
     headers: int = 64
@@ -62,3 +65,13 @@ class Limits:
                 raise ConfigError(f"Limits({name}={getattr(self, name)}) is above {HARD_MAX} bytes, the most there is")
         if self.nesting > 200:  # values are walked recursively, well within Python's default limit of 1,000 frames
             raise ConfigError(f"Limits(nesting={self.nesting}) is above 200, the most there is")
+
+    @property
+    def body_memory(self) -> int:
+        """Bytes that the values of a body may take."""
+        return self.growth * max(self.message, MIB)
+
+    @property
+    def result_memory(self) -> int:
+        """Bytes that the values of a result may take."""
+        return self.growth * max(self.result, MIB) // 4

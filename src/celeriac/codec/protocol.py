@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK, Clock
-from celeriac.codec import values
+from celeriac.codec import footprint, values
 from celeriac.codec.compression import compress, decompress, mime_of
 from celeriac.codec.dates import epoch_from_iso
 from celeriac.codec.limits import ID_SYNTAX, Limits, is_id
@@ -173,7 +173,7 @@ class Codec:
         content_type = self._serializer if serializer is None else _content_type(serializer, "serializer")
         as_json = content_type == JSON
         encode: Callable[[Any], bytes] = _encode_json if as_json else _encode_msgpack
-        room = self._room
+        room, limits = self._room, self._limits
         if type(args) is not tuple and type(args) is not list:
             args = tuple(args)
         try:
@@ -185,15 +185,24 @@ class Codec:
             # a lone surrogate, an integer too long, which `is_plain` does not look for: find whose it is
             self._plain_body(args, kwargs, embed, task, names, as_json)
             raise EncodeError(f"the arguments of task {task!r} cannot be encoded: {exc}") from exc
+        self._check_footprint(body, content_type, limits.body_memory, f"the arguments of task {task!r}")
         mime = self._compression if compression is None else mime_of(compression)
         if mime is not None:
             body, mime = self._compressed(body, mime, task)
-        if len(body) > self._limits.message:
+        if len(body) > limits.message:
             raise EncodeError(
-                f"the arguments of task {task!r} take {len(body):,} bytes; the limit is {self._limits.message:,}. "
+                f"the arguments of task {task!r} take {len(body):,} bytes; the limit is {limits.message:,}. "
                 "Store the data elsewhere and pass a reference"
             )
         return EncodedBody(body, content_type, "utf-8" if as_json else "binary", mime)
+
+    @staticmethod
+    def _check_footprint(raw: bytes, content_type: str, memory: int, what: str) -> None:
+        """Send nothing that its reader would refuse."""
+        try:
+            (footprint.check_json if content_type == JSON else footprint.check_msgpack)(raw, memory)
+        except DecodeError as exc:
+            raise EncodeError(f"{what} cannot be sent: {exc}") from exc
 
     def _compressed(self, body: bytes, mime: str, task: str) -> tuple[bytes, str | None]:
         if len(body) > self._limits.decompressed:
@@ -317,9 +326,9 @@ class Codec:
         if content_type == JSON:
             if content_encoding not in _TEXTS:
                 raise DecodeError(f"content encoding {headers.content_encoding!r:.80} is unknown; JSON is in utf-8")
-            value = _parse_json(raw, limits.nesting)
+            value = _parse_json(raw, limits.nesting, limits.body_memory)
         else:
-            value = _parse_msgpack(raw, limits.nesting)
+            value = _parse_msgpack(raw, limits.nesting, limits.body_memory)
         if type(value) is not list or len(value) != 3:
             found = f"{len(value)} items" if type(value) is list else values.type_name(type(value))
             raise DecodeError(f"the body is not [args, kwargs, embed] but {found}")
@@ -387,6 +396,7 @@ class Codec:
         """
         if len(raw) > self._limits.message:
             raise DecodeError(f"the headers have {len(raw):,} bytes; the limit is {self._limits.message:,}")
+        footprint.check_json(raw, self._limits.body_memory)
         try:
             headers = _decode_headers(raw)
         except (ValueError, RecursionError) as exc:
@@ -584,6 +594,8 @@ class Codec:
         except (ValueError, TypeError, OverflowError, RecursionError) as exc:
             self._plain_meta(meta, task, as_json)
             raise EncodeError(f"the result of task {task or meta.name or meta.task_id!r}: {exc}") from exc
+        what = f"the result of task {task or meta.name or meta.task_id!r}"
+        self._check_footprint(raw, self._result_type, self._limits.result_memory, what)
         return raw
 
     def encode_member(self, task_id: str, state: str, value: Any) -> bytes:
@@ -612,6 +624,7 @@ class Codec:
             raise EncodeError(f"the result of task {task_id} cannot be encoded: {exc}") from exc
         if len(raw) > self._limits.result:
             raise EncodeError(f"the result of task {task_id} takes {len(raw):,} bytes; {self._limits.result:,} is most")
+        self._check_footprint(raw, self._result_type, self._limits.result_memory, f"the result of task {task_id}")
         return raw
 
     def _guarded(self, task_id: str, state: str, value: bytes, encode: Callable[[Any], bytes]) -> bytes:
@@ -632,6 +645,9 @@ class Codec:
         Raises:
             DecodeError: It is malformed, or not as it was signed.
         """
+        limits = self._limits
+        if len(raw) > limits.result:
+            raise DecodeError(f"a member of a chord has {len(raw):,} bytes; the limit is {limits.result:,}")
         first, rest = b"", raw
         if raw.startswith(b'["'):
             first, _, rest = raw[2:].partition(b'",')
@@ -656,8 +672,8 @@ class Codec:
 
     def _parse(self, raw: bytes, as_json: bool) -> Any:
         if not as_json:
-            return _parse_msgpack(raw, self._limits.nesting)
-        value = _parse_json(raw, self._limits.nesting)
+            return _parse_msgpack(raw, self._limits.nesting, self._limits.result_memory)
+        value = _parse_json(raw, self._limits.nesting, self._limits.result_memory)
         return values.revive(value) if values.may_hold_markers(raw) else value
 
     def decode_embed(self, headers: Headers, raw: bytes) -> Embed:
@@ -669,7 +685,7 @@ class Codec:
             if compression is not None:
                 raw = decompress(raw, compression, limit=self._limits.decompressed, ratio=self._limits.ratio)
             parse = _parse_json if raw[:1] == b"[" else _parse_msgpack  # the type that it states may be the fault
-            value = parse(raw, self._limits.nesting)
+            value = parse(raw, self._limits.nesting, self._limits.body_memory)
             return msgspec.convert(value[2], Embed)
         except (CodecError, msgspec.ValidationError, TypeError, LookupError):
             return EMPTY_EMBED
@@ -728,6 +744,7 @@ class Codec:
             raw = decompress(raw, mime.decode("ascii", "replace"), limit=limits.result, ratio=limits.ratio)
         try:
             if raw[:1] == b"{":
+                footprint.check_json(raw, limits.result_memory)
                 if raw.count(b"[") + raw.count(b"{") <= limits.nesting and not values.may_hold_markers(raw):
                     try:
                         meta = _decode_meta(raw)
@@ -736,11 +753,11 @@ class Codec:
                     else:
                         if meta.stamped_headers is None:
                             return meta
-                value = _parse_json(raw, limits.nesting)
+                value = _parse_json(raw, limits.nesting, limits.result_memory)
                 if values.may_hold_markers(raw):
                     value = values.revive(value)
             else:
-                value = _parse_msgpack(raw, limits.nesting)
+                value = _parse_msgpack(raw, limits.nesting, limits.result_memory)
             if type(value) is dict and type(value.get("stamped_headers")) is list:
                 names = [name for name in value["stamped_headers"] if type(name) is str and name not in _META_FIELDS]
                 value["stamps"] = {name: value[name] for name in names if name in value}
@@ -799,7 +816,8 @@ def _is_plain(embed: Embed, room: int) -> bool:
     )
 
 
-def _parse_json(raw: bytes, nesting: int) -> Any:
+def _parse_json(raw: bytes, nesting: int, memory: int) -> Any:
+    footprint.check_json(raw, memory)
     try:
         value = _decode_json(raw)
     except (ValueError, RecursionError) as exc:
@@ -809,7 +827,8 @@ def _parse_json(raw: bytes, nesting: int) -> Any:
     return value
 
 
-def _parse_msgpack(raw: bytes, nesting: int) -> Any:
+def _parse_msgpack(raw: bytes, nesting: int, memory: int) -> Any:
+    footprint.check_msgpack(raw, memory)
     try:
         value = _decode_msgpack(raw)
     except (ValueError, TypeError, OverflowError, RecursionError) as exc:

@@ -143,6 +143,8 @@ def to_plain(value: Any, room: int, *, markers: bool = True) -> Any:
     if markers:
         for base, mark in _MARKS.items():
             if isinstance(value, base):
+                if base is UUID and room < 2:  # `{"hex": …}` in its marker
+                    raise NoFormError("is a UUID nested too deep", "or contains itself; pass a flatter value")
                 return mark(value)
     elif isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from celeriac.model import Delivery, Embed, Headers, StoredResult
 
 _REQUEUED = "celeriac_requeued"
+PARKED = "celeriac_parked"
+"""Header of a message whose task a worker did not know: since when it waits for one that does, epoch seconds."""
 
 StopReason = Literal["soft_limit", "terminated", "shutdown"]
 

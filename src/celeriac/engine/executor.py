@@ -17,8 +17,9 @@ import msgspec
 
 from celeriac.clock import ENTROPY
 from celeriac.codec import HIDDEN, SEALED, decode_exception, epoch_from_iso
+from celeriac.codec.limits import is_id
 from celeriac.engine import report, signals
-from celeriac.engine.attempt import Attempt, current_attempt, requeued
+from celeriac.engine.attempt import PARKED, Attempt, current_attempt, requeued
 from celeriac.engine.continuation import NOTHING, Continue
 from celeriac.engine.outcomes import ErrorInfo
 from celeriac.engine.plan import Plan
@@ -75,6 +76,7 @@ class Executor:
         node: str,
         middleware: Sequence[Middleware] = (),
         limits: bool = False,
+        unknown_wait_s: float = 0.0,
     ) -> None:
         """Wire it.
 
@@ -90,6 +92,7 @@ class Executor:
             node: This worker's name.
             middleware: Outermost first.
             limits: The broker admits messages by their limits.
+            unknown_wait_s: How long messages whose task is unknown here wait for a worker that has it.
         """
         self._plans = plans
         self._codec = codec
@@ -107,6 +110,7 @@ class Executor:
         self._node = node
         self._middleware = tuple(middleware)
         self._limits = limits
+        self._unknown_wait_s = unknown_wait_s
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -164,7 +168,9 @@ class Executor:
                 return self._repeated(delivery, headers)
         plan = self._plans.get(headers.task)
         if plan is None:
-            return self._unknown(delivery, headers)
+            if not self._unknown_wait_s or delivery.is_copy:
+                return self._unknown(delivery, headers)
+            plan = _UNKNOWN  # it may be revoked, expired or have ended, which is found out when it is to run
         attempt = Attempt(delivery, headers, plan, self._node)
         if self._ended:
             attempt.ended_before = self._ended.pop(delivery.id, None)
@@ -174,7 +180,7 @@ class Executor:
             limited = self._limited(attempt, delivery)
             if limited is not None:
                 return limited
-        if signals.task_received.receivers:
+        if signals.task_received.receivers and plan is not _UNKNOWN:
             signals.task_received.send(self._node, request=attempt)
         return attempt
 
@@ -231,9 +237,12 @@ class Executor:
     def _undecodable(self, delivery: Delivery, exc: CodecError) -> Outcome:
         task_id, name = self._codec.salvage(delivery.headers)
         reason = f"its headers cannot be read: {exc}"
-        report.buried(task_id or delivery.id, name, reason)
+        has_id = is_id(delivery.id) is not None
+        report.buried(task_id or (delivery.id if has_id else ascii(delivery.id)[:80]), name, reason)
         if signals.task_rejected.receivers:
             signals.task_rejected.send(self._node, message=delivery, exc=exc)
+        if not has_id:  # only who writes into a store by hand makes such a one, and nobody can wait for it
+            return Bury(delivery=delivery, reason=reason)
         if self._codec.signer is not None and self._codec.signer.required:
             # who sent it is not known: nothing that it says is done, and no result of its id written
             return Bury(delivery=delivery, reason=reason)
@@ -258,15 +267,44 @@ class Executor:
             return Bury(delivery=delivery, reason=reason)
         return None
 
-    def _unknown(self, delivery: Delivery, headers: Headers) -> Outcome:
-        known = len(self._plans)
-        exc = NotRegistered(
-            f"task {headers.task!r} is not registered on this worker, which knows {known} tasks; "
-            "was its module imported?",
-            task_id=headers.id,
+    def _put_off(self, attempt: Attempt) -> Outcome:
+        """Park a message whose task is not known here: a worker that has it may be there, or come.
+
+        It goes back among the delayed ones, where any worker gets it. The longer it has waited, the longer it lies
+        there before somebody looks again, up to a minute.
+        """
+        delivery = attempt.delivery
+        assert delivery is not None
+        now = self._clock.time()
+        since = attempt.headers.get(PARKED)
+        if not isinstance(since, (int, float)) or not now - self._unknown_wait_s - _DAY_S < since <= now:
+            since = now
+            report.parked(attempt, self._unknown_wait_s)
+            if signals.task_unknown.receivers:
+                exc = NotRegistered(self._unknown_text(attempt.name), task_id=attempt.id)
+                signals.task_unknown.send(self._node, message=delivery, exc=exc, name=attempt.name, id=attempt.id)
+        waited_s = now - since
+        if waited_s >= self._unknown_wait_s:
+            return self._unknown(delivery, attempt.message_headers)
+        pause_s = min(max(_LEAST_PAUSE_S, waited_s / 2), _MOST_PAUSE_S) * ENTROPY.uniform(0.75, 1.0)
+        message = self._submitter.again(
+            attempt,
+            not_before=now + min(pause_s, self._unknown_wait_s - waited_s),
+            retries=attempt.retries,
+            changes={"headers": {**attempt.headers, PARKED: since}},
         )
+        return Later(delivery=delivery, message=message)
+
+    def _unknown_text(self, task: str) -> str:
+        return (
+            f"task {task!r} is not registered on this worker, which knows {len(self._plans)} tasks; "
+            "was its module imported?"
+        )
+
+    def _unknown(self, delivery: Delivery, headers: Headers) -> Outcome:
+        exc = NotRegistered(self._unknown_text(headers.task), task_id=headers.id)
         report.buried(headers.id, headers.task, str(exc))
-        if signals.task_unknown.receivers:
+        if signals.task_unknown.receivers and PARKED not in headers.headers:
             signals.task_unknown.send(self._node, message=delivery, exc=exc, name=headers.task, id=headers.id)
         attempt = Attempt(delivery, headers, _UNKNOWN, self._node)
         return self._buried(attempt, exc, str(exc))
@@ -354,6 +392,8 @@ class Executor:
                     ended = self._redelivered(attempt)
                     if ended is not None:
                         return ended
+                if plan is _UNKNOWN:
+                    return self._put_off(attempt)
                 if plan.track_started and not attempt.is_eager and not attempt.ignore_result:
                     self._track_start(attempt)
                 args, kwargs = self._prepare(attempt, plan)
@@ -857,5 +897,11 @@ _MOST_TRACEBACK = 256 * 1024
 """Characters: a message of any length is in it, but a failure must fit where results are kept."""
 _FINAL = (EncodeError, MaxRetriesExceededError)
 """Not retried by any policy."""
+_LEAST_PAUSE_S = 2.0
+_MOST_PAUSE_S = 60.0
+"""Between two looks at a message whose task nobody has known. On RabbitMQ each way back costs the server several steps, so
+many of these must not come too often."""
+_DAY_S = 86_400.0
+"""A message that says that it was parked longer ago than it may be, by more than that, has been out of the queue."""
 _UNKNOWN = Plan(name="?", task="?", call=_never)
 """Stands in for the plan of a task this worker does not know, so that its end can be recorded."""

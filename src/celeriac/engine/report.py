@@ -108,6 +108,16 @@ def buried(task_id: str | None, name: str | None, reason: str) -> None:
     )
 
 
+def parked(attempt: Attempt, wait_s: float) -> None:
+    log.warning(
+        "%s[%s] is not registered on this worker; it waits up to %g s for one that has it",
+        attempt.name,
+        attempt.id,
+        wait_s,
+        extra={"task": {"event": "parked", "id": attempt.id, "name": attempt.name}},
+    )
+
+
 def describe(exc: BaseException) -> str:
     """`ValueError: what it says`, also of an exception that cannot say it."""
     name = type(exc).__name__

@@ -43,10 +43,11 @@ def revoke(
     """
     written = {} if results is None else {one: revoked(one) for one in ids}
     kept = written if fused else {}
-    # of one that nobody knows, or that is out of sight in a worker's hands, nobody can say who waits for it
+    # Of one that nobody knows, or that is out of sight in a worker's hands, nobody can say who waits for it. What is
+    # dropped, while its result is kept elsewhere, would have none for ever if this process died before it stored it.
     alone = {
         peeked.id
-        for peeked in broker.peek(ids=ids, limit=len(ids))
+        for peeked in (broker.peek(ids=ids, limit=len(ids)) if results is None or fused else ())
         if peeked.state != "held" and not _is_awaited(peeked, codec)
     }
     answers = broker.cancel(

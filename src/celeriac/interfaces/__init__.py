@@ -1,6 +1,6 @@
 """The sockets that adapters plug into. An interface is documented once, here; an adapter says only how it differs."""
 
-from celeriac.interfaces.broker import Broker, BrokerTraits, Committer, Consumer, Keeper, Notary
+from celeriac.interfaces.broker import Broker, BrokerTraits, Committer, Consumer, Fenced, Keeper, Notary
 from celeriac.interfaces.control import ControlChannel, ControlServer, LogicalClock
 from celeriac.interfaces.events import EventChannel, EventReceiver
 from celeriac.interfaces.foreign import ForeignForm, PropertiesForm
@@ -16,6 +16,7 @@ __all__ = [
     "ControlServer",
     "EventChannel",
     "EventReceiver",
+    "Fenced",
     "ForeignForm",
     "Keeper",
     "LogicalClock",

@@ -266,6 +266,10 @@ class Consumer(Protocol):
 
         Returns:
             What was taken, delivery counts unchanged. Ids that the incarnation does not hold are left out.
+
+        Raises:
+            BrokerUnavailableError: Nothing is known; the next call with the same incarnation also returns what this one
+                took.
         """
 
     @property
@@ -322,6 +326,19 @@ class Committer(Protocol):
 
         Returns:
             One answer each; LEASE_LOST: it is others' by now, and must not start or go on.
+        """
+
+
+@runtime_checkable
+class Fenced(Protocol):
+    """A consumer whose connection is the lease, and that knows for how long that is certain."""
+
+    @property
+    def sure_until(self) -> float:
+        """Until then, on the monotonic clock, no server gives the connection up because it hears nothing of us.
+
+        It moves on while the process runs. One that has stood still beyond it asks, by `beat`, before it starts
+        anything: what it held may be others' by now.
         """
 
 

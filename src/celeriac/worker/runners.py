@@ -98,7 +98,7 @@ class Runner:
         desk = self._desk
         get, get_nowait = desk.ready.get, desk.ready.get_nowait
         floats, lease_cell = self._slot.floats, self._slot.lease_cell
-        begin, end, entry = self._slot.begin, self._slot.end, self._entry
+        begin, end, end_once, entry = self._slot.begin, self._slot.end, self._slot.end_once, self._entry
         run = self._executor.run
         monotonic = self._clock.monotonic
         finished = desk.finished
@@ -136,6 +136,8 @@ class Runner:
                 outcome = self._run_limited(attempt, epoch, now)
             else:
                 outcome = run(attempt)
+            if not attempt.plan.rerun_when_lost:
+                end_once(attempt.id)
             lease.done.append(outcome)
             end(entry)
             self.attempt = None
@@ -317,6 +319,8 @@ class AsyncRunner:
             timer = asyncio.get_running_loop().call_later(attempt.soft_limit_s, self._soft, attempt, task)
             outcome = await self._executor.arun(attempt)
             timer.cancel()
+        if not attempt.plan.rerun_when_lost:
+            self._slot.end_once(attempt.id)
         lease.done.append(outcome)
         self.average_s += WEIGHT * (self._clock.monotonic() - started - self.average_s)
 

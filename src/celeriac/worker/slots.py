@@ -5,12 +5,14 @@ from it come hard limits, the attribution of a crash to the task that was runnin
 state for monitors. It outlives the process that wrote it, which is the point.
 
 One slot per process: a head of 8-byte cells, then one entry per place where a task can run (the main thread or each
-thread, then each async slot). An entry is valid while its epoch is not 0. The writer sets the epoch last and clears it
-first, and no epoch is used twice, so a reader that finds the same epoch before and after has not read a torn entry.
+thread, then each async slot), then a ring of the tasks that may not run twice and have ended lately. An entry is valid
+while its epoch is not 0. The writer sets the epoch last and clears it first, and no epoch is used twice, so a reader
+that finds the same epoch before and after has not read a torn entry.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import struct
@@ -36,6 +38,9 @@ _INCARNATION = 128
 _ENTRY = struct.Struct("=dddHH128s152s")
 _ENTRY_OFFSET = _CELL
 _ENTRY_SIZE = 320
+_ONCE = struct.Struct("=H128s6x")
+_ONCE_PLACES: Final = 1024
+"""More than a process holds of claimed messages, so that what is overwritten is settled."""
 assert _ENTRY_OFFSET + _ENTRY.size <= _ENTRY_SIZE
 
 COUNTERS: Final = ("started", "succeeded", "failed", "retried", "released", "buried", "lost")
@@ -69,7 +74,7 @@ class SlotMap:
 
     @staticmethod
     def size(slots: int, entries: int, cells: int = 0) -> int:
-        return slots * (_HEAD + entries * _ENTRY_SIZE) + board_size(cells)
+        return slots * _slot_size(entries) + board_size(cells)
 
     @classmethod
     def create(cls, *, slots: int, entries: int, cells: int = 0) -> SlotMap:
@@ -94,7 +99,7 @@ class SlotMap:
     def slot(self, index: int) -> Slot:
         if not 0 <= index < self.slots:
             raise IndexError(f"slot {index} of {self.slots}")
-        return Slot(self._map, index * (_HEAD + self.entries * _ENTRY_SIZE), self.entries)
+        return Slot(self._map, index * _slot_size(self.entries), self.entries)
 
     def board(self) -> Board:
         """What is not of one process; one per process, for it counts in it."""
@@ -115,7 +120,7 @@ class SlotMap:
 class Slot:
     """One process's part of the map."""
 
-    __slots__ = ("_base", "_entries", "_first", "_floats", "_ints", "_map", "entries", "lease_cell")
+    __slots__ = ("_base", "_entries", "_first", "_floats", "_ints", "_map", "_once", "_places", "entries", "lease_cell")
 
     def __init__(self, memory: mmap.mmap, base: int, entries: int) -> None:
         self._map = memory
@@ -125,6 +130,8 @@ class Slot:
         self._ints = view.cast("Q")
         self._floats = view.cast("d")
         self._first = base // _CELL
+        self._once = self._entries + entries * _ENTRY_SIZE
+        self._places = itertools.count()
         self.entries = entries
         self.lease_cell = self._first + _LEASE
 
@@ -264,6 +271,23 @@ class Slot:
                 ids.append(wire_id[:id_size].decode("utf-8", "replace"))
         return ids
 
+    def end_once(self, task_id: str) -> None:
+        """Note that a task that may not run twice has ended, before its entry is cleared. From any thread."""
+        wire_id = task_id.encode("utf-8", "replace")
+        place = next(self._places) % _ONCE_PLACES
+        _pack_once(self._map, self._once + place * _ONCE.size, len(wire_id), wire_id)
+
+    def ended_once(self) -> list[str]:
+        """The ids of the last of such tasks, settled or not; of a process that is dead.
+
+        Those of processes that had the slot before may be among them: who asks what this one held finds none of them.
+        """
+        ids = []
+        for size, wire_id in _ONCE.iter_unpack(self._map[self._once : self._once + _ONCE_PLACES * _ONCE.size]):
+            if size:
+                ids.append(wire_id[:size].decode("utf-8", "replace"))
+        return ids
+
     def is_busy(self) -> bool:
         """Whether any task runs."""
         ints = self._ints
@@ -293,4 +317,9 @@ class Slot:
         return None
 
 
+def _slot_size(entries: int) -> int:
+    return _HEAD + entries * _ENTRY_SIZE + _ONCE_PLACES * _ONCE.size
+
+
 _pack = _ENTRY.pack_into
+_pack_once = _ONCE.pack_into

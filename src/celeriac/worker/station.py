@@ -15,7 +15,7 @@ from celeriac.clock import SYSTEM_CLOCK
 from celeriac.engine.attempt import Attempt
 from celeriac.engine.settle import Settler
 from celeriac.errors import LeaseLostError
-from celeriac.interfaces import Keeper
+from celeriac.interfaces import Fenced, Keeper
 from celeriac.model import Bury, Done, Release, Settled, new_incarnation
 from celeriac.probe import Probe
 from celeriac.worker.backoff import Backoff
@@ -422,7 +422,8 @@ class Station:
 
     def _lease_end(self, before: float) -> float:
         if self._is_connection:
-            return math.inf
+            consumer = self.lease.consumer
+            return consumer.sure_until if isinstance(consumer, Fenced) else math.inf
         return safe_until(before, self.options.lease_s)
 
     async def _beat(self) -> None:

@@ -694,7 +694,9 @@ class Supervisor:
             except Exception as exc:  # whatever it is: without this process's end there is no successor
                 _log.warning("what process %d was running cannot be settled yet (%s)", child.pid, exc)
                 await self._clock.sleep(backoff.next())
-        await self._abandon(child, [one.id for one in running if one.id not in causes])
+        # what has ended, and was perhaps not settled, has started as well
+        started = [*(one.id for one in running if one.id not in causes), *child.slot.ended_once()]
+        await self._abandon(child, started)
 
     async def _settle_dead(self, child: Child, causes: Mapping[str, Cause]) -> None:
         consumer = self._lease.consumer

@@ -245,6 +245,14 @@ class Settings:
     task_max_deliveries = _is(
         Whole(1), 5, "A message handed out more often without an end becomes a dead letter.", ours=True
     )
+    task_unknown_wait = _is(
+        Seconds(),
+        3600.0,
+        "How long a message whose task a worker does not have waits for one that has; then it is a dead letter. "
+        "0: at once.",
+        ours=True,
+        celery="0, and it is discarded",
+    )
     task_time_limit = _is(Seconds(0.001), None, "Hard limit of one run: its process is killed.")
     task_soft_time_limit = _is(Seconds(0.001), None, "Soft limit of one run: SoftTimeLimitExceeded is raised in it.")
     task_track_started = _is(Flag(), False, "Store the state STARTED: one more write for each task.")

@@ -53,6 +53,7 @@ from celeriac.errors import (
     BackPressureError,
     BrokerError,
     BrokerUnavailableError,
+    EncodeError,
     EnqueueUnknownError,
     LeaseLostError,
 )
@@ -588,15 +589,18 @@ class AmqpConsumer:
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
             await self._send([self._parcel(message, kept, to=lane.copies)])
+        except EncodeError as exc:  # and never can be: who is to refuse it does so now, and not after every try
+            _log.debug("task %s cannot be put off: %s", message.id, exc)
+            self._due(lane, arrived)
         except Exception as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
                 await self._clock.sleep(PATIENCE_S)
                 if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
                     lane.channel.reject([arrived.delivery_tag], requeue=True)
-            return
-        if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
-            lane.channel.ack([arrived.delivery_tag])
+        else:
+            if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
+                lane.channel.ack([arrived.delivery_tag])
 
     # -- how much is sent to us ---------------------------------------------------------------------------------------
 
@@ -1095,8 +1099,30 @@ class AmqpConsumer:
             self._tuning.set()
             self._ring()
 
+    @property
+    def sure_until(self) -> float:
+        """As `Fenced.sure_until`."""
+        return self._line.sure_until
+
     async def beat(self) -> None:
         self._check_open()
+        if not self._line.is_sure:
+            await self._prove()
+
+    async def _prove(self) -> None:
+        """Have the server say that it has not given us up. That it has may lie in the socket, unread."""
+        now = self._clock.monotonic()
+        try:
+            channel = next((lane.channel for lane in self._lanes.all if lane.channel.is_open), None)
+            if channel is None:
+                channel = await self._line.open_channel()
+                await channel.close()
+            else:
+                await channel.call(commands.Channel.Flow(active=True))
+        except BrokerError:
+            self._check_open()
+            raise
+        self._line.assure(now)
 
     def _check_open(self) -> None:
         if self._is_closed:

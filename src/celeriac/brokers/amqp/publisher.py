@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from celeriac.brokers.amqp import ladder, topology
-from celeriac.brokers.amqp.layout import TOP, Place
+from celeriac.brokers.amqp.layout import DUE, TOP, Place
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import (
     BrokerError,
@@ -87,7 +87,7 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
         if message is None:
             return self.exchange == exchange
         if message.not_before is not None:
-            return exchange == TOP
+            return exchange in {TOP, DUE}
         return exchange == (message.exchange or self.queue)
 
     @property
@@ -201,11 +201,12 @@ class Publisher:
                 return Publication(message.exchange, message.routing_key, parcel.properties, parcel.body)
         if not self._places.is_ready(target):
             yield from topology.reach(self._places, place, target)
-        if not wait:
+        if not wait and (message.not_before is None or place.kind == "broadcast"):
             return Publication("", target, parcel.properties, parcel.body)
         if not (self._places.has_ladder and self._places.is_bound(target)):
             yield from topology.reach_later(self._places, place, target, queue_type=self._delay_queue_type)
-        return Publication(TOP, ladder.routing_key(wait, target), parcel.properties, parcel.body)
+        # What is due now goes by the ladder's end, which says so to a worker whose clock is behind
+        return Publication(TOP if wait else DUE, ladder.routing_key(wait, target), parcel.properties, parcel.body)
 
     def forget(self, parcel: Parcel) -> None:
         """It came back: what is known of its queue is out of date."""
@@ -385,7 +386,7 @@ class Sender:
                 channel = self._for_publishing
                 if channel is None or not channel.is_open:
                     channel = self._for_publishing = await self._line.open_channel(confirms=True)
-        return await channel.publish(publications)
+        return await channel.publish(publications, patient=True)
 
     async def call(self, method: Any) -> Any:
         """Call a method that the server may refuse: nothing else happens on the channel that it closes then."""

@@ -22,7 +22,7 @@ Per space, which is the whole server, or on a cluster one queue (`{queue}:` befo
     leases           zset    incarnation -> when its lease runs out, epoch ms
     sent             hash    producer's connection -> its last publish that was carried out; sent:before, the same of
                              the last ten minutes but these
-    fence:<inc>      string  claims with a lower tag come too late: their replies were given up
+    fence:<inc>      string  claims and adoptions with a lower tag come too late: their replies were given up
     bell:<inc>       zset    wakes that incarnation's waiting claim
     cancelled        hash    id -> {until, terminate, signal, result…}; cancelled:until, a zset, says when to forget it
     cancelled:handed set     of these, ids whose messages are handed out all the same
@@ -60,18 +60,7 @@ import msgspec
 
 from celeriac.brokers.redis import health
 from celeriac.brokers.redis.consumer import RedisConsumer
-from celeriac.brokers.redis.layout import (
-    FOREIGN,
-    PLAIN,
-    Layout,
-    Special,
-    Stored,
-    due,
-    millis,
-    pack,
-    unpack,
-    unpack_special,
-)
+from celeriac.brokers.redis.layout import FOREIGN, Layout, Special, Stored, due, millis, pack, read, text
 from celeriac.brokers.redis.schedules import RedisSchedules
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, EnqueueRejectedError, EnqueueUnknownError
@@ -440,7 +429,7 @@ class RedisBroker:
             for number, its_state, task_id, deliveries, score, holder, blob in rows:
                 stored = _stored(blob)
                 shown = Peeked(
-                    id=task_id.decode(),
+                    id=text(task_id),
                     task=stored.task,
                     queue=mine[number - 1],
                     state=its_state.decode(),
@@ -520,7 +509,7 @@ class RedisBroker:
                 reason, detail, deliveries = msgspec.msgpack.decode(known)
                 letters.append(
                     DeadLetter(
-                        id=task_id.decode(),
+                        id=text(task_id),
                         task=stored.task,
                         queue=mine[number - 1],
                         reason=reason,
@@ -629,4 +618,4 @@ def _stored(blob: bytes) -> Stored | Special:
     """A message to be shown; an envelope of kombu's that nobody has read yet shows as its bytes."""
     if blob[:1] == FOREIGN:
         return Stored(0, 0.0, None, None, "", b"", blob[1:])
-    return unpack(blob) if blob[0] == PLAIN else unpack_special(blob)
+    return read(blob)

@@ -19,9 +19,9 @@ import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
 from celeriac.brokers.redis.following import Following
-from celeriac.brokers.redis.layout import FOREIGN, PLAIN, due, millis, pack, unpack, unpack_special
+from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Special, due, millis, pack, pack_around, read, text, unpack
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
-from celeriac.errors import BrokerError, LeaseLostError
+from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
 from celeriac.storage.redis import CalledOffError, Line, ReplyLostError, load
 
@@ -57,7 +57,7 @@ _MOST_SETTLED: Final = 250
 """Of one script: with a result each, they keep the server from everybody else for about 2 ms. What follows of them
 counts as well; what follows one of them is never cut."""
 _FEW: Final = 8
-_FOREIGN: Final = FOREIGN[0]
+_PLAIN: Final = bytes((PLAIN,))
 _INVALIDATED: Final = b"__redis__:invalidate"
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -146,6 +146,8 @@ class RedisConsumer:
         self._listener: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
         self._tag = 0
+        self._unheard: dict[Incarnation, list[int]] = {}
+        """Tags of adoptions whose replies may be lost, by whom they were to move messages from."""
         self._stamp = 0
         self._untold: list[Delivery] = []
         """Taken for a claim that had already got enough from other queues of a cluster."""
@@ -196,7 +198,11 @@ class RedisConsumer:
     async def claim(self, /, *, limit: int, wait_s: float) -> Sequence[Delivery]:
         self._is_interrupted = False
         async with self._claiming:
-            found = await self._claim(limit, wait_s)
+            try:
+                found = await self._claim(limit, wait_s)
+            except BrokerError:
+                self._check_open()  # closed meanwhile: that is all there is to say
+                raise
         self._probe.signal("claimed", len(found))
         return found
 
@@ -424,17 +430,21 @@ class RedisConsumer:
         for number, raw_tag, ids, blobs, earlier in reply[3:]:
             tag, queue = int(raw_tag), names[number - 1]
             for raw_id, blob, count in zip(ids, blobs, earlier or repeat(0)):  # noqa: B905 - the last may be endless
-                if blob[0] != PLAIN:
-                    if blob[0] == _FOREIGN:
-                        foreign.append((number, raw_id.decode(), tag, int(count or 0) + 1, blob[1:]))
+                if blob[:1] != _PLAIN:
+                    if blob[:1] == FOREIGN:
+                        foreign.append((number, text(raw_id), tag, int(count or 0) + 1, blob[1:]))
                     else:
                         found.append(_special(tag, raw_id, queue, int(count or 0) + 1, blob))
                     continue
-                stored = unpack(blob)
+                try:
+                    stored = unpack(blob)
+                except msgspec.MsgspecError:
+                    found.append(_special(tag, raw_id, queue, int(count or 0) + 1, blob))
+                    continue
                 found.append(
                     Delivery(
                         tag=tag,
-                        id=raw_id.decode(),
+                        id=text(raw_id),
                         queue=queue,
                         headers=stored.headers,
                         body=stored.body,
@@ -465,11 +475,13 @@ class RedisConsumer:
         assert self._foreign is not None
         now = self._clock.time()
         args: list[Any] = [*lane.space.head(), self._incarnation]
-        read: list[tuple[Outgoing, int, int]] = []
+        taken: list[tuple[Outgoing, int, int]] = []
         for number, old_id, tag, count, raw in foreign:
             message = self._foreign.decode(raw, names[number - 1])
-            read.append((message, tag, count))
-            args += (number, old_id, tag, message.id, millis(message.not_before), pack(message, now))
+            taken.append((message, tag, count))
+            # one that nobody can read may be large, and the server has it
+            blob = pack_around(message, now) if message.body is raw else pack(message, now)
+            args += (number, old_id, tag, message.id, millis(message.not_before), blob)
         keys = [lane.space.base(name) for name in names]
         answers = await self._desk(lane.space).run(_IMPORT, keys, args, "claim from")
         if b"2" in answers:
@@ -485,7 +497,7 @@ class RedisConsumer:
                 deliveries=count,
                 enqueued_at=now,
             )
-            for (message, tag, count), answer in zip(read, answers, strict=True)
+            for (message, tag, count), answer in zip(taken, answers, strict=True)
             if answer != ord("0")
         ]
 
@@ -694,6 +706,19 @@ class RedisConsumer:
         self._check_open()
         self._tag += 1
         tag = self._tag
+        lost = self._unheard.setdefault(incarnation, [])
+        try:
+            adopted = await self._adopt(incarnation, ids, tag, "".join(f",{one}" for one in lost))
+        except LeaseLostError:
+            raise
+        except (BrokerError, asyncio.CancelledError):
+            # Its reply may be lost, and what it moved would be held for as long as this lease lives.
+            lost.append(tag)
+            raise
+        self._unheard.pop(incarnation, None)
+        return adopted
+
+    async def _adopt(self, incarnation: Incarnation, ids: Collection[TaskId], tag: int, lost: str) -> list[Delivery]:
         adopted: list[Delivery] = []
         lanes = {lane.space.prefix for lane in self._lanes}
         spaces = [lane.space for lane in self._lanes]
@@ -702,30 +727,17 @@ class RedisConsumer:
             spaces = [self._layout.space(name.decode()) for name in names]
         for space in spaces if ids else ():
             entry = ("", "") if space.prefix in lanes else (round(self._lease_s * 1000), self._name)
-            args = (*space.head(), incarnation, self._incarnation, tag, *entry, *ids)
+            args = (*space.head(), incarnation, self._incarnation, tag, *entry, lost and f"{lost},", *ids)
             reply = await self._desk(space).run(_script("adopt"), (space.prefix,), args, "adopt in")
             if not reply[0]:
                 self._raise_lost()
+            if reply[0] == 2:
+                raise BrokerUnavailableError("cannot adopt: a later try overtook this one; it has to be repeated")
             if len(reply) > 1:
                 self._entered.add(space.prefix)  # from now on there is a lease to renew in this space, too
             values = iter(reply[1:])
             for raw_id, count, queue, blob in zip(values, values, values, values, strict=True):
-                if blob[0] != PLAIN:
-                    adopted.append(_special(tag, raw_id, queue.decode(), count, blob))
-                    continue
-                stored = unpack(blob)
-                adopted.append(
-                    Delivery(
-                        tag=tag,
-                        id=raw_id.decode(),
-                        queue=queue.decode(),
-                        headers=stored.headers,
-                        body=stored.body,
-                        priority=stored.priority,
-                        deliveries=count,
-                        enqueued_at=stored.enqueued_at,
-                    )
-                )
+                adopted.append(_special(tag, raw_id, queue.decode(), count, blob))
         return adopted
 
     # -- cancellations ----------------------------------------------------------------------------------------------
@@ -792,9 +804,14 @@ class RedisConsumer:
                 if self._waiting:
                     self._errand(self._ring())
                 continue
-            stamp, nonce, holders = message[2].decode().split(" ")
+            try:
+                stamp, nonce, holders = message[2].decode().split(" ")
+                number = int(stamp)
+            except ValueError:  # anybody may publish anything here; who listens goes on
+                _log.warning("something that is no cancellation was announced: %.200r", message[2])
+                continue
             # never backwards: each space of a cluster has a count of its own
-            self._stamp = max(self._stamp + 1, int(stamp))
+            self._stamp = max(self._stamp + 1, number)
             if self._incarnation in holders.split(","):
                 self._errand(self._tell_heard(nonce))
 
@@ -876,7 +893,7 @@ class RedisConsumer:
             *(line for _, line in self._desks.values()),
             self._news,
         ):
-            await line.drop()
+            await line.close()
 
     async def _call(self, *command: Any) -> Any:
         """Something rare, wherever its key is."""
@@ -894,16 +911,16 @@ class RedisConsumer:
 
 
 def _special(tag: int, raw_id: bytes, queue: str, deliveries: int, blob: bytes) -> Delivery:
-    """The delivery of a message that is limited or unique."""
-    stored = unpack_special(blob)
+    """The delivery of a message of any kind: limited, unique, or none that can be read."""
+    stored = read(blob)
     return Delivery(
         tag=tag,
-        id=raw_id.decode(),
+        id=text(raw_id),
         queue=queue,
         headers=stored.headers,
         body=stored.body,
         priority=stored.priority,
         deliveries=deliveries,
         enqueued_at=stored.enqueued_at,
-        limit_key=stored.limit_key,
+        limit_key=stored.limit_key if isinstance(stored, Special) else None,
     )

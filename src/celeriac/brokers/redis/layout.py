@@ -65,6 +65,22 @@ unpack: Final = msgspec.msgpack.Decoder(Stored).decode
 unpack_special: Final = msgspec.msgpack.Decoder(Special).decode
 
 
+def read(blob: bytes) -> Stored | Special:
+    """A stored message, whatever lies there.
+
+    What is none becomes one whose headers nobody can read: the engine buries it, with its bytes, and says why.
+    """
+    try:
+        return unpack(blob) if blob[0] == PLAIN else unpack_special(blob)
+    except (msgspec.MsgspecError, IndexError):
+        return Stored(0, 0.0, None, None, "?", blob, b"")
+
+
+def text(raw: bytes) -> str:
+    """An id or a name; of one that is not in UTF-8, the same bytes are sent again."""
+    return str(raw, "utf-8", "surrogateescape")
+
+
 def pack(message: Outgoing, now: float) -> bytes:
     """The stored form of a message that comes in at `now` (epoch seconds)."""
     limit, unique = message.limit, message.unique
@@ -95,6 +111,11 @@ def pack(message: Outgoing, now: float) -> bytes:
             message.body,
         )
     )
+
+
+def pack_around(message: Outgoing, now: float) -> bytes:
+    """The stored form without the body, for the script that has it: what lay in a list of kombu's, whole."""
+    return b"+" + pack(msgspec.structs.replace(message, body=b""), now)[:-2]
 
 
 def millis(moment: float | None) -> str:

@@ -175,7 +175,9 @@ class Publisher:
             database.keep_wal_small(connection)
             database.give(connection)
         except Exception as exc:
-            batch.error = exc
+            # Its frames hold the batch, which holds it, and a cursor that keeps the connection from being closed: left
+            # to the garbage collector, each publish that a full disk refuses costs two descriptors
+            batch.error = exc.with_traceback(None) if isinstance(exc, sqlite3.Error) else exc
             if connection is not None:
                 database.discard(connection)
         except BaseException:  # KeyboardInterrupt: those who wait must not take this for stored

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pamqp import base, commands
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 WINDOW: Final = 1000
 """Most publishes of one channel that are not confirmed."""
+_LOOKS: Final = 5
+"""How often, in the time that an answer may take, a patient publish looks whether confirms come."""
 STRIDE: Final = 250
 """So many are written at once: what is confirmed meanwhile makes room for the next."""
 _GOODBYE_S: Final = 2.0
@@ -153,6 +157,23 @@ class Line:
                 wire.start_beating(self.server.heartbeat_s, self._clock)
                 return
         raise BrokerUnavailableError(f"could not connect to {self.where.shown}: {'; '.join(reasons)}")
+
+    @property
+    def sure_until(self) -> float:
+        """Until then, on the monotonic clock, the server has heard enough of us to keep the line; infinite without
+        heartbeats.
+        """
+        return math.inf if self._wire is None else self._wire.sure_until
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether that moment has not passed."""
+        return self._clock.monotonic() <= self.sure_until
+
+    def assure(self, at: float) -> None:
+        """The server has answered what was sent at this moment."""
+        if self._wire is not None:
+            self._wire.assure(at)
 
     async def close(self) -> None:
         """Say goodbye and close. Safe to call twice, and on a line that is lost."""
@@ -316,7 +337,7 @@ class Channel:
     # -- publishing -------------------------------------------------------------------------------------------------
 
     async def publish(
-        self, publications: Sequence[Publication], *, timeout_s: float | None = None
+        self, publications: Sequence[Publication], *, timeout_s: float | None = None, patient: bool = False
     ) -> list[Returned | None]:
         """Publish on a channel with confirms, at most `WINDOW` of them unconfirmed at any time.
 
@@ -326,6 +347,8 @@ class Channel:
         Args:
             publications: In this order.
             timeout_s: Instead of the line's.
+            patient: The time counts anew while confirms keep coming: the server is slow, and to publish all of it
+                again, as one must when the time is over, would make it slower.
 
         Returns:
             For each of them None when it is stored, else how it came back.
@@ -344,11 +367,12 @@ class Channel:
         batches: list[Batch] = []
         unwritten: Exception | None = None
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s) as limit:
+                waiting = partial(self._done, patient=limit if patient else None, limit_s=limit_s)
                 for start in range(0, len(publications), STRIDE):
                     part = publications[start : start + STRIDE]
                     while len(confirms.pending) + len(part) > WINDOW and self.is_open:
-                        await self._done(next(iter(confirms.pending.values())))
+                        await waiting(next(iter(confirms.pending.values())))
                     await self._wire.wait_writable()
                     if not self.is_open:
                         unwritten = self.lost
@@ -365,7 +389,7 @@ class Channel:
                     self._wire.flush()
                 for batch in batches:
                     if not batch.is_done:
-                        await self._done(batch)
+                        await waiting(batch)
         except TimeoutError:
             pass  # the verdict says so
         return verdict(
@@ -373,10 +397,18 @@ class Channel:
             timeout_s=limit_s,
         )  # fmt: skip
 
-    async def _done(self, batch: Batch) -> None:
-        future: asyncio.Future[None] = self._wire.loop.create_future()
+    async def _done(self, batch: Batch, *, patient: asyncio.Timeout | None, limit_s: float) -> None:
+        loop = self._wire.loop
+        future: asyncio.Future[None] = loop.create_future()
         batch.watchers.append(lambda: None if future.done() else future.set_result(None))
-        await future
+        if patient is None:
+            await future
+            return
+        while not future.done():
+            left = batch.left
+            await asyncio.wait((future,), timeout=limit_s / _LOOKS)
+            if batch.left < left:
+                patient.reschedule(loop.time() + limit_s)
 
     # -- consuming --------------------------------------------------------------------------------------------------
 
@@ -557,6 +589,9 @@ class _Wire(asyncio.Protocol):
         self._has_sent = False
         self.gone: Exception | None = None
         """Why it was lost before the line has heard that it stands."""
+        self.sure_until = math.inf
+        """See `Line`."""
+        self._sure_s = math.inf
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------------------
 
@@ -644,7 +679,14 @@ class _Wire(asyncio.Protocol):
     def start_beating(self, beat_s: int, clock: Clock) -> None:
         """Send heartbeats, and look whether the server is heard."""
         if beat_s:
+            # A server waits two beats at least, and the last was sent half of one ago at most; less a tenth.
+            self._sure_s = 1.35 * beat_s
+            self.assure(clock.monotonic())
             self._beat(beat_s, clock, clock.monotonic())
+
+    def assure(self, at: float) -> None:
+        """The line stood at this moment, by the server's word."""
+        self.sure_until = at + self._sure_s
 
     def _beat(self, beat_s: int, clock: Clock, heard_at: float) -> None:
         now = clock.monotonic()
@@ -653,6 +695,8 @@ class _Wire(asyncio.Protocol):
         elif now - heard_at > 2 * beat_s:
             self._fail(ConnectionError(f"nothing was heard of the server for {now - heard_at:.0f} s"))
             return
+        if now <= self.sure_until:  # else we have stood still, and only the server's word helps
+            self.assure(now)
         if not self._has_sent:
             self.send(HEARTBEAT)
             self.flush()

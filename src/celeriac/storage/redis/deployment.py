@@ -9,7 +9,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis
-from hiredis import pack_command
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -22,6 +21,7 @@ from celeriac.interfaces.meanwhile import MEANWHILE
 from celeriac.storage import forks
 from celeriac.storage.redis import faults
 from celeriac.storage.redis.url import RedisUrl
+from celeriac.storage.redis.wire import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -237,7 +237,7 @@ class Deployment:
             return self._exchange(link, until, "EVAL", script.text, *rest)
 
     def _exchange(self, link: redis.Connection, until: float, *command: Any) -> Any:
-        link.send_packed_command((pack_command(command),), check_health=False)
+        link.send_packed_command((packed(command),), check_health=False)
         if (work := MEANWHILE.get()) is not None:
             MEANWHILE.set(None)
             began = SYSTEM_CLOCK.monotonic()

@@ -7,14 +7,13 @@ import math
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis.asyncio as aio
-from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from celeriac.storage.redis import faults
 from celeriac.storage.redis.deployment import ReplyLostError
-from celeriac.storage.redis.wire import Wire
+from celeriac.storage.redis.wire import Wire, packed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -52,6 +51,7 @@ class Line:
         self._wire: Wire | None = None
         self._turn = asyncio.Lock()
         self._on_connect = on_connect
+        self._is_closed = False
 
     @property
     def is_open(self) -> bool:
@@ -107,7 +107,7 @@ class Line:
         called_off: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Any]:
         again = False
-        packed = b"".join([pack_command(tuple(each)) for each in commands])
+        words = b"".join([packed(tuple(each)) for each in commands])
         while True:
             sent = False
             try:
@@ -119,7 +119,7 @@ class Line:
                 sent = True
                 timeout_s = block_s + _GRACE_S if block_s else self._deployment.timeout_s
                 try:
-                    return await wire.ask(packed, len(commands), timeout_s, heard)
+                    return await wire.ask(words, len(commands), timeout_s, heard)
                 except asyncio.CancelledError as cancelled:
                     if called_off is None:
                         raise
@@ -151,6 +151,7 @@ class Line:
                 raise
 
     async def _connect(self) -> aio.Connection:
+        self._check_open()
         deployment = self._deployment
         where = deployment.where
         if where.kind in ("sentinel", "cluster"):
@@ -171,9 +172,12 @@ class Line:
                 role = await link.read_response(disable_decoding=True)
                 if role[0] != b"master":
                     raise exceptions.ReadOnlyError(f"{address[0]}:{address[1]} is no longer the master")
+            self._check_open()
             self._link = link
             if self._on_connect is not None:
                 await self._on_connect(self)
+            if self._link is not link:
+                raise exceptions.ConnectionError("the connection was dropped while it was made")
         except BaseException:
             self._link = self._wire = None
             await link.disconnect(nowait=True)
@@ -183,7 +187,7 @@ class Line:
     async def raw(self, *command: Any) -> Any:
         """Send one command from within `on_connect`, where the turn is taken already; raises the driver's errors."""
         assert self._link is not None
-        await self._link.send_packed_command(pack_command(command), check_health=False)
+        await self._link.send_packed_command(packed(command), check_health=False)
         return await self._link.read_response(disable_decoding=True)
 
     async def listen(self) -> Any:
@@ -216,6 +220,15 @@ class Line:
         """Drop the connection once nobody uses it."""
         async with self._turn:
             await self.drop()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise exceptions.ConnectionError("it was closed here")
+
+    async def close(self) -> None:
+        """Drop the connection, also one that is being made, and open none any more."""
+        self._is_closed = True
+        await self.drop()
 
     async def drop(self) -> None:
         """Close the connection; the next call opens another."""

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def packed(command: tuple[Any, ...]) -> bytes:
+    """A command as it is sent. Strings are sent in UTF-8, and what was read with `surrogateescape` as it was."""
+    try:
+        return bytes(hiredis.pack_command(command))
+    except UnicodeEncodeError:
+        escaped: Any = tuple(
+            each.encode("utf-8", "surrogateescape") if isinstance(each, str) else each for each in command
+        )
+        return bytes(hiredis.pack_command(escaped))
+
+
 class Wire(asyncio.Protocol):
     """Asks one thing at a time. Belongs to one event loop."""
 

@@ -37,6 +37,16 @@ local function hand_out(base, k, ids, holds, its_tag)
   local blobs = redis.call('HMGET', base .. ':m', unpack(ids))
   local counts = redis.call('EXISTS', base .. ':d') == 1 and redis.call('HMGET', base .. ':d', unpack(ids))
   local byte = string.byte
+  for i = #blobs, 1, -1 do
+    if not blobs[i] then -- somebody has taken it away: there is nothing to hand out
+      for _, row in ipairs({ids, blobs, counts or {}}) do table.remove(row, i) end
+      if holds then
+        table.remove(holds, 2 * i)
+        table.remove(holds, 2 * i - 1)
+      end
+    end
+  end
+  if #ids == 0 then return end
   for i = 1, #blobs do
     room = room - #blobs[i]
     if byte(blobs[i]) == 153 and holds then
@@ -89,10 +99,10 @@ for k = 1, queues do
     local add = {}
     for i, id in ipairs(due) do
       local score = rank_of(blobs[i]) * RANK + n + i
-      local limit = string.byte(blobs[i]) == 153 and gates().terms(blobs[i])
+      local limit = blobs[i] and string.byte(blobs[i]) == 153 and gates().terms(blobs[i])
       if limit then
         gates().join(base, id, score, limit)
-      else
+      elseif blobs[i] then
         add[#add + 1] = score
         add[#add + 1] = id
       end

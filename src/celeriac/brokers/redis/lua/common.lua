@@ -28,8 +28,10 @@ local function revoked(id, order)
   if R ~= '' and order[4] ~= '' then store(R .. id, order[4], order[5], order[6]) end
 end
 
--- The rank of a stored message: its second byte is the priority (a msgpack array begins with its length).
+-- The rank of a stored message: its second byte is the priority (a msgpack array begins with its length). What somebody
+-- else has put there, or taken away, ranks as 0: the consumer reads it, and says what is wrong.
 local function rank_of(blob)
-  if string.byte(blob, 1) == 75 then return 9 end
-  return 9 - string.byte(blob, 2)
+  local form, priority = string.byte(blob or '', 1, 2)
+  if form == 75 or not priority or priority > 9 then return 9 end
+  return 9 - priority
 end

@@ -23,9 +23,16 @@ local function gates()
     return limit, unique, middle, last
   end
 
+  local function is_terms(limit, unique)
+    return (limit == nil or type(limit) == 'table' and type(limit[1]) == 'string' and tonumber(limit[2])
+      and tonumber(limit[3]) and tonumber(limit[4])) and (unique == nil or type(unique) == 'table'
+      and type(unique[1]) == 'string' and tonumber(unique[2]))
+  end
+
   -- Limit, unique and terms of a stored message.
   function keeper.terms(blob)
-    local limit, unique, _, last = split(blob, 2)
+    local is_one, limit, unique, _, last = pcall(split, blob, 2)
+    if not is_one or not is_terms(limit, unique) then return nil, nil, '\192\192' end -- a message that nobody can read
     return limit, unique, string.sub(blob, 3, last)
   end
 
