@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from celeriac import Limit
 from celeriac.codec.kombu import KombuForm
@@ -192,7 +189,12 @@ class CeleryProducer(Producer):
     """
 
     def __init__(self, app: Celeriac, recorder: Recorder, url: str) -> None:
+        import redis  # other engines' producers start sooner without it
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         super().__init__(app, recorder)
+        self._error = redis.RedisError
         self._form = KombuForm(app.codec)
         timeout_s = app.settings.task_publish_timeout / 2  # to connect, and to be answered
         self._redis = redis.Redis.from_url(
@@ -203,7 +205,7 @@ class CeleryProducer(Producer):
         try:
             for message in self._build(tasks, **options):
                 self._redis.lpush(message.queue, self._form.encode(message))
-        except redis.RedisError as exc:
+        except self._error as exc:
             raise BrokerUnavailableError(str(exc)) from exc
 
 
