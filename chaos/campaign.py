@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from chaos.profile import Profile, Variant
 
 _LINE = 300
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Expired): ")
 SEEDS_PER_S, INPUTS_PER_S = 2_000 / 60, 150_000 / 45
 """What two cores have to do at least; a part that is slower than that is broken off, and says how far it came."""
 PARTS = ("simulator", "hostile", "controls")
@@ -236,6 +238,13 @@ def split(
     return [(variant, keys) for _, variant, keys in sorted(found, key=lambda each: -each[0])]
 
 
+def reason(error: str) -> str:
+    """The line of a traceback that says what was raised: its message may go on with logs of many processes."""
+    lines = error.strip().splitlines()
+    raised = [line for line in lines if _RAISED.match(line)]
+    return raised[-1] if raised else lines[-1]
+
+
 def described(outcome: Outcome) -> list[str]:
     """An outcome for the terminal: a line, and what was found."""
     terms, verdict = outcome.terms, outcome.verdict
@@ -251,7 +260,7 @@ def described(outcome: Outcome) -> list[str]:
         )
         lines = [f"  {one.invariant} {one.id}: {one.says}"[:_LINE] for one in verdict.violations[:5]]
     if outcome.error:
-        lines.append("  broke off: " + outcome.error.strip().splitlines()[-1])
+        lines.append(f"  broke off: {reason(outcome.error)}"[:_LINE])
     if lines and outcome.folder:
         lines.append(f"  its history: {outcome.folder} (python -m chaos.checker reads it)")
     if lines:

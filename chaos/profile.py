@@ -54,8 +54,12 @@ SENSELESS: Final = {
     ("redis", "F10"): "the server's disk, not ours",
     ("redis-celery", "F10"): "the server's disk, not ours",
     ("rabbitmq", "F10"): "the server's disk, not ours",
+    **{
+        ("redis-celery", fault): "no scenario: as on Redis, but for how messages are taken"
+        for fault in ("F4", "F7", "F11", "F12", "F13", "F14", "F15", "F17", "F18", "F19")
+    },
 }
-"""By engine and fault: why there can be no such fault."""
+"""By engine and fault: why there is no such fault, if there is no scenario."""
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ class Draft(msgspec.Struct):
     headers: dict[str, Any]
     """By the names of our own headers; `headers` are the user's."""
     body: Any
+    """Bytes are the body as it is, compressed and all."""
     old: bool = False
     """Protocol 1: all of it in the body."""
 
@@ -112,7 +113,7 @@ def _drafts() -> list[Draft]:
         draft(typed, {"when": typed[0]}),
         draft(["x" * 3000], {"row": [{"id": n, "name": f"n{n}", "ok": n % 2 == 0} for n in range(30)]}),
         draft([1], embed={"callbacks": [link(), link("total", 1)], "errbacks": [link("told")]}),
-        draft([1], embed={"chain": [link("total"), link("echo", 5), link("awork")]}),
+        draft([1], embed={"chain": [link("total"), link("echo", 5), link("aecho")]}),
         draft([1], embed={"chain": [{**link("celery.group"), "subtask_type": "group", "kwargs": {"tasks": [link()]}}]}),
         draft([1], embed={"chain": [chord]}),
         draft([1], embed={"chord": link("total", options={"chord_size": 2})}, group=group, group_index=0),
@@ -121,7 +122,7 @@ def _drafts() -> list[Draft]:
         draft([0], task="fail"),
         draft([0], embed={"errbacks": [link("told")], "chord": link("total")}, task="fail", group=group),
         draft([2], task="again"),
-        draft([3], task="awork"),
+        draft([3], task="aecho"),
         draft([{"name": "a", "size": 1}], {"others": [{"name": "b", "size": 2}]}, task="typed"),
         draft([], {"task": link(), "it": [[1], [2]]}, task="celery.map"),
         draft([], {"task": link(), "it": [[1], [2]], "n": 1}, task="celery.chunks"),
@@ -224,6 +225,8 @@ def body_of(draft: Draft) -> bytes:
     """The body, in the serialisation and compression that the headers state, where there are such."""
     headers = draft.headers
     body = draft.body
+    if type(body) is bytes:
+        return body
     if draft.old and type(body) is list and len(body) == 3:
         body = {**headers, "args": body[0], "kwargs": body[1], **(body[2] if type(body[2]) is dict else {})}
     raw = to_msgpack(body) if headers.get("content_type") == MSGPACK else to_json(body)

@@ -51,6 +51,12 @@ def make_app(**settings: Any) -> Celeriac:
         accept_content=["json", "msgpack"],
         **settings,
     )
+    add_tasks(app)
+    return app
+
+
+def add_tasks(app: Celeriac) -> None:
+    """The tasks that the messages of `messages` name."""
 
     @app.task(name="echo")
     def echo(*args: Any, **kwargs: Any) -> Any:
@@ -72,15 +78,13 @@ def make_app(**settings: Any) -> Celeriac:
     def again(self: Any, *args: Any, **kwargs: Any) -> None:
         raise self.retry(countdown=1)
 
-    @app.task(name="awork")
-    async def awork(*args: Any, **kwargs: Any) -> Any:
+    @app.task(name="aecho")
+    async def aecho(*args: Any, **kwargs: Any) -> Any:
         return args
 
     @app.task(name="typed")
     def typed(part: Part, *, others: Any = None, order: Order | None = None) -> str:
         return part.name
-
-    return app
 
 
 class Targets:
@@ -98,9 +102,12 @@ class Targets:
         self.reasons: dict[str, int] = {}
         self._loop = asyncio.new_event_loop()
         self._seen = AsyncResult[Any]("seen", app=app)
-        logging.getLogger("celeriac").setLevel(logging.CRITICAL + 1)
+        self._logger = logging.getLogger("celeriac")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.CRITICAL + 1)
 
     def close(self) -> None:
+        self._logger.setLevel(self._level)
         self._loop.close()
         self.app.close()
 

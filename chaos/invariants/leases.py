@@ -9,7 +9,7 @@ from chaos.invariants.world import SETTLE_S, Case, Invariant
 
 if TYPE_CHECKING:
     from chaos.history import Event
-    from chaos.invariants.world import Fault, Run, World
+    from chaos.invariants.world import Run, World
 
 
 class L1(Invariant):
@@ -140,21 +140,12 @@ class L4(Invariant):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self._waiting: dict[str, Fault] = {}
         self.slowest_s: float | None = None
 
-    def on_fault(self, event: Event) -> None:
-        if event.type != "ok":
-            return
-        for fault in self.world.faults:
-            if fault.number == event.id and fault.is_kill:
-                for run in self.world.live.values():
-                    if run.pid in fault.pids and run is run.case.runs[-1] and not run.case.is_poison:
-                        self._waiting[run.case.id] = fault
-
     def on_start(self, event: Event) -> None:
-        fault = self._waiting.pop(event.id, None)
-        if fault is None:
+        before = self.world.previous
+        fault = None if before is None or before.case.is_poison else self.world.cause(before)
+        if fault is None or not fault.is_kill:
             return
         others = [one for one in self.world.faults if one is not fault and one.ended > fault.began]
         if any(one.blame.cuts for one in others):
@@ -173,6 +164,10 @@ class L4(Invariant):
             )
 
 
+_DECIDED_S = 0.05
+"""What a thread has decided to start when the lease is found to be lost begins so much later at most."""
+
+
 class L5(Invariant):
     """Whoever knows that a lease is lost starts nothing under it."""
 
@@ -188,7 +183,7 @@ class L5(Invariant):
 
     def on_start(self, event: Event) -> None:
         since = self._fenced.get(event.value) if self._fenced and event.value else None
-        if since is not None:
+        if since is not None and event.t > since + _DECIDED_S:
             self.complain(
                 event.id,
                 f"{event.p} starts it at {event.t:.3f} under incarnation {event.value}, and knows since {since:.3f} "

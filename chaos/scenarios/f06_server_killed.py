@@ -75,7 +75,7 @@ SCENARIO = Scenario(
     title="kill -9 of the server, which keeps its data; on SQLite of all processes at once",
     run=run,
     repetitions={"sqlite": 4, "redis": 6, "redis-celery": 2, "rabbitmq": 3},
-    seconds={"sqlite": 20, "redis": 30, "redis-celery": 15, "rabbitmq": 40},
+    seconds={"sqlite": 38, "redis": 36, "redis-celery": 22, "rabbitmq": 55},
     settings={"worker_lease": 4.0},
     # On SQLite nobody is left: lease and reaping, and before them new workers have to start
     terms={"recovery_s": 15.0},

@@ -48,6 +48,6 @@ SCENARIO = Scenario(
     title="round trips of 500 +- 300 ms, slices of 1 to 7 bytes, 64 kB/s",
     run=run,
     repetitions={"redis": 6, "rabbitmq": 3},
-    seconds={"redis": 50, "rabbitmq": 30},
+    seconds={"redis": 48, "rabbitmq": 27},
     settings={"worker_lease": 3.0},
 )

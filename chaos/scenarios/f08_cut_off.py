@@ -62,6 +62,6 @@ SCENARIO = Scenario(
     title="blackholes of 1 and 5 s, half-open connections, reset storms, forgotten connections",
     run=run,
     repetitions={"redis": 12, "redis-celery": 6, "rabbitmq": 6},
-    seconds={"redis": 60, "redis-celery": 35, "rabbitmq": 40},
+    seconds={"redis": 58, "redis-celery": 35, "rabbitmq": 42},
     terms={"back_s": 8.0},
 )

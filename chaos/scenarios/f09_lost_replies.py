@@ -96,5 +96,5 @@ SCENARIO = Scenario(
     title="done and never answered: publish, claim, beat, settlement",
     run=run,
     repetitions={"sqlite": 20, "redis": 40, "redis-celery": 15, "rabbitmq": 15},
-    seconds={"sqlite": 12, "redis": 25, "redis-celery": 15, "rabbitmq": 30},
+    seconds={"sqlite": 12, "redis": 25, "redis-celery": 11, "rabbitmq": 18},
 )

@@ -68,5 +68,5 @@ SCENARIO = Scenario(
     title="fifty clients lose their server together",
     run=run,
     repetitions={"redis": 2, "rabbitmq": 1},
-    seconds={"redis": 30, "rabbitmq": 30},
+    seconds={"redis": 24, "rabbitmq": 27},
 )

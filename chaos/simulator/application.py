@@ -5,6 +5,7 @@ processes of a world and all worlds of a process, since what is kept in it is on
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac import Celeriac
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 LEASE_S: Final = 2.0
 REAP_S: Final = 0.5
-TICK_S: Final = 1.0
+ENTRIES: Final = {"every": 1.0, "other": 1.5}
+"""Of the schedule: how often, in seconds."""
 MOST_RETRIES: Final = 3
 SETTINGS: Final[dict[str, Any]] = {
     "worker_lease": LEASE_S,
@@ -26,10 +28,14 @@ SETTINGS: Final[dict[str, Any]] = {
     "task_max_deliveries": 30,
     "result_expires": 86_400,
     "beat_schedule": {
-        "every": {"task": "ticked", "schedule": TICK_S, "args": ["every"]},
-        "other": {"task": "ticked", "schedule": 1.5 * TICK_S, "args": ["other"]},
+        name: {"task": "ticked", "schedule": {"every": every_s}, "args": [name]} for name, every_s in ENTRIES.items()
     },
 }
+
+
+def micros_of(moment: datetime) -> int:
+    """Since the epoch."""
+    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 class Model:
@@ -107,14 +113,14 @@ def _define(app: Celeriac, model: Model) -> None:
         return finish(self, token)
 
     @app.task(bind=True, name="member")
-    async def member(self: Any, flow: str, number: int, seconds: float, fails: bool = False) -> int:
-        """Of a chord's header, or a step of a chain."""
+    async def member(self: Any, flow: str, number: int, seconds: float, fails: bool = False) -> str:
+        """Of a chord's header."""
         token = begin(self)
         await asyncio.sleep(seconds)
         finish(self, token)
         if fails:
             raise ValueError(f"{flow} {number}")
-        return number
+        return token
 
     @app.task(bind=True, name="step")
     async def step(self: Any, before: list[int], number: int) -> list[int]:
@@ -124,7 +130,7 @@ def _define(app: Celeriac, model: Model) -> None:
         return [*before, number]
 
     @app.task(bind=True, name="body")
-    async def body(self: Any, values: list[int], flow: str) -> str:
+    async def body(self: Any, values: list[str], flow: str) -> str:
         token = begin(self)
         model.world.note("body", id=flow, token=token, value=values)
         await asyncio.sleep(0.01)
@@ -139,6 +145,7 @@ def _define(app: Celeriac, model: Model) -> None:
     @app.task(bind=True, name="ticked")
     async def ticked(self: Any, entry: str) -> str:
         token = begin(self)
-        model.world.note("tick", id=entry, what=self.request.headers["scheduled_at"], token=token)
+        at = micros_of(datetime.fromisoformat(self.request.headers["scheduled_at"]))
+        model.world.note("tick", id=entry, at=at, token=token, value=self.request.id)
         await asyncio.sleep(0.01)
         return finish(self, token)

@@ -22,7 +22,7 @@ from celeriac.model import ids as model_ids
 from celeriac.results.memory import MemoryResultStore
 from celeriac.storage.memory import open_space
 from chaos.history import Blame, Event
-from chaos.simulator.application import MOST_RETRIES, Model
+from chaos.simulator.application import ENTRIES, MOST_RETRIES, Model
 from chaos.simulator.broker import renamed
 from chaos.simulator.loop import BEGIN_S, CLOCK, PROCESS, SERVER_CLOCK, Crash, Proc, SimLoop
 from chaos.simulator.network import KINDS, POINTS, Bomb, Network
@@ -542,6 +542,14 @@ class World:
                 value = msgspec.json.decode(stored.payload).get("result")
                 token = value if isinstance(value, str) else ""
                 self.note("result", "ok", id=task_id, what=stored.state, token=token, n=1)
+        for name, mark in sorted(self.schedules._table.marks.items()):
+            ran = [round(event.at) for event in self.events if event.f == "tick" and event.id == name]
+            step = round(ENTRIES[name] * 1e6)
+            if ran:
+                # some may have been passed over before the first that ran
+                first = min(min(ran), mark.at - step * (mark.runs + mark.skipped - 1))
+                account = {"first": first, "last": mark.at, "step": step, "skipped": mark.skipped}
+                self.note("tick", "ok", id=name, value=account)
         for letter in self.broker.dead_letters(limit=1000):
             self.note("dead", "ok", id=letter.id, what=letter.reason)
         for queue, depth in self.broker.depth().items():
@@ -571,19 +579,23 @@ class Sender:
 
     def send_chord(self, flow: str, count: int, *, fails: bool) -> None:
         """A chord of so many members; one of them fails, or none."""
-        tasks = self._world.app.tasks
+        known = self._world.app.tasks
         bad = self._luck.randrange(count) if fails else -1
-        member, body = tasks["member"], tasks["body"]
+        member, body, errback = known["member"], known["body"], known["errback"]
         header = [
             member.s(flow, number, round(self._luck.uniform(0.0, 0.3), 3), number == bad).set(
                 task_id=f"{flow}-m{number}"
             )
             for number in range(count)
         ]
-        ending = body.s(flow).set(task_id=f"{flow}-body").on_error(tasks["errback"].s(flow))
+        failing = errback.s(flow).set(task_id=f"{flow}-errback")
+        ending = body.s(flow).set(task_id=f"{flow}-body").on_error(failing)
         work = chord(header, ending)
-        ids = {f"{flow}-m{number}": "member" for number in range(count)}
-        self._publish({**ids, f"{flow}-body": "body"}, {"flow": flow, "count": count, "fails": fails}, work.apply_async)
+        ids = [f"{flow}-m{number}" for number in range(count)]
+        self._world.note("flow", "invoke", id=flow, what="errback" if fails else "body", value=ids)
+        facts = {"flow": flow, "count": count, "fails": fails, "ends": "any"}
+        tasks = {**dict.fromkeys(ids, "member"), f"{flow}-body": "body", f"{flow}-errback": "errback"}
+        self._publish(tasks, facts, work.apply_async)
 
     def send_chain(self, flow: str, count: int) -> None:
         """A chain of so many steps."""
@@ -596,8 +608,9 @@ class Sender:
         note, sent = self._world.note, self._world.sent
         while True:
             for task_id, task in tasks.items():
-                sent.setdefault(task_id, {"task": task, **facts})
-                note("enqueue", "invoke", id=task_id, what=task, value=facts or None)
+                own = {"follows": f"{facts['flow']}-body"} if task == "errback" else facts
+                sent.setdefault(task_id, {"task": task, **own})
+                note("enqueue", "invoke", id=task_id, what=task, value=own or None)
             began = CLOCK.monotonic()
             answer, why = "ok", ""
             try:
@@ -656,5 +669,6 @@ class _Producer(Sender):
             self.revoke(f"r{number}")
         else:
             argument = luck.randint(0, MOST_RETRIES) if kind == "retrying" else seconds
-            self.send(f"{kind[0]}{number}", kind, (argument,), {})
+            facts = {"once": {"ends": "any"}, "retrying": {"max_retries": MOST_RETRIES}}.get(kind, {})
+            self.send(f"{kind[0]}{number}", kind, (argument,), facts)
         world.loop.call_later(luck.uniform(0.0, LOAD_S / TASKS), self.turn)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celeriac.app.urls import DEFAULT_BROKER_URL, NO_RESULTS, RPC, masked, parse
+from celeriac.app.urls import DEFAULT_BROKER_URL, NO_RESULTS, RPC, parse
 from celeriac.errors import ConfigError
+from celeriac.masking import masked
 
 
 def test_the_default_is_a_file_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

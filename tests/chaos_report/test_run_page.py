@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from campaign_results import PROFILE, outcome, result
 from chaos import report
-from chaos.campaign import described
+from chaos.campaign import described, reason
 from chaos.celery.command import Comparison, Row
 from chaos.celery.command import page as celery_page
 from chaos.command import main
@@ -60,6 +60,12 @@ def test_a_violation_is_told_with_its_history_and_what_repeats_it() -> None:
     assert lines[1].strip() == "L2 abc: ran twice for no reason"
     assert "kept/redis-F1" in lines[2]
     assert "python -m chaos --only F1 --engine redis --seed 7" in lines[3]
+
+
+def test_why_a_scenario_broke_off_is_found_among_logs() -> None:
+    error = "Traceback (most recent call last):\n  File x\nservers.ProgramError: no end\n--- worker1\nINFO ready\n"
+    assert reason(error) == "servers.ProgramError: no end"
+    assert reason("redis was ended: it said nothing for 160 s") == "redis was ended: it said nothing for 160 s"
 
 
 def test_pages_are_written_between_their_marks(tmp_path: Path) -> None:

@@ -135,3 +135,20 @@ async def test_what_is_no_news_is_passed_over(broker: RedisBroker, store: Any, c
     await consumer.claim(limit=1, wait_s=0.01)
     store.blpop("celeriac:heard:nonce", timeout=5)  # who listens still does
     assert consumer.cancel_stamp == stamp + 5
+
+
+@pytest.mark.parametrize("payload", [b"", b"what is this", b'{"body":"' + bytes(range(256)) * 30_000, b"[" * 300_000])
+async def test_what_lies_in_a_list_of_kombu_s_and_cannot_be_read_is_kept_whole(
+    broker: RedisBroker, store: Any, consumer: Any, payload: bytes
+) -> None:
+    """It is not sent back to the server, which has it: an envelope of 13 MB made a worker 106 MiB larger."""
+    store.lpush("q", payload)
+    ((task_id, delivery),) = (await claim(consumer)).items()
+    assert delivery.body == payload
+    await bury(broker, consumer, [delivery])
+    (letter,) = broker.dead_letters("q")
+    assert (letter.id, letter.body) == (task_id, payload)
+    assert Codec().salvage(letter.headers)[0] == task_id
+    assert broker.revive([task_id]) == 1
+    ((again_id, again),) = (await claim(consumer)).items()
+    assert (again_id, again.body) == (task_id, payload)

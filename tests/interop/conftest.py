@@ -78,6 +78,7 @@ def fleet(
             # on RabbitMQ it says how a queue is declared that both are going to declare
             ours={
                 "task_celery_queues": ["theirs*", "ours*"][: 1 if broker == "redis" else 2],
+                "task_unknown_wait": 0,
                 "accept_content": ["json", "msgpack"],
             },
             url=broker_url(),

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from celeriac.app.urls import masked, parse
+from celeriac.app.urls import parse
 from celeriac.errors import ConfigError
+from celeriac.masking import masked
 from celeriac.storage.redis import SCHEMES, RedisUrl
 
 LOCAL = (("localhost", 6379),)

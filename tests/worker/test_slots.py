@@ -101,14 +101,13 @@ def test_what_may_not_run_twice_is_remembered_after_it_has_ended() -> None:
     slot, neighbour = slots.slot(0), slots.slot(1)
     for number in range(3):
         slot.begin(0, number + 1, float(number), None, f"id-{number}", "pay")
-        slot.end_once(float(number), f"id-{number}")
+        slot.end_once(f"id-{number}")
         slot.end(0)
     assert slot.ended_once() == ["id-0", "id-1", "id-2"]
     assert neighbour.ended_once() == []
-    slot.clean = 1.0  # where it is known what is settled
-    assert slot.ended_once() == ["id-1", "id-2"]
     for number in range(2000):
-        slot.end_once(5.0, f"id-{number}")
+        slot.end_once(f"id-{number}")
     assert len(slot.ended_once()) == 1024
-    assert neighbour.running() == [] and neighbour.incarnation == ""
+    assert neighbour.running() == []
+    assert neighbour.incarnation == ""
     slots.close()

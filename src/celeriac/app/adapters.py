@@ -5,8 +5,9 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.app.urls import NO_RESULTS, RPC, masked, parse
+from celeriac.app.urls import NO_RESULTS, RPC, parse
 from celeriac.errors import ConfigError
+from celeriac.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -23,9 +23,10 @@ from celeriac.app.runtime import announce_logging, node_name
 from celeriac.clock import SYSTEM_CLOCK
 from celeriac.engine import signals
 from celeriac.errors import BrokerError, CeleriacError
+from celeriac.masking import masked
 from celeriac.worker import exits
 from celeriac.worker.backoff import Backoff
-from celeriac.worker.logging import configure, mask
+from celeriac.worker.logging import configure
 from celeriac.worker.runtime import WorkerOptions
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ def banner(app: Celeriac, beat: Beating, text: str) -> str:
         (
             f"celeriac {__version__}  {beat.name}",
             f"  app      {text}",
-            f"  broker   {mask(app.broker_url)}",
-            *([] if place is None else [f"  marks    {mask(place.url)}"]),
+            f"  broker   {masked(app.broker_url)}",
+            *([] if place is None else [f"  marks    {masked(place.url)}"]),
             *_entries(app),
         )
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-from functools import cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
 from celeriac.errors import ConfigError
+from celeriac.masking import is_list, masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,28 +60,6 @@ _RESPELT: Mapping[str, str] = {
     "inmemory": "memory",
 }
 
-_HIDDEN = r"passw|pwd|secret|token|credential|signature|api_?key|access_?key|private_?key"
-
-
-class _Patterns(NamedTuple):
-    userinfo: re.Pattern[str]
-    query: re.Pattern[str]
-    name: re.Pattern[str]
-    next_url: re.Pattern[str]
-
-
-@cache
-def _patterns() -> _Patterns:
-    """Compiled when first needed: it takes a millisecond of the import else."""
-    return _Patterns(
-        # The user part may hold anything but ':' and the password anything but white space, up to the *last* '@': of
-        # an ill-formed URL too much is hidden rather than too little. A path after '//' has no password.
-        userinfo=re.compile(r"(://(?!/)[^\s:]*:)\S*@"),
-        query=re.compile(rf"([?&;][^=&\s]*(?:{_HIDDEN})[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE),
-        name=re.compile(_HIDDEN, re.IGNORECASE),
-        next_url=re.compile(r"([;,]\s*)(?=[A-Za-z][A-Za-z0-9+.-]*://)"),
-    )
-
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
     """Where a broker or result store is."""
@@ -119,7 +96,7 @@ def parse(url: str, role: Role = "broker") -> Location:
         return _amqp(shown, text, role)
     if scheme == RPC and role == "result store":
         return _rpc(shown, rest, role)
-    if _patterns().next_url.search(text):
+    if is_list(text):
         raise ConfigError(f"the {role} URL {shown!r} lists several servers; failover lists are not built yet: give one")
     if not separator and (scheme in _LATER or scheme in ("memory", NO_RESULTS, RPC)):
         rest = ""  # Celery takes a bare scheme: broker_url = "memory"
@@ -206,17 +183,3 @@ def _nearest(scheme: str) -> str:
 
     known = get_close_matches(scheme, ["memory", "sqlite", *REDIS_SCHEMES, *AMQP_SCHEMES, *_LATER], n=1)
     return f"did you mean {known[0]}://? " if known else ""
-
-
-def masked(text: str) -> str:
-    """Replace every password in the URLs of a text by `***`: in `user:password@`, and in query parameters."""
-    if "://" not in text:
-        return text
-    find = _patterns()
-    pieces = find.next_url.split(text)  # in a failover list, each URL has its own last '@'
-    return "".join(find.query.sub(r"\1***", find.userinfo.sub(r"\1***@", piece)) for piece in pieces)
-
-
-def is_secret(name: str) -> bool:
-    """Whether a setting, option or key of this name holds something that must not be shown."""
-    return _patterns().name.search(name) is not None

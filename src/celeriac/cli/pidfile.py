@@ -51,7 +51,7 @@ def _locked(path: Path) -> int:
     import fcntl
 
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             # of this process only: a lock that its children share would outlive it
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from celeriac.masking import masked
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -23,7 +25,8 @@ _WIDE = 10_000
 
 
 def visible(text: str) -> str:
-    """The text with every control character but newline and tab spelt out."""
+    """The text with every control character but newline and tab spelt out, and without passwords of URLs."""
+    text = masked(text)
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)

@@ -86,7 +86,7 @@ class Backend:
 
     def as_uri(self, include_password: bool = False) -> str:
         """Where it is, the password hidden unless asked for."""
-        from celeriac.app.urls import masked
+        from celeriac.masking import masked
 
         url = self.url or (self._store.url if self.app.results is not None else "disabled://")
         return url if include_password else masked(url)

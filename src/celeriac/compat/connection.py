@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any, NoReturn
 
-from celeriac.app.urls import masked
 from celeriac.errors import BrokerError, NotSupportedError
+from celeriac.masking import masked
 
 _Declared = namedtuple("_Declared", ("queue", "message_count", "consumer_count"))
 

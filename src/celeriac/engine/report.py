@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from celeriac.errors import Retry
+from celeriac.masking import masked
 
 if TYPE_CHECKING:
     from celeriac.engine.attempt import Attempt
@@ -124,7 +125,7 @@ def describe(exc: BaseException) -> str:
         text = str(exc)
     except Exception as fault:
         return f"{name} (its text raised {type(fault).__name__})"
-    return f"{name}: {text}" if text else name
+    return f"{name}: {masked(text)}" if text else name
 
 
 def duration(seconds: float) -> str:

@@ -19,8 +19,8 @@ import msgspec
 
 from celeriac.engine.revoke import revoke
 from celeriac.errors import CeleriacError
+from celeriac.masking import masked
 from celeriac.model import Cancellation, Cancelled
-from celeriac.worker.logging import mask
 from celeriac.worker.throttle import interval_of
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Control:
         worker = self._worker
         return {
             "ok": f"celeriac worker {worker.options.node}, app {worker.manifest.app}, "
-            f"broker {mask(worker.manifest.broker_url)}, {len(worker.children)} processes"
+            f"broker {masked(worker.manifest.broker_url)}, {len(worker.children)} processes"
         }
 
     async def _memsample(self) -> Any:
@@ -434,7 +434,7 @@ def _seconds(value: Any) -> float | None:
 def _headers(raw: bytes) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(raw)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -449,7 +449,7 @@ def _signal_name(signal: Any) -> str:
 def _masked(key: str, value: Any) -> Any:
     lowered = key.lower()
     if isinstance(value, str) and "://" in value:
-        return mask(value)
+        return masked(value)
     if value and any(word in lowered for word in ("password", "secret", "token", "_key", "apikey")):
         return "********"
     if isinstance(value, dict):

@@ -20,6 +20,7 @@ from celeriac.engine import signals
 from celeriac.engine.attempt import current_attempt
 from celeriac.engine.casualties import HardLimit, Terminated
 from celeriac.errors import CodecError, Reject
+from celeriac.masking import masked
 from celeriac.model import Bury, Done
 
 if TYPE_CHECKING:
@@ -236,11 +237,11 @@ class TaskEvents:
 
     def _failed(self, exception: BaseException, einfo: Any, **_: Any) -> None:
         if (attempt := self._mine()) is not None:
-            self._send("task-failed", uuid=attempt.id, exception=shown(exception), traceback=str(einfo))
+            self._send("task-failed", uuid=attempt.id, exception=masked(shown(exception)), traceback=masked(str(einfo)))
 
     def _retried(self, request: Attempt, reason: Any, einfo: Any, **_: Any) -> None:
         if (attempt := self._mine(request)) is not None:
-            self._send("task-retried", uuid=attempt.id, exception=shown(reason), traceback=str(einfo))
+            self._send("task-retried", uuid=attempt.id, exception=masked(shown(reason)), traceback=masked(str(einfo)))
 
     def _revoked(self, request: Attempt, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:
         if (attempt := self._mine(request)) is not None:
@@ -254,11 +255,11 @@ class TaskEvents:
         if isinstance(exc, Reject):
             self._send("task-rejected", uuid=message.id, requeue=exc.requeue)
         else:
-            self._send("task-failed", uuid=message.id, exception=shown(exc), traceback=None)
+            self._send("task-failed", uuid=message.id, exception=masked(shown(exc)), traceback=None)
 
     def _unknown(self, sender: Any, id: str, exc: BaseException, **_: Any) -> None:
         if sender == self._node:
-            self._send("task-failed", uuid=id, exception=shown(exc), traceback=None)
+            self._send("task-failed", uuid=id, exception=masked(shown(exc)), traceback=None)
 
 
 def outcome_event(outcome: Outcome, exc_text: str, signum: int | None) -> tuple[str, dict[str, Any]] | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import msgspec
 
 from celeriac.engine.attempt import current_attempt
+from celeriac.masking import masked
 
 if TYPE_CHECKING:
     from celeriac.worker.runtime import Manifest, WorkerOptions
@@ -29,14 +30,15 @@ _COLORS: Final = {
 }
 _DIM: Final = "\x1b[2m"
 _RESET: Final = "\x1b[0m"
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029]")
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "task", "taskName"}
 
 _handler: logging.StreamHandler[TextIO] | None = None
 
 
 def _escape(match: re.Match[str]) -> str:
-    return f"\\x{ord(match[0]):02x}"
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 class PersonFormatter(logging.Formatter):
@@ -57,8 +59,11 @@ class PersonFormatter(logging.Formatter):
             text = f"{text}\n{self.formatException(record.exc_info)}"
         if record.stack_info:
             text = f"{text}\n{record.stack_info}"
+        text = masked(text)
         if _CONTROL.search(text):
             text = _CONTROL.sub(_escape, text)
+        if "\n" in text:  # what follows is seen to be no line of the log's own
+            text = text.replace("\n", "\n  ")
         attempt = None if record.name == "celeriac.task" else current_attempt.get()
         where = "" if attempt is None else f"{attempt.name}[{attempt.id}] "
         if not record.name.startswith("celeriac"):
@@ -79,7 +84,7 @@ class JsonFormatter(logging.Formatter):
             "time": _iso(record.created),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
             "pid": record.process,
         }
         task = getattr(record, "task", None)
@@ -88,8 +93,12 @@ class JsonFormatter(logging.Formatter):
         elif (attempt := current_attempt.get()) is not None:
             line["task"] = {"id": attempt.id, "name": attempt.name}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        extra = {key: value for key, value in record.__dict__.items() if key not in _PLAIN}
+            line["exception"] = masked(self.formatException(record.exc_info))
+        extra = {
+            key: masked(value) if type(value) is str else value
+            for key, value in record.__dict__.items()
+            if key not in _PLAIN
+        }
         if extra:
             line["extra"] = extra
         return msgspec.json.encode(line, enc_hook=repr).decode()
@@ -154,12 +163,6 @@ def get_task_logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
-def mask(url: str) -> str:
-    """A URL with its password replaced, and without query values that may be secrets."""
-    url = re.sub(r"(?<=://)([^/@:]*):([^@]*)@", r"\1:***@", url)
-    return re.sub(r"(?i)([?&][^=&]*(?:password|secret|token|key)[^=&]*=)[^&]*", r"\1***", url)
-
-
 def banner(manifest: Manifest, version: str) -> str:
     """What the worker says about itself when it starts."""
     options = manifest.options
@@ -174,8 +177,8 @@ def banner(manifest: Manifest, version: str) -> str:
     lines = [
         f"celeriac {version}  {options.node}",
         f"  app      {manifest.app}",
-        f"  broker   {mask(manifest.broker_url)}",
-        f"  results  {mask(manifest.result_url) if manifest.result_url else 'off'}",
+        f"  broker   {masked(manifest.broker_url)}",
+        f"  results  {masked(manifest.result_url) if manifest.result_url else 'off'}",
         f"  pool     {pool}, {options.async_slots} async slots{'' if options.pool == 'solo' else ' each'}",
         f"  queues   {', '.join(options.queues)}",
         *(["  beat     yes: this worker also runs the schedule"] if options.beat else []),

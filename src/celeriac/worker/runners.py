@@ -137,7 +137,7 @@ class Runner:
             else:
                 outcome = run(attempt)
             if not attempt.plan.rerun_when_lost:
-                end_once(monotonic(), attempt.id)
+                end_once(attempt.id)
             lease.done.append(outcome)
             end(entry)
             self.attempt = None
@@ -320,7 +320,7 @@ class AsyncRunner:
             outcome = await self._executor.arun(attempt)
             timer.cancel()
         if not attempt.plan.rerun_when_lost:
-            self._slot.end_once(self._clock.monotonic(), attempt.id)
+            self._slot.end_once(attempt.id)
         lease.done.append(outcome)
         self.average_s += WEIGHT * (self._clock.monotonic() - started - self.average_s)
 

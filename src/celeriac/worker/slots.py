@@ -38,7 +38,7 @@ _INCARNATION = 128
 _ENTRY = struct.Struct("=dddHH128s152s")
 _ENTRY_OFFSET = _CELL
 _ENTRY_SIZE = 320
-_ONCE = struct.Struct("=dH128s6x")
+_ONCE = struct.Struct("=H128s6x")
 _ONCE_PLACES: Final = 1024
 """More than a process holds of claimed messages, so that what is overwritten is settled."""
 assert _ENTRY_OFFSET + _ENTRY.size <= _ENTRY_SIZE
@@ -271,21 +271,20 @@ class Slot:
                 ids.append(wire_id[:id_size].decode("utf-8", "replace"))
         return ids
 
-    def end_once(self, ended: float, task_id: str) -> None:
+    def end_once(self, task_id: str) -> None:
         """Note that a task that may not run twice has ended, before its entry is cleared. From any thread."""
         wire_id = task_id.encode("utf-8", "replace")
         place = next(self._places) % _ONCE_PLACES
-        _pack_once(self._map, self._once + place * _ONCE.size, ended, len(wire_id), wire_id)
+        _pack_once(self._map, self._once + place * _ONCE.size, len(wire_id), wire_id)
 
     def ended_once(self) -> list[str]:
-        """The ids of such tasks that are not known to be settled, and of many that are; of a process that is dead.
+        """The ids of the last of such tasks, settled or not; of a process that is dead.
 
         Those of processes that had the slot before may be among them: who asks what this one held finds none of them.
         """
-        clean = self.clean
         ids = []
-        for ended, size, wire_id in _ONCE.iter_unpack(self._map[self._once : self._once + _ONCE_PLACES * _ONCE.size]):
-            if size and ended >= clean:
+        for size, wire_id in _ONCE.iter_unpack(self._map[self._once : self._once + _ONCE_PLACES * _ONCE.size]):
+            if size:
                 ids.append(wire_id[:size].decode("utf-8", "replace"))
         return ids
 

@@ -723,7 +723,7 @@ class Supervisor:
     async def _leave_word(self, child: Child, running: Sequence[Running], causes: Mapping[str, Cause]) -> None:
         """Note how what it ran has ended, and settle here what is in no queue any more."""
         dragged = Dragged(pid=child.pid)
-        left = {**dict.fromkeys((*child.slot.ended_once(), *(one.id for one in running)), dragged), **causes}
+        left = {**dict.fromkeys((one.id for one in running), dragged), **causes}
         await self._until_it_works(
             lambda: self._note(child, {one: cause for one, cause in left.items() if one not in child.noted}),
             f"how the tasks of process {child.pid} ended cannot be noted yet",

@@ -15,8 +15,8 @@ import msgspec
 
 from celeriac.app.queues import Binding, Exchange, Queue, as_queues, check_queue_name
 from celeriac.app.routing import check_routes
-from celeriac.app.urls import is_secret, masked
 from celeriac.errors import ScheduleError
+from celeriac.masking import is_secret, masked
 
 T = TypeVar("T")
 

@@ -53,6 +53,7 @@ from celeriac.errors import (
     BackPressureError,
     BrokerError,
     BrokerUnavailableError,
+    EncodeError,
     EnqueueUnknownError,
     LeaseLostError,
 )
@@ -588,15 +589,18 @@ class AmqpConsumer:
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
             await self._send([self._parcel(message, kept, to=lane.copies)])
+        except EncodeError as exc:  # and never can be: who is to refuse it does so now, and not after every try
+            _log.debug("task %s cannot be put off: %s", message.id, exc)
+            self._due(lane, arrived)
         except Exception as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)
                 await self._clock.sleep(PATIENCE_S)
                 if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
                     lane.channel.reject([arrived.delivery_tag], requeue=True)
-            return
-        if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
-            lane.channel.ack([arrived.delivery_tag])
+        else:
+            if self._aside.pop(lane.base + arrived.delivery_tag, None) is not None:
+                lane.channel.ack([arrived.delivery_tag])
 
     # -- how much is sent to us ---------------------------------------------------------------------------------------
 

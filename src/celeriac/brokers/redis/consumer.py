@@ -19,7 +19,7 @@ import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
 from celeriac.brokers.redis.following import Following
-from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Special, due, millis, pack, read, text, unpack
+from celeriac.brokers.redis.layout import FOREIGN, PLAIN, Special, due, millis, pack, pack_around, read, text, unpack
 from celeriac.clock import ENTROPY, SYSTEM_CLOCK
 from celeriac.errors import BrokerError, BrokerUnavailableError, LeaseLostError
 from celeriac.model import Bury, Cancellation, Delivery, Done, Later, Settled
@@ -438,7 +438,7 @@ class RedisConsumer:
                     continue
                 try:
                     stored = unpack(blob)
-                except msgspec.MsgspecError:
+                except (ValueError, RecursionError):
                     found.append(_special(tag, raw_id, queue, int(count or 0) + 1, blob))
                     continue
                 found.append(
@@ -475,11 +475,13 @@ class RedisConsumer:
         assert self._foreign is not None
         now = self._clock.time()
         args: list[Any] = [*lane.space.head(), self._incarnation]
-        read: list[tuple[Outgoing, int, int]] = []
+        taken: list[tuple[Outgoing, int, int]] = []
         for number, old_id, tag, count, raw in foreign:
             message = self._foreign.decode(raw, names[number - 1])
-            read.append((message, tag, count))
-            args += (number, old_id, tag, message.id, millis(message.not_before), pack(message, now))
+            taken.append((message, tag, count))
+            # one that nobody can read may be large, and the server has it
+            blob = pack_around(message, now) if message.body is raw else pack(message, now)
+            args += (number, old_id, tag, message.id, millis(message.not_before), blob)
         keys = [lane.space.base(name) for name in names]
         answers = await self._desk(lane.space).run(_IMPORT, keys, args, "claim from")
         if b"2" in answers:
@@ -495,7 +497,7 @@ class RedisConsumer:
                 deliveries=count,
                 enqueued_at=now,
             )
-            for (message, tag, count), answer in zip(read, answers, strict=True)
+            for (message, tag, count), answer in zip(taken, answers, strict=True)
             if answer != ord("0")
         ]
 

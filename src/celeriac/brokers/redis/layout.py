@@ -72,7 +72,7 @@ def read(blob: bytes) -> Stored | Special:
     """
     try:
         return unpack(blob) if blob[0] == PLAIN else unpack_special(blob)
-    except (msgspec.MsgspecError, IndexError):
+    except (ValueError, RecursionError, IndexError):
         return Stored(0, 0.0, None, None, "?", blob, b"")
 
 
@@ -111,6 +111,11 @@ def pack(message: Outgoing, now: float) -> bytes:
             message.body,
         )
     )
+
+
+def pack_around(message: Outgoing, now: float) -> bytes:
+    """The stored form without the body, for the script that has it: what lay in a list of kombu's, whole."""
+    return b"+" + pack(msgspec.structs.replace(message, body=b""), now)[:-2]
 
 
 def millis(moment: float | None) -> str:

@@ -177,6 +177,10 @@ def _filled(text: str, node: str) -> str:
     return re.sub(r"%[nNhHdpiI]", lambda match: keys[match[0]], text) if first or name else text
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _start(nodes: list[Node], *, as_celery: bool) -> int:
     code = exits.OK
     for node in nodes:
@@ -187,7 +191,7 @@ def _start(nodes: list[Node], *, as_celery: bool) -> int:
         node.pidfile.unlink(missing_ok=True)
         for file in (node.pidfile, node.logfile):
             file.parent.mkdir(parents=True, exist_ok=True)
-        with node.logfile.open("ab") as log:
+        with open(node.logfile, "ab", opener=_private) as log:
             process = subprocess.Popen(
                 node.command(as_celery=as_celery),
                 stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import stat
 import threading
 import time
 import weakref
@@ -306,11 +307,18 @@ class Database:
         try:
             os.mkdir(self.wake_directory, 0o700)  # noqa: PTH102
         except FileExistsError:
-            if os.stat(self.wake_directory).st_uid != os.geteuid():  # noqa: PTH116
+            facts = os.lstat(self.wake_directory)
+            if not stat.S_ISDIR(facts.st_mode):
+                raise StorageError(
+                    f"{self.wake_directory} is no directory, or a link to one; remove it: it is made anew"
+                ) from None
+            if facts.st_uid != os.geteuid():
                 raise StorageError(
                     f"{self.wake_directory} belongs to another user; every process that uses {self.path} must run as "
                     "the same user"
                 ) from None
+            if facts.st_mode & 0o077:  # made by hand, or by a backup: whoever can write there could ring, or listen
+                os.chmod(self.wake_directory, 0o700)  # noqa: PTH101
         except OSError as exc:
             raise StorageError(
                 f"could not create {self.wake_directory} beside the database: {exc.strerror}; does the directory "

@@ -62,7 +62,7 @@ class WakeRoom:
         self._socket_directory: int | str | None = None
         self._sender: socket.socket | None = None
         self._gate = threading.Lock()
-        descriptor = os.open(f"{directory}/board", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(f"{directory}/board", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             if os.fstat(descriptor).st_size < _SIZE:
                 os.ftruncate(descriptor, _SIZE)  # a second process doing the same changes nothing
@@ -132,7 +132,7 @@ class WakeRoom:
 
     def sit(self, kind: Kind, mask: int = _ALL_QUEUES) -> Seat | None:
         """Take a free seat; None when all are taken."""
-        lock = os.open(f"{self.directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{self.directory}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a stale socket is replaced by one process at a time
             probe = _datagram()

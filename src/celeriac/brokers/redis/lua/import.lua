@@ -1,6 +1,6 @@
 -- Gives messages that came from kombu's lists their own ids, once the consumer has read them. KEYS: a base per queue.
 -- ARGV from 5: incarnation; then per message: number of its queue, the id it was claimed under, tag, its own id, due,
--- blob. Returns a string: '1' held under its own id, '2' held, with an order not to run it, '0' not held (delayed, a
+-- blob, or '+' and a blob without its body: that is what came, whole. Returns a string: '1' held under its own id, '2' held, with an order not to run it, '0' not held (delayed, a
 -- double, cancelled, or the lease is lost).
 -- include results.lua
 -- include common.lua
@@ -13,6 +13,10 @@ for p = 6, #ARGV, 6 do
   local hold = redis.call('HGET', hold_key, old)
   local answer = '0'
   if hold and string.sub(hold, 1, #tag + 1) == tag .. ':' then
+    if string.byte(blob) == 43 then
+      local raw = string.sub(redis.call('HGET', base .. ':m', old) or '', 2)
+      blob = string.sub(blob, 2) .. struct.pack('>BI4', 198, #raw) .. raw
+    end
     redis.call('HDEL', hold_key, old)
     redis.call('HDEL', base .. ':m', old)
     local count = redis.call('HGET', base .. ':d', old)

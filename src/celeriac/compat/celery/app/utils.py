@@ -6,8 +6,8 @@ import platform
 from typing import Any
 
 from celeriac import __version__
-from celeriac.app.urls import masked as sanitize_url
 from celeriac.compat.conf import CeleryConf as Settings
+from celeriac.masking import masked as sanitize_url
 
 __all__ = ["Settings", "appstr", "bugreport", "filter_hidden_settings", "find_app", "sanitize_url"]
 

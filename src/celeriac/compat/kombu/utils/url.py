@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, unquote, urlparse
 
-from celeriac.app.urls import masked
+from celeriac.masking import masked
 
 __all__ = ["maybe_sanitize_url", "quote", "safequote", "sanitize_url", "unquote", "urlparse"]
 
