@@ -68,9 +68,10 @@ def make_app(
             insides.passes("started")
         return token
 
-    def finish(self: Any, token: str, value: Any = None) -> str:
+    def finish(self: Any, token: str, value: Any = None, *, again_s: float | None = None) -> str:
         request = self.request
-        recorder.note("end", id=request.id, n=request.retries or 0, token=token, what=self.name, value=value)
+        at = 0.0 if again_s is None else time.monotonic() + again_s
+        recorder.note("end", id=request.id, n=request.retries or 0, token=token, what=self.name, at=at, value=value)
         if insides is not None:
             insides.passes("ended")
         return token
@@ -89,13 +90,13 @@ def make_app(
         await asyncio.sleep(seconds)
         return finish(self, token)
 
-    @app.task(bind=True, name="retrying", max_retries=3, default_retry_delay=0.2)
+    @app.task(bind=True, name="retrying", max_retries=3)
     def retrying(self: Any, failures: int = 1) -> str:
         """Fails so many times first."""
         token = begin(self)
         if (self.request.retries or 0) < failures:
-            finish(self, token)
-            raise self.retry()
+            finish(self, token, again_s=0.2)
+            raise self.retry(countdown=0.2)
         return finish(self, token)
 
     @app.task(bind=True, name="dying")

@@ -57,6 +57,11 @@ class Member:
         return self.program.is_running
 
     @property
+    def exit_code(self) -> int | None:
+        """Negative for the signal that ended it; None while it runs."""
+        return self.program.wait() if not self.is_running else None
+
+    @property
     def log(self) -> str:
         return self.program.log
 
@@ -152,6 +157,14 @@ class Fleet:
     def end_workers(self, timeout_s: float = 30.0) -> list[str]:
         """End all workers and beats in good order; what was not in order, one line each."""
         return self._end([one for one in self.members if one.is_running], timeout_s)
+
+    def broken(self) -> list[str]:
+        """Members that ended by a fault of their own, one line each: not well, and by no signal."""
+        return [
+            f"{one.name} ended with exit code {one.exit_code} by itself"
+            for one in self.members
+            if (one.exit_code or 0) > 0 and one.is_ready
+        ]
 
     def _end(self, members: list[Member], timeout_s: float) -> list[str]:
         wrong: list[str] = []

@@ -10,14 +10,13 @@ import random
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from celeriac import Limit
 from celeriac.codec.kombu import KombuForm
 from celeriac.errors import BrokerError, BrokerUnavailableError, EnqueueRejectedError, EnqueueUnknownError
 from celeriac.model import new_task_id
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from celeriac import Celeriac
+    from celeriac.interfaces import BrokerTraits
     from celeriac.model import Outgoing
 
 ENOUGH = "enough"
@@ -55,6 +55,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Delayed by up to so long."""
     knows_due: bool = True
     """When they are due is noted on the monotonic clock. Not where the store's clock is to be moved: by it they are."""
+    various: float = 0.0
+    """This share of single ones are tasks that retry, are one at a time of a key, have a priority, or expire."""
     options: dict[str, Any] = {}
     """Of every publish, as `queue`."""
     patient: bool = True
@@ -77,8 +79,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """`celery`: kombu's envelopes in kombu's lists on Redis, one by one, as Celery's producers do."""
 
 
-MIXED = Load(per_second=25)
-"""What the bodies of a campaign are: short ones, and some that take seconds."""
+MIXED = Load(per_second=25, various=0.4)
+"""What the bodies of a campaign are: short ones, some that take seconds, and some of each kind of promise."""
 BULK = Load(per_second=8, batch=40, most_s=0.0, long_share=0.0)
 """Many at once that take no time."""
 
@@ -187,7 +189,12 @@ class CeleryProducer(Producer):
     """
 
     def __init__(self, app: Celeriac, recorder: Recorder, url: str) -> None:
+        import redis  # other engines' producers start sooner without it
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         super().__init__(app, recorder)
+        self._error = redis.RedisError
         self._form = KombuForm(app.codec)
         timeout_s = app.settings.task_publish_timeout / 2  # to connect, and to be answered
         self._redis = redis.Redis.from_url(
@@ -198,13 +205,29 @@ class CeleryProducer(Producer):
         try:
             for message in self._build(tasks, **options):
                 self._redis.lpush(message.queue, self._form.encode(message))
-        except redis.RedisError as exc:
+        except self._error as exc:
             raise BrokerUnavailableError(str(exc)) from exc
 
 
 def make_producer(app: Celeriac, recorder: Recorder, *, url: str, wire: str) -> Producer:
     """The producer for a `wire` of `Orders`."""
     return CeleryProducer(app, recorder, url) if wire == "celery" else Producer(app, recorder)
+
+
+def vary(luck: random.Random, traits: BrokerTraits, seconds: float) -> tuple[str, Any, dict[str, Any], dict[str, Any]]:
+    """A task of which something more is promised: its name, argument, options and facts."""
+    kind = luck.choice(("retrying", "ordered", "ranked", "expiring"))
+    if kind == "retrying":
+        return "retrying", luck.randint(1, 3), {}, {"max_retries": 3}
+    if kind == "ordered" and traits.limits:
+        key = f"line {luck.randrange(3)}"
+        return "work", min(seconds, 0.3), {"limit": Limit(key=key, concurrency=1)}, {"key": key}
+    if kind == "expiring":
+        left_s = luck.uniform(0.05, 2.0)
+        expires = datetime.fromtimestamp(time.time() + left_s, UTC)
+        return "work", seconds, {"expires": expires}, {"expires": time.monotonic() + left_s}
+    priority = luck.choice((1, 9))
+    return "work", seconds, {"priority": priority}, {"priority": priority}
 
 
 def main(path: str) -> None:
@@ -236,6 +259,10 @@ def main(path: str) -> None:
             tasks.append((new_task_id(), name, (round(seconds, 4),)))
         options = dict(load.options)
         facts: dict[str, Any] = {}
+        if load.batch == 1 and not orders.wire and luck.random() < load.various:
+            name, argument, more, facts = vary(luck, app.broker.traits, round(seconds, 4))
+            tasks = [(tasks[0][0], name, (argument,))]
+            options |= more
         if load.countdown_share and luck.random() < load.countdown_share:
             options["countdown"] = luck.uniform(0.0, load.countdown_s)
             if load.knows_due:

@@ -221,12 +221,14 @@ class Stage:
         ids = sorted(self.standing.acknowledged | self.standing.ended)
         self.collect(ids)
         for line in self.fleet.end_workers():
-            self.notes.note("log", what=line)
+            self.notes.note("log", id=line.partition(" ")[0], what=line)
         self.collect(ids, look=2)
         self.notes.note("phase", what="end")
 
     def note_logs(self) -> None:
         """Note what workers logged that none must, whatever happens to it."""
+        for line in self.fleet.broken():
+            self.notes.note("log", id=line.partition(" ")[0], what=line)
         for member in self.fleet.members:
             lines = member.log.splitlines()
             for number, line in enumerate(lines):

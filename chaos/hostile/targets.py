@@ -102,9 +102,12 @@ class Targets:
         self.reasons: dict[str, int] = {}
         self._loop = asyncio.new_event_loop()
         self._seen = AsyncResult[Any]("seen", app=app)
-        logging.getLogger("celeriac").setLevel(logging.CRITICAL + 1)
+        self._logger = logging.getLogger("celeriac")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.CRITICAL + 1)
 
     def close(self) -> None:
+        self._logger.setLevel(self._level)
         self._loop.close()
         self.app.close()
 

@@ -45,5 +45,5 @@ SCENARIO = Scenario(
     title="kill -9 of a worker with all its processes",
     run=run,
     repetitions={"sqlite": 15, "redis": 15, "redis-celery": 7, "rabbitmq": 9},
-    seconds={"sqlite": 30, "redis": 30, "redis-celery": 20, "rabbitmq": 20},
+    seconds={"sqlite": 38, "redis": 38, "redis-celery": 22, "rabbitmq": 26},
 )

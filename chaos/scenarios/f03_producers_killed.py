@@ -39,5 +39,5 @@ SCENARIO = Scenario(
     title="kill -9 of a producer within a publish",
     run=run,
     repetitions={"sqlite": 8, "redis": 8, "redis-celery": 4, "rabbitmq": 6},
-    seconds={"sqlite": 14, "redis": 14, "redis-celery": 10, "rabbitmq": 12},
+    seconds={"sqlite": 14, "redis": 14, "redis-celery": 10, "rabbitmq": 14},
 )

@@ -59,5 +59,5 @@ SCENARIO = Scenario(
     title="workers leave in good order under load",
     run=run,
     repetitions={"sqlite": 4, "redis": 4, "redis-celery": 3, "rabbitmq": 4},
-    seconds={"sqlite": 24, "redis": 24, "redis-celery": 20, "rabbitmq": 24},
+    seconds={"sqlite": 28, "redis": 30, "redis-celery": 24, "rabbitmq": 28},
 )

@@ -542,7 +542,7 @@ class World:
                 value = msgspec.json.decode(stored.payload).get("result")
                 token = value if isinstance(value, str) else ""
                 self.note("result", "ok", id=task_id, what=stored.state, token=token, n=1)
-        for name, mark in self.schedules._table.marks.items():
+        for name, mark in sorted(self.schedules._table.marks.items()):
             ran = [round(event.at) for event in self.events if event.f == "tick" and event.id == name]
             step = round(ENTRIES[name] * 1e6)
             if ran:

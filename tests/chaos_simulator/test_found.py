@@ -47,7 +47,7 @@ def test_a_task_that_may_run_once_and_ended_before_its_process_died_does_not_run
     def script(world: World) -> None:
         world.start_worker()
         sender = world.sender()
-        world.at(0.5, lambda: sender.send("o", task, (0.1,)), sender.proc)
+        world.at(0.5, lambda: sender.send("o", task, (0.1,), {"ends": "any"}), sender.proc)
         world.at(0.55, lambda: world.network.cut([world.runner_of("o")], world.loop.now + 2.0))
         world.at(1.0, lambda: world.nemesis.kill([world.runner_of("o")]))
 

@@ -10,7 +10,7 @@ from chaos.application import DOOM
 from chaos.engines.sqlite import SqliteEngine
 from chaos.history import read
 from chaos.insides import POINTS, Doom
-from chaos.producer import BULK, MIXED
+from chaos.producer import BULK, MIXED, Load
 from chaos.scenario import Scenario
 from chaos.scenarios.f01_workers_killed import SCENARIO as F1
 from chaos.stage import Stage
@@ -119,6 +119,20 @@ def test_a_line_that_no_worker_may_log_is_in_the_history(tmp_path: Path) -> None
     (event,) = _logs(tmp_path / "trial")
     assert event.what == "ERROR the claim loop failed; it goes on in 0.1 s"
     assert "one line" in event.value
+
+
+@pytest.mark.timeout(60)
+def test_a_producer_that_breaks_down_is_a_violation(tmp_path: Path) -> None:
+    def run(stage: Stage) -> None:
+        stage.fleet.start_worker()
+        producer = stage.fleet.start_producer(Load(tasks=()))
+        stage.fleet.wait(lambda: not producer.is_running, "its end")
+
+    outcome = run_trial(SqliteEngine(), made_of(run), tmp_path / "trial", seed=3)
+    assert outcome.verdict is not None
+    assert not outcome.verdict.is_clean
+    (event,) = _logs(tmp_path / "trial")
+    assert event.what == "producer1 ended with exit code 1 by itself"
 
 
 @pytest.mark.timeout(60)

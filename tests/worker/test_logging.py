@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from celeriac.masking import masked
 from celeriac.worker import logging as worker_logging
-from celeriac.worker.logging import banner, configure, get_task_logger, mask
+from celeriac.worker.logging import banner, configure, get_task_logger
 from celeriac.worker.runtime import Manifest, WorkerOptions
 
 
@@ -99,7 +100,7 @@ def test_a_closed_stream_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
-    assert mask(url) == shown
+    assert masked(url) == shown
 
 
 def test_the_banner_names_what_matters() -> None:

@@ -108,5 +108,6 @@ def test_what_may_not_run_twice_is_remembered_after_it_has_ended() -> None:
     for number in range(2000):
         slot.end_once(f"id-{number}")
     assert len(slot.ended_once()) == 1024
-    assert neighbour.running() == [] and neighbour.incarnation == ""
+    assert neighbour.running() == []
+    assert neighbour.incarnation == ""
     slots.close()

@@ -111,7 +111,7 @@ def read_notes(lost: Sequence[bytes]) -> list[Note]:
     for raw in lost:
         try:
             notes.append(_decode(raw))
-        except msgspec.MsgspecError as exc:
+        except (ValueError, RecursionError) as exc:
             report.log.warning("a note on a lost process cannot be read (%s): %r", exc, raw[:200])
     return notes
 

@@ -899,7 +899,7 @@ _FINAL = (EncodeError, MaxRetriesExceededError)
 """Not retried by any policy."""
 _LEAST_PAUSE_S = 2.0
 _MOST_PAUSE_S = 60.0
-"""Between two looks at a message whose task nobody has known. On RabbitMQ each way back costs the server several steps, so
+"""Between two looks at a message whose task nobody has known. On RabbitMQ each way back costs the server several steps:
 many of these must not come too often."""
 _DAY_S = 86_400.0
 """A message that says that it was parked longer ago than it may be, by more than that, has been out of the queue."""

@@ -281,7 +281,7 @@ class Beat:
         """Take up what was added or changed, and put down what is gone."""
         fresh: list[_Item] = []
         gone: list[tuple[str, str]] = []
-        for name in names:
+        for name in sorted(names):  # the same in every run: a simulator repeats what a seed has shown
             old = self._drop(name)
             entry = self._entry(name)
             if entry is None:

@@ -434,7 +434,7 @@ def _seconds(value: Any) -> float | None:
 def _headers(raw: bytes) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(raw)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -37,7 +37,8 @@ _handler: logging.StreamHandler[TextIO] | None = None
 
 
 def _escape(match: re.Match[str]) -> str:
-    return ascii(match[0])[1:-1]
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 class PersonFormatter(logging.Formatter):

@@ -239,7 +239,7 @@ class NotesReader:
         self._unacked.append(arrived.delivery_tag)
         try:
             note = _decode(arrived.body)
-        except msgspec.DecodeError as exc:
+        except (ValueError, RecursionError) as exc:
             _log.debug("a note that is none: %s", exc)  # of a later release, or somebody else's
             return
         if note.hello is not None:

@@ -438,7 +438,7 @@ class RedisConsumer:
                     continue
                 try:
                     stored = unpack(blob)
-                except msgspec.MsgspecError:
+                except (ValueError, RecursionError):
                     found.append(_special(tag, raw_id, queue, int(count or 0) + 1, blob))
                     continue
                 found.append(

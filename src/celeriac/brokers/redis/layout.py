@@ -72,7 +72,7 @@ def read(blob: bytes) -> Stored | Special:
     """
     try:
         return unpack(blob) if blob[0] == PLAIN else unpack_special(blob)
-    except (msgspec.MsgspecError, IndexError):
+    except (ValueError, RecursionError, IndexError):
         return Stored(0, 0.0, None, None, "?", blob, b"")
 
 

@@ -191,7 +191,7 @@ def _start(nodes: list[Node], *, as_celery: bool) -> int:
         node.pidfile.unlink(missing_ok=True)
         for file in (node.pidfile, node.logfile):
             file.parent.mkdir(parents=True, exist_ok=True)
-        with node.logfile.open("ab", opener=_private) as log:
+        with open(node.logfile, "ab", opener=_private) as log:
             process = subprocess.Popen(
                 node.command(as_celery=as_celery),
                 stdin=subprocess.DEVNULL,
