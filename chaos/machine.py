@@ -20,7 +20,7 @@ def facts(folder: Path) -> dict[str, str]:
     """About this machine and what is installed there; `folder` is where histories and SQLite's files lie."""
     found = about("sqlite", folder, folder)
     return {
-        **{name: found[name] for name in ("processor", "memory", "system", "python", "celeriac")},
+        **{name: found[name] for name in ("processor", "memory", "system", "load at the start", "python", "celeriac")},
         "SQLite": f"{sqlite3.sqlite_version}, on {found['database on']}",
         "Redis": _redis(),
         "RabbitMQ": _rabbit(),

@@ -206,7 +206,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.faults}",
         f"{bold[0]}{row.lost:,}{bold[0]}",
         f"{bold[1]}{row.left:,}{bold[1]}",
-        twice + (f" ({row.unexplained} without a fault)" if row.unexplained else ""),
+        # what a fault explains is known of our leases; Celery has none, and would be wronged
+        twice + (f" ({row.unexplained} without a fault)" if row.unexplained and row.who == OURS else ""),
         f"{row.longest_s:.1f} s",
         publish,
     )
