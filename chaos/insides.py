@@ -98,6 +98,7 @@ class Insides:
 
         async def renewing(station: Station, lease: Lease) -> None:
             if not lease.lost:
+                lease.halted = True  # before it is written: from here on, who looks starts nothing
                 note("fenced", id=str(lease.consumer.incarnation))
             await renew(station, lease)
 

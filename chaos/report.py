@@ -161,7 +161,9 @@ def _outcomes(result: Result, engine: str) -> list[str]:
         else:
             broken = ", ".join(f"{key} {number}" for key, number in sorted(seen.counts.items()) if number)
             told = [f"{how} ({broken})" if broken else how]
-            told += [f"{name} {value:g}" for name, value in sorted(seen.figures.items())]
+            told += [
+                f"{name} {value:g}" for name, value in sorted(seen.figures.items()) if not name.startswith("growth")
+            ]
             rows.append(
                 (
                     name,

@@ -129,7 +129,7 @@ def judge(result: Result, profile: Profile) -> list[Bar]:
         _recovery(result, "recovery of what a killed worker ran", "slowest_recovery_s", "recovery_s", "L4"),
         _recovery(result, "somebody consumes again after a fault", "slowest_back_s", "back_s", "G2"),
         _none("publishes beyond their timeout + 0.5 s", result.broken("M2"), result.checked("M2")),
-        _none("worker processes that grew by 50 MB or ten descriptors", result.broken("M1"), result.checked("M1")),
+        _growth(result),
     ]
     named = {"W1", "B1", "E1", "V1", "L4", "G2", "M1", "M2"}
     others = sum(
@@ -221,6 +221,14 @@ def missing(outcomes: Sequence[Outcome], absent: dict[str, str], written: dict[s
 def _none(what: str, number: int, of: int) -> Bar:
     found = f"{number:,} of {of:,}" if of else "nothing looked at"
     return Bar(what=what, wanted="0", found=found, held=number == 0 if of or number else None)
+
+
+def _growth(result: Result) -> Bar:
+    bar = _none("worker processes that grew by 50 MB or ten descriptors", result.broken("M1"), result.checked("M1"))
+    if not (memory := result.figures("growth of rss_kib")):
+        return bar
+    most = f"{max(memory) / 1024:.1f} MiB, {max(result.figures('growth of fds'), default=0):.0f} descriptors"
+    return msgspec.structs.replace(bar, found=f"{bar.found}; at most {most}")
 
 
 def _names(what: str, names: list[str], looked: bool) -> Bar:

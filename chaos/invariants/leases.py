@@ -164,6 +164,10 @@ class L4(Invariant):
             )
 
 
+_DECIDED_S = 0.05
+"""What a thread has decided to start when the lease is found to be lost begins so much later at most."""
+
+
 class L5(Invariant):
     """Whoever knows that a lease is lost starts nothing under it."""
 
@@ -179,7 +183,7 @@ class L5(Invariant):
 
     def on_start(self, event: Event) -> None:
         since = self._fenced.get(event.value) if self._fenced and event.value else None
-        if since is not None:
+        if since is not None and event.t > since + _DECIDED_S:
             self.complain(
                 event.id,
                 f"{event.p} starts it at {event.t:.3f} under incarnation {event.value}, and knows since {since:.3f} "

@@ -223,6 +223,12 @@ TALES = [
     ),
     Tale(
         "L5",
+        "starts a moment later",
+        told(sent("a"), say(1.94, "fenced", id="i1"), ran("a", 2.0, value="i1"), result("a")),
+        told(sent("a"), say(1.96, "fenced", id="i1"), ran("a", 2.0, value="i1"), result("a")),
+    ),
+    Tale(
+        "L5",
         "starts under what is lost",
         told(sent("a"), say(1.5, "fenced", id="i1"), ran("a", 2.0, value="i1"), result("a")),
         told(sent("a"), say(1.5, "fenced", id="i1"), ran("a", 2.0, value="i2"), result("a")),

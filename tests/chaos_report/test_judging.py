@@ -80,6 +80,12 @@ def test_one_planted_bug_that_was_missed_makes_all_of_it_void() -> None:
     assert verdict(broken_as_well, PROFILE) == "void"
 
 
+def test_the_bar_of_growth_tells_the_most() -> None:
+    found = result(outcome(figures={"growth of rss_kib": 2048.0, "growth of fds": 3.0}), outcome("sqlite"))
+    (growth,) = [one for one in judge(found, PROFILE) if one.what.startswith("worker processes that grew")]
+    assert growth.found == "0 of 200; at most 2.0 MiB, 3 descriptors"
+
+
 def test_what_was_not_looked_at_was_not_held() -> None:
     unseen = {key: number for key, number in CHECKED.items() if key != "W1"}
     found = result(outcome(checked=unseen), outcome("sqlite", checked=unseen))

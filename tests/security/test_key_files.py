@@ -100,6 +100,30 @@ def test_a_change_is_seen_within_a_second_and_a_broken_one_ignored(tmp_path: Pat
     assert file.fault is None
 
 
+def test_the_last_active_key_cannot_be_taken_away(tmp_path: Path, caplog: Any) -> None:
+    """A worker that cannot sign could bring no task to its end."""
+    clock = ManualClock()
+    one, box = make_key("one", "hmac-sha256", status="active"), make_key("box", "aes-256-gcm", status="active")
+    path = keys_in(tmp_path, one, box)
+    file = KeyFile(path, clock=clock)
+    for left, what in (
+        ([msgspec.structs.replace(one, status="verify"), box], "sign results"),
+        ([msgspec.structs.replace(one, results=False), box], "sign results"),
+        ([one], "encrypt"),
+    ):
+        write_keys(path, left)
+        clock.advance(1.0)
+        assert file.ring.by_kid["one"].key == one
+        assert f"no active key to {what} with any more" in str(file.fault)
+
+
+def test_a_worker_without_a_key_does_not_start(start_shop: Callable[..., Shop], tmp_path: Path) -> None:
+    public = msgspec.structs.replace(make_key("web", "ed25519"), secret=None)
+    shop = start_shop(keys=keys_in(tmp_path, public))
+    with pytest.raises(ConfigError, match="could bring no task to its end"):
+        shop.worker()
+
+
 def test_commands(tmp_path: Path) -> None:
     def run(*args: str) -> str:
         result = CliRunner().invoke(root, ["keys", *args], standalone_mode=False)

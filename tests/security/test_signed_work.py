@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from guarded_shop import Shop, headers_of
 from celeriac import chain, chord, group
 from celeriac.engine import signals
 from celeriac.engine.middleware import Middleware
+from servers import wait_until
 
 SOON_S = 20.0
 
@@ -100,3 +102,40 @@ def test_a_signed_message_is_only_longer_by_its_signature(start_shop: Callable[.
     assert headers_of(message).signature is not None
     assert len(message.headers) < len(plain.message(plain.add, 1, 2).headers) + 200
     assert headers_of(plain.message(plain.add, 1, 2)).signature is None
+
+
+def test_ticks_of_a_schedule(guarded: Shop) -> None:
+    if guarded.app.broker_url.startswith("amqp"):
+        guarded.app.conf["beat_store"] = guarded.app.settings.result_backend
+    guarded.app.add_periodic_task(0.2, guarded.add.s(5, 5), name="often")
+    beat = guarded.app.make_beat()
+    thread = threading.Thread(target=beat.run)
+    with guarded.worker() as worker:
+        thread.start()
+        try:
+            wait_until(lambda: guarded.count("add") >= 3, "three ticks")
+        finally:
+            beat.stop()
+            thread.join()
+        assert worker.dead_letters() == []
+
+
+def test_what_was_rejected_or_revoked_comes_back_signed(guarded: Shop) -> None:
+    """A dead letter that was signed needs no new signature; a revoked one tells who waits for it."""
+    from celeriac.errors import Reject, TaskRevokedError
+
+    @guarded.app.task(name="once", ignore_result=True)
+    def once() -> None:
+        guarded.runs.append(("once", None))
+        if guarded.count("once") == 1:
+            raise Reject("not now")
+
+    with guarded.worker() as worker:
+        sent = once.delay()
+        wait_until(worker.dead_letters, "the dead letter")
+        assert guarded.app.control.revive([sent.id]) == 1
+        wait_until(lambda: guarded.count("once") == 2, "the second run")
+        waiting = guarded.add.apply_async((1, 1), countdown=600, link_error=guarded.told.s())
+        guarded.app.control.revoke(waiting.id)
+        with pytest.raises(TaskRevokedError):
+            waiting.get(timeout=SOON_S)

@@ -269,9 +269,15 @@ def worker_options(app: Celeriac, wanted: WorkerOverrides) -> WorkerOptions:
     """Settings and command line together, resolved.
 
     Raises:
-        ConfigError: No queue is left, or an option contradicts another.
+        ConfigError: No queue is left, an option contradicts another, or there is no key to sign with.
     """
     conf = app.settings
+    signer = app.codec.signer
+    if signer is not None and not signer.can_sign_results:
+        raise ConfigError(
+            f"security_signing={conf.security_signing!r}: {conf.security_key_file} has no active key, with its secret, "
+            "that may sign results, so this worker could bring no task to its end; `celeriac keys generate` makes one"
+        )
     pool = wanted.pool or conf.worker_pool
     pool = "threads" if pool in _THREAD_POOLS else "processes" if pool == "prefork" else pool
     node = node_name(wanted.node)

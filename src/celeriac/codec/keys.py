@@ -196,6 +196,7 @@ class KeyFile:
                 if stamp == self._stamp:
                     return False
                 ring = KeyRing(read_keys(self.path))
+                self._check_active(ring)
             except ConfigError as exc:
                 if str(exc) != self.fault:
                     import logging
@@ -205,6 +206,15 @@ class KeyFile:
                 return False
             self._ring, self._stamp, self.fault = ring, stamp, None
             return True
+
+    def _check_active(self, ring: KeyRing) -> None:
+        """What signs and encrypts goes on to: without a key, nothing could be sent, and no task brought to its end."""
+        for what, old, new in (
+            ("sign results", self._ring.signer(), ring.signer()),
+            ("encrypt", self._ring.cipher, ring.cipher),
+        ):
+            if old is not None and new is None:
+                raise ConfigError(f"the key file {self.path} has no active key to {what} with any more")
 
     def _look(self) -> tuple[int, int, int]:
         try:

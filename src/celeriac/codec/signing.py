@@ -247,6 +247,11 @@ class Signer:
         joined = "".join(["-" if text is None else f"{len(text)}:{text}" for text in texts])
         return joined.encode("utf-8", "surrogatepass") + hashlib.sha256(body).digest()
 
+    @property
+    def can_sign_results(self) -> bool:
+        """Whether there is a key for that, without which no worker can work."""
+        return self._keys.ring.signer() is not None
+
     # -- results -----------------------------------------------------------------------------------------------------
 
     def sign_result(self, raw: bytes) -> bytes:
