@@ -172,5 +172,9 @@ SCENARIO = Scenario(
     run=run,
     repetitions={"sqlite": 240, "redis": 240, "redis-celery": 120, "rabbitmq": 120},
     seconds={"sqlite": 40, "redis": 40, "redis-celery": 30, "rabbitmq": 30},
-    terms={"expected_dead": True},
+    settings={"task_unknown_wait": 0},  # F19 is about unknown tasks that wait; here they are poison
+    terms={
+        "expected_dead": True,
+        "skip": ("M1",),  # one message of 10 MB takes more than a queue full of small ones may; X1's 64 MiB hold, above
+    },
 )
