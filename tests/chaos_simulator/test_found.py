@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from chaos.simulator.network import Bomb
 from chaos.simulator.oracle import examine
-from chaos.simulator.seeds import make_world
+from chaos.simulator.seeds import make_world, run_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,3 +71,8 @@ def test_a_task_whose_revoker_died_half_way_has_an_end(results: int, point: str,
     world = play(results, script, Bomb(0, point, kind, 0, 0.1))
     [end] = [event.what for event in world.events if event.f == "result"]
     assert end == ("SUCCESS" if kind == "crash-before" and point == "cancelled" else "REVOKED")
+
+
+def test_an_async_task_does_not_start_where_its_process_was_stopped_behind_the_last_look_at_the_lease() -> None:
+    """Seed 300647: stopped between that look and the first step of the task, for longer than the lease."""
+    assert not run_seed(300_647)[1]

@@ -310,6 +310,9 @@ class AsyncRunner:
     async def _run(self, job: Job, entry: int) -> None:
         attempt, lease, _, _, _ = job
         started = self._clock.monotonic()
+        if started >= self._slot.lease_until:  # the process was stopped since it was vetted: that is done again
+            self.backlog.appendleft(job)
+            return
         self._slot.begin(entry, next(_epochs), started, attempt.hard_limit_s, attempt.id, attempt.name)
         if attempt.soft_limit_s is None:
             outcome = await self._executor.arun(attempt)
@@ -328,7 +331,8 @@ class AsyncRunner:
         self._slot.end(entry)
         self._free.append(entry)
         job = self.running.pop(task)
-        self.totals[job.attempt.name] = self.totals.get(job.attempt.name, 0) + 1
+        if not self.backlog or self.backlog[0] is not job:
+            self.totals[job.attempt.name] = self.totals.get(job.attempt.name, 0) + 1
         if task.cancelled():
             self._unstarted(job)
         elif (exc := task.exception()) is not None:
