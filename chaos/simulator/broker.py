@@ -124,6 +124,7 @@ class ModelConsumer:
                     raise BrokerUnavailableError("the claim was lost on its way")
             if self._unheard:
                 limit, wait_s = max(1, limit - len(self._unheard)), 0.0
+                self._world.queues.stamp += 1  # some may be cancelled: whoever gets them now must ask, as then
             self._unheard += await self._inner.claim(limit=limit, wait_s=wait_s)
             if kind and self._unheard:  # while it waited in vain, nothing was answered that could be lost
                 await network.aend(proc, kind)
