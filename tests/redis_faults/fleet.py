@@ -32,8 +32,7 @@ TIMEOUT_S = 2.0
 BACK_S = 5.0
 """So long after a fault is over it may still be the reason of a second run."""
 PATIENCE_S = 20.0
-"""How long workers get to consume again. What they take is measured by `make chaos`, on a machine that does nothing
-else; here it decides no test."""
+"""How long workers get to consume again. What they take is a figure of the machine, and decides no test."""
 SLACK_S = 0.5
 """What a producer's call may take beyond its timeout."""
 

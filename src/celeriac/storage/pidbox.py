@@ -137,7 +137,7 @@ def number(value: Any) -> int:
 class NodeServer:
     """Answers commands for one node, on the loop that made it, through any loss of connection.
 
-    An engine's says how commands come (`_listen`) and how replies go (`_reply`).
+    An engine's says how commands come (`_listen`, `_unpack`) and how replies go (`_reply`).
 
     Args:
         node: The worker's name.
@@ -164,6 +164,10 @@ class NodeServer:
 
     async def _listen(self) -> None:
         """Hand each command to `_take` until something fails; call `_hears` whenever it is known to listen."""
+        raise NotImplementedError
+
+    def _unpack(self, raw: Any) -> tuple[Mapping[str, Any], Any]:
+        """Headers and body of what `_take` was handed; ValueError where it has none."""
         raise NotImplementedError
 
     async def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
@@ -208,10 +212,10 @@ class NodeServer:
                 _log.warning("remote control does not hear commands (%s); trying again in %.1f s", why, delay_s)
                 await self._clock.sleep(delay_s)
 
-    def _take(self, unpack: Callable[[], tuple[Mapping[str, Any], Any]]) -> None:
-        """One command: its headers and its body. Whatever is wrong with it is logged, and that is all."""
+    def _take(self, raw: Any) -> None:
+        """One command. Whatever is wrong with it is logged, and that is all."""
         try:
-            headers, body = unpack()
+            headers, body = self._unpack(raw)
             self._logical.adjust(number(headers.get("clock")))
             command = read(body, self._node)
         except (ValueError, KeyError, TypeError, AttributeError) as exc:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.amqp.aside import Aside
@@ -216,10 +215,13 @@ class AmqpControlServer(NodeServer):
         queue = control.queue(f"{self._node}.{control.exchange}", control.exchange, "fanout", "")
         try:
             await queue.declare(channel)
-            await queue.consume(channel, lambda arrived: self._take(partial(unpack, arrived)), on_gone)
+            await queue.consume(channel, self._take, on_gone)
         except BaseException:
             await channel.close()
             raise
+
+    def _unpack(self, raw: Arrived) -> tuple[Mapping[str, Any], Any]:
+        return unpack(raw)
 
     async def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
         properties, payload = pack({self._node: reply}, {"ticket": ticket, "clock": self._logical.forward()})

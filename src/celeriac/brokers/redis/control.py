@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.brokers.redis.fanout import BINDING_LIFE_S, Names, member, pack, queues_of, unpack
@@ -187,7 +186,10 @@ class RedisControlServer(NodeServer):
             kind, _, payload = await self._line.listen()
             self._hears()
             if kind == b"message":
-                self._take(partial(unpack, payload))
+                self._take(payload)
+
+    def _unpack(self, raw: bytes) -> tuple[Mapping[str, Any], Any]:
+        return unpack(raw)
 
     async def _reply(self, reply: Any, exchange: str, routing_key: str, ticket: Any) -> None:
         await self._in_thread(self._push, reply, exchange, routing_key, ticket)
