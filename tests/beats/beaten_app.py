@@ -161,12 +161,13 @@ async def drain(app: Celeriac, ledger: str, queues: list[str]) -> None:
     A line: id, how often it was handed out, the entry, the nominal instant, when that was.
     """
     while True:
-        incarnation = new_incarnation()
+        incarnation, written = new_incarnation(), set[str]()
         try:
             consumer = await app.broker.open_consumer(queues, incarnation=incarnation, lease_s=600.0)
             print("draining", flush=True)
             while True:
                 taken = await consumer.claim(limit=100, wait_s=1.0)
+                written = {each.id for each in taken}  # if it cannot be settled, this delivery counts all the same
                 for each in taken:
                     head = msgspec.json.decode(each.headers, type=Headers)
                     facts = head.headers["periodic_task_name"], head.headers["scheduled_at"]
@@ -177,7 +178,7 @@ async def drain(app: Celeriac, ledger: str, queues: list[str]) -> None:
             await asyncio.sleep(0.1)
         while True:  # what a lost reply brought comes again, by another lease
             try:
-                await app.broker.abandon(incarnation, running=())
+                await app.broker.abandon(incarnation, running=written)
                 break
             except BrokerError:
                 await asyncio.sleep(0.1)

@@ -31,7 +31,8 @@ class SentMessage:
     queue: str
     priority: int
     countdown: float | None
-    """Seconds from sending to its due time, from one second on to a tenth; None: due at once."""
+    """Seconds that were left to its due time when it was published: some milliseconds less than what was asked for,
+    where the clock is real. None: due at once."""
     eta: datetime | None
     """The same as a moment in UTC."""
     expires: datetime | None
@@ -121,7 +122,7 @@ class SentMessages(Sequence[SentMessage]):
                 kwargs=call.kwargs,
                 queue=message.queue,
                 priority=message.priority,
-                countdown=None if due is None else _seconds(due - now),
+                countdown=None if due is None else round(due - now, 3),
                 eta=None if due is None else datetime.fromtimestamp(due, UTC),
                 expires=None if head.expires is None else datetime.fromtimestamp(epoch_from_iso(head.expires), UTC),
                 headers=dict(head.headers),
@@ -237,8 +238,3 @@ def _shown(task: Task[Any, Any] | str, args: Sequence[Any], kwargs: dict[str, An
     name = task if isinstance(task, str) else task.name
     parts = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
     return f"{name}({', '.join(parts)})"
-
-
-def _seconds(left_s: float) -> float:
-    """What was asked for, as far as it can be told: some of it has passed on the way here."""
-    return round(left_s, 1 if left_s >= 1.0 else 3)

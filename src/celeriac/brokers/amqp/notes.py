@@ -216,7 +216,7 @@ class NotesReader:
         heard = asyncio.ensure_future(self._heard.wait())
         left_s = timeout_s
         try:
-            while left_s > 0 and not heard.done() and self._line.is_open:
+            while left_s > 0 and not heard.done() and self._line.is_open and not self._is_stale:
                 await asyncio.wait((heard, greeting), timeout=_A_MOMENT_S, return_when=asyncio.FIRST_COMPLETED)
                 if greeting.done() and not heard.done():
                     greeting.result()
