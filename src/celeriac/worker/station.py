@@ -310,13 +310,15 @@ class Station:
     def _stop_soon(self, grace_s: float) -> None:
         self._deadline = min(self._deadline, self._clock.monotonic() + grace_s)
         self._stop.set()
+        # At once: were it told by `_leave`, a fetcher whose lease is lost, and which gets no other any more, would
+        # claim in vain again and again without a pause, and never let `_leave` begin
+        self._fetcher.stop()
         self._changed.set()
 
     async def _leave(self, fetching: asyncio.Task[None]) -> bool:
         self.slot.state = DRAINING
         self.lease.halted = True
         _log.debug("this process starts nothing more")
-        self._fetcher.stop()
         self._release(self._take_unstarted())
         await asyncio.wait([fetching], timeout=SETTLE_S)
         self._release(self._take_unstarted())
