@@ -29,11 +29,6 @@ class _ShiftedClock(SystemClock):
         return time.time() + off_s + drift * (time.monotonic() - since)
 
 
-def shifted_clock(path: Path) -> SystemClock:
-    """The clock that goes by a file of `shift`."""
-    return _ShiftedClock(path)
-
-
 def go_by(path: Path) -> Callable[[], None]:
     """Have the host's wall clock, as this process and its children read it, go by a file of `shift` from now on.
 

@@ -131,6 +131,12 @@ class Fleet:
             name, [sys.executable, "-m", "celeriac", "-A", app, "beat", *options], {application.URL: url or self.url}
         )
 
+    def start_monitor(self) -> Member:
+        """Start `celeriac events`, which shows what workers tell."""
+        name = self._name("monitor")
+        words = [sys.executable, "-m", "celeriac", "-A", "chaos.application", "events"]
+        return self._start(name, words, {application.URL: self.url})
+
     def start_producer(self, load: Load, *, url: str = "", clients: int = 1, **settings: Any) -> Member:
         """Start a process that publishes until it gets SIGTERM; of several clients, each publishes by the load."""
         name = self._name("producer")

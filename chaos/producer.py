@@ -161,21 +161,22 @@ class Producer:
         build = self._app.submitter.build
         return [build(task, args, {}, queue=queue, task_id=task_id, **options) for task_id, task, args in tasks]
 
-    def revoke(self, ids: list[str]) -> None:
+    def revoke(self, ids: list[str], *, terminate: bool = False) -> None:
         """Revoke tasks, as often as it takes until that is acknowledged."""
-        while not self.try_revoke(ids):
+        while not self.try_revoke(ids, terminate=terminate):
             time.sleep(0.1)
 
-    def try_revoke(self, ids: list[str]) -> bool:
-        """Revoke tasks; whether it was acknowledged."""
+    def try_revoke(self, ids: list[str], *, terminate: bool = False) -> bool:
+        """Revoke tasks, and end those that run; whether it was acknowledged."""
+        how = {"terminate": True} if terminate else None
         for task_id in ids:
-            self._recorder.note("revoke", "invoke", id=task_id)
+            self._recorder.note("revoke", "invoke", id=task_id, value=how)
         try:
-            self._app.control.revoke(ids)
+            self._app.control.revoke(ids, terminate=terminate)
         except BrokerError:
             return False
         for task_id in ids:
-            self._recorder.note("revoke", "ok", id=task_id)
+            self._recorder.note("revoke", "ok", id=task_id, value=how)
         return True
 
 

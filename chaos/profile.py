@@ -47,7 +47,6 @@ NOT_BUILT: Final = ("postgresql", "sqs", "zookeeper")
 """Engines that celeriac does not have yet."""
 
 SENSELESS: Final = {
-    ("sqlite", "F6"): "no server",
     ("sqlite", "F7"): "no network",
     ("sqlite", "F8"): "no network",
     ("sqlite", "F15"): "no connections",

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from chaos.clock import shift, shifted_clock
+from chaos.clock import go_by, shift
 from chaos.fleet import Member
 from chaos.history import Blame, Recorder, read
 from chaos.nemesis import Nemesis
 from chaos.processes import children, family, holdings, is_gone
 
+from celeriac.clock import SYSTEM_CLOCK
 from servers import Program, wait_until
 
 if TYPE_CHECKING:
@@ -98,28 +99,35 @@ def test_what_processes_hold(member: Member) -> None:
     assert family(member.program.pid) == [member.program.pid]
 
 
-def test_a_clock_is_wrong_by_what_it_is_told(tmp_path: Path) -> None:
+@pytest.fixture
+def clock_file(tmp_path: Path) -> Iterator[Path]:
+    """By which this process's clock goes."""
     file = tmp_path / "clock"
     shift(file)
-    clock = shifted_clock(file)
+    end = go_by(file)
+    try:
+        yield file
+    finally:
+        end()
+
+
+def test_a_clock_is_wrong_by_what_it_is_told(clock_file: Path) -> None:
+    clock = SYSTEM_CLOCK
     assert clock.time() == pytest.approx(time.time(), abs=0.5)
-    shift(file, -3600.0)
+    shift(clock_file, -3600.0)
     assert clock.time() == pytest.approx(time.time() - 3600.0, abs=0.5)
     assert clock.monotonic() == pytest.approx(time.monotonic(), abs=0.5)
-    shift(file, 30.0, drift=1000.0)
+    shift(clock_file, 30.0, drift=1000.0)
     before = clock.time()
     wait_until(lambda: clock.time() > before + 50.0, "it to run a thousand times too fast", 5.0)
 
 
-def test_a_clock_is_wrong_in_another_process_too(tmp_path: Path) -> None:
-    file = tmp_path / "clock"
-    shift(file)
-    clock = shifted_clock(file)
+def test_a_clock_is_wrong_that_another_process_shifts(clock_file: Path) -> None:
     if (pid := os.fork()) == 0:
-        shift(file, 7200.0)
+        shift(clock_file, 7200.0)
         os._exit(0)
     os.waitpid(pid, 0)
-    assert clock.time() == pytest.approx(time.time() + 7200.0, abs=0.5)
+    assert SYSTEM_CLOCK.time() == pytest.approx(time.time() + 7200.0, abs=0.5)
 
 
 def _state(pid: int) -> str:

@@ -307,7 +307,7 @@ def test_signals_of_workers_have_senders_with_attributes(app: Any) -> None:
         (lambda app: app.steps["worker"].add(object), "not assembled from bootsteps.*worker_ready"),
         (lambda app: app.user_options["preload"].add(1), "environment variable"),
         (lambda app: app.amqp.send_task_message(None), "before_task_publish"),
-        (lambda app: app.setup_security(), "signing is not built yet"),
+        (lambda app: app.setup_security(), "set security_signing="),
         (lambda app: app.control.election("id", "topic"), "elect nobody"),
         (lambda app: app.control.broadcast("ping", pattern="x*"), "destination="),
         (lambda app: app.task(Request="my:Request")(lambda: 1), "hooks before_start"),

@@ -90,11 +90,11 @@ def test_a_key_says_whose_it_is(ticks, name) -> None:
 
 
 @given(delay_s=st.floats(min_value=-10.0, max_value=60_000_000.0))
-def test_it_is_never_more_than_a_moment_early_and_no_later_than_asked(delay_s) -> None:
+def test_it_is_never_early_and_a_tick_late_at_most(delay_s) -> None:
     waited_s = ladder.ticks(delay_s) * TICK_S
     if delay_s <= ladder.LONGEST_S:
-        assert waited_s >= delay_s - ladder.EARLY_S - 1e-6
-    assert waited_s <= max(delay_s - ladder.EARLY_S + TICK_S + 1e-6, 0.0)
+        assert waited_s >= delay_s - 1e-6
+    assert waited_s <= max(delay_s + TICK_S + 1e-6, 0.0)
     assert waited_s <= ladder.LONGEST_S
 
 
@@ -121,14 +121,13 @@ def test_it_comes_when_it_is_due_and_neighbours_with_like_names_get_nothing(
         broker.publish([outgoing(name, not_before=time.time() + 600)])
     began = time.time()
     broker.publish([outgoing("my.queue", not_before=began + delay, body=b"%g" % delay) for delay in (0.9, 0.3, 0.02)])
-    assert view.bodies("my.queue") == [b"0.02"]  # less than a hop takes: whoever gets it waits
     seen: list[tuple[float, bytes]] = []
     view.wait(
-        lambda: seen.extend((time.time() - began, body) for body in view.bodies("my.queue")) or len(seen) == 2, ""
+        lambda: seen.extend((time.time() - began, body) for body in view.bodies("my.queue")) or len(seen) == 3, ""
     )
-    assert [body for _, body in seen] == [b"0.3", b"0.9"]
+    assert [body for _, body in seen] == [b"0.02", b"0.3", b"0.9"]
     for at, body in seen:
-        assert at >= float(body) - ladder.EARLY_S - 0.005
+        assert at >= float(body)
     assert [view.count(name) for name in ("queue", "my.#", "*.queue")] == [0, 0, 0]
 
 
@@ -180,7 +179,7 @@ def test_a_ladder_that_lost_parts_is_mended(rabbit_vhost, open_rabbit_broker, vi
         view.delete_queue(rung_name(3))
     if missing == "the end":
         broker = open_rabbit_broker(rabbit_vhost)  # who has seen it does not look again
-    broker.publish([outgoing(not_before=time.time() + ladder.EARLY_S + 0.08)])  # the rung 3 alone
+    broker.publish([outgoing(not_before=time.time() + 0.08)])  # the rung 3 alone
     view.wait(lambda: view.count("q") == 2, "the second one did not come")
 
 

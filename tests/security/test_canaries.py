@@ -35,6 +35,7 @@ class Place:
             "PYTHONPATH": str(HERE),
             "CANARY": CANARY,
             "CELERIAC_BROKER_URL": broker,
+            "CELERIAC_TASK_UNKNOWN_WAIT": "0",
             **({"CELERIAC_SECURITY_SIGNING": "require"} if signed else {}),
             **({"CELERIAC_SECURITY_ENCRYPTION": "true"} if sealed else {}),
             **({"CELERIAC_SECURITY_KEY_FILE": str(self.keys)} if signed or sealed else {}),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import connection_lease
 import pytest
 from connection_lease import LineHolder, LineServer
 from shop import make_links
@@ -263,8 +264,9 @@ def test_a_cold_shutdown_counts_and_says_what_it_cut_short(line: Bench, task: st
     line.wait_empty()
 
 
-def test_an_end_is_stored_though_its_connection_is_gone(line: Bench) -> None:
+def test_an_end_is_stored_though_its_connection_is_gone(line: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has nobody else beside it: its own redelivery finds the result and does not run."""
+    monkeypatch.setattr(connection_lease, "HOLD_S", 5.0)  # it is stored before the message is out again
     line.start(processes=1)
     gate = line.folder / "gate"
     task_id = line.send("until", "a", str(gate))

@@ -22,6 +22,7 @@ from celeriac.errors import ConfigError
 DEFAULTS: Final[Mapping[str, Any]] = {
     "task_acks_late": False,
     "task_reject_on_worker_lost": False,
+    "task_unknown_wait": 0,
     "broker_url": "amqp://guest:guest@localhost:5672//",
     "result_backend": "disabled://",
     "task_default_queue_type": "classic",

@@ -49,6 +49,8 @@ WATCH_S: Final = 0.2
 """How often a busy station looks after what waits, and for orders to terminate."""
 CLEANUP_S: Final = 1.0
 """What cancelled async tasks get to clean up at a shutdown."""
+NOTED_S: Final = 0.1
+"""For a task that has ended, and may be settled, to be no longer noted as running."""
 SETTLE_S: Final = 5.0
 """How long the last settlement may take at a shutdown."""
 CONNECTION_S: Final = 1.0
@@ -372,8 +374,9 @@ class Station:
         self.slot.state = GONE
 
     async def _wait_ended(self, *, only_async: bool = False) -> None:
+        least = self._clock.monotonic() + NOTED_S
         while self._async.running or (not only_async and any(runner.epoch for runner in self.runners)):
-            left_s = self._deadline - self._clock.monotonic()
+            left_s = max(self._deadline, least) - self._clock.monotonic()
             if left_s <= 0:
                 return
             self._changed.clear()

@@ -162,9 +162,9 @@ class AmqpConsumer:
         self._settling: dict[int, Entry] = {}
         """Of them, those whose settlement is under way."""
         self._aside: dict[int, Entry] = {}
-        """Unclaimed and in no lane: held back, waiting for their last milliseconds, or on their way to the ladder."""
+        """Unclaimed and in no lane: held back, or on their way to the ladder."""
         self._ripe: set[int] = set()
-        """Those of the ladder that were held for the rest of their time, whatever our clock says."""
+        """Not due, and handed out all the same: they cannot be put off."""
         self._early: deque[tuple[float, Lane, Arrived]] = deque()
         self._early_timer: asyncio.TimerHandle | None = None
         self._suspect: int | None = None
@@ -560,29 +560,15 @@ class AmqpConsumer:
 
     def _is_early(self, lane: Lane, arrived: Arrived, message: Outgoing) -> bool:
         assert message.not_before is not None
-        left_s = message.not_before - self._clock.time()
-        if left_s <= 0:
+        if ladder.has_waited(arrived.exchange, arrived.routing_key) or message.not_before <= self._clock.time():
             return False
         key = lane.base + arrived.delivery_tag
         if key in self._ripe:
             self._ripe.discard(key)
             return False
-        if left_s > ladder.EARLY_S and ladder.has_waited(arrived.exchange, arrived.routing_key):
-            left_s = ladder.EARLY_S  # its time has passed by the server's clock: ours is wrong, or the sender's was
         self._aside[key] = (lane, arrived)
-        if left_s <= ladder.EARLY_S:
-            self._loop.call_later(left_s, self._due, lane, arrived)
-        else:
-            self._move(self._postpone(lane, arrived, message))
+        self._move(self._postpone(lane, arrived, message))
         return True
-
-    def _due(self, lane: Lane, arrived: Arrived) -> None:
-        key = lane.base + arrived.delivery_tag
-        if self._aside.pop(key, None) is not None:
-            if not lane.is_retired:
-                self._ripe.add(key)
-            self._put_back(lane, [arrived])
-            self._ring()
 
     async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
@@ -591,7 +577,12 @@ class AmqpConsumer:
             await self._send([self._parcel(message, kept, to=lane.copies)])
         except EncodeError as exc:  # and never can be: who is to refuse it does so now, and not after every try
             _log.debug("task %s cannot be put off: %s", message.id, exc)
-            self._due(lane, arrived)
+            key = lane.base + arrived.delivery_tag
+            if self._aside.pop(key, None) is not None:
+                if not lane.is_retired:
+                    self._ripe.add(key)
+                self._put_back(lane, [arrived])
+                self._ring()
         except Exception as exc:
             if self._lost is None:
                 _log.warning("cannot put off task %s, which is not due; it goes back to its queue: %s", message.id, exc)

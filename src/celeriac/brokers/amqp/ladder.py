@@ -14,7 +14,8 @@ block short ones behind it, as it does in one queue with a time per message. The
 ours has ticks of 10 ms, and its bindings have exactly as many wildcards as there are bits, so that what is meant for
 `my.queue` cannot reach `queue`.
 
-Each hop takes a moment. So messages come up to `EARLY_S` before their time; who is handed out one holds it that long.
+Each hop takes a moment, so messages come some milliseconds late. They are not sent down earlier to make up for it: who
+gets one would have to hold it until its time, by a clock that may be wrong.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from pamqp.base import Frame
 
-EARLY_S: Final = 0.05
-"""How long before its time a message may be handed out; who gets it waits."""
 _MOST_TICKS: Final = (1 << RUNGS) - 1
 LONGEST_S: Final = _MOST_TICKS * TICK_S
 """497 days. What is due later comes down after that, and is put on the ladder again."""
@@ -42,8 +41,7 @@ _RUNG: Final = TOP[:-2]
 
 def ticks(delay_s: float) -> int:
     """How long the ladder holds a message that is due in `delay_s`; 0: it need not be put there."""
-    wait_s = delay_s - EARLY_S
-    return min(ceil(wait_s / TICK_S), _MOST_TICKS) if wait_s > 0 else 0
+    return min(ceil(delay_s / TICK_S), _MOST_TICKS) if delay_s > 0 else 0
 
 
 def word_of(target: str) -> str:
