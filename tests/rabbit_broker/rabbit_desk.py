@@ -116,9 +116,9 @@ class Desk:
         await channel.close()
         return found
 
-    async def until(self, condition: Callable[[], Any], what: str) -> None:
+    async def until(self, condition: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> None:
         """Wait until it holds; an awaitable is awaited."""
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(timeout_s):
             while True:
                 held = condition()
                 if asyncio.iscoroutine(held):

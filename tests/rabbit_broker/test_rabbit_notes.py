@@ -108,8 +108,9 @@ async def test_what_is_no_note_is_passed_over(desk: Desk) -> None:
 
 
 async def test_a_stream_that_was_deleted_is_made_again(
-    desk: Desk, rabbit_server: RabbitServer, rabbit_vhost: str
+    desk: Desk, rabbit_server: RabbitServer, rabbit_vhost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG")  # why it took long, if it did
     consumer = await desk.open()
     await desk.note_lost(t=b"once")
     await desk.until(lambda: consumer._notes.lost("t", 0.0), "the note")
@@ -122,7 +123,7 @@ async def test_a_stream_that_was_deleted_is_made_again(
             return False
         return bool(consumer.cancel_stamp)
 
-    await desk.until(goes_on, "orders are heard again")
+    await desk.until(goes_on, "orders are heard again", 60.0)
     assert consumer._notes.lost("t", 0.0) == ()
 
 
