@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from celeriac.clock import SYSTEM_CLOCK
 from chaos.history import Blame
+from chaos.processes import is_writing
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
+    from pathlib import Path
 
     from chaos.fleet import Member
     from chaos.history import Event, Recorder
+
+_STOPS_S: Final = 0.005
+"""Until a signal has arrived."""
 
 
 class Nemesis:
@@ -26,10 +31,12 @@ class Nemesis:
     Args:
         recorder: Its file of the history.
         luck: Where to strike and when.
+        folder: Where the SQLite files of the run are.
     """
 
-    def __init__(self, recorder: Recorder, luck: random.Random) -> None:
+    def __init__(self, recorder: Recorder, luck: random.Random, folder: Path) -> None:
         self._recorder = recorder
+        self._folder = folder
         self.luck = luck
         self.count = 0
 
@@ -78,11 +85,23 @@ class Nemesis:
         """SIGSTOP to the whole group, SIGCONT afterwards."""
         blame = Blame(pids=tuple(member.pids), cuts=True, everyone=False) if longer_than_lease else Blame()
         with self.fault("stop", blame) as number:
-            member.signal(signal.SIGSTOP)
+            self.halt(member)
             try:
                 yield number
             finally:
                 member.signal(signal.SIGCONT)
+
+    def halt(self, member: Member) -> None:
+        """SIGSTOP to the whole group, between two transactions: who stands still in one has the lock of a SQLite file,
+        and nobody else can write until he goes on.
+        """
+        while True:
+            member.signal(signal.SIGSTOP)
+            SYSTEM_CLOCK.pause(_STOPS_S)
+            if not is_writing(member.pids, self._folder):
+                return
+            member.signal(signal.SIGCONT)
+            SYSTEM_CLOCK.pause(_STOPS_S)
 
     def last(self, least_s: float, most_s: float) -> None:
         """Let something last a seeded time."""

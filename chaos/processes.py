@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
+_WRITER: Final = "120"
+"""The byte of a write-ahead log's index that who writes has locked."""
 
 
 def family(pid: int) -> list[int]:
@@ -46,3 +51,14 @@ def holdings(pid: int) -> dict[str, int]:
     except OSError:
         return {}
     return {"rss_kib": rss_kib, "fds": fds, "connections": connections}
+
+
+def is_writing(pids: Collection[int], folder: Path) -> bool:
+    """Whether one of these is in the middle of a transaction that writes into a SQLite file of this folder."""
+    indexes = {file.stat().st_ino for file in folder.glob("*-shm")}
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return any(
+        int(lock[4]) in pids and int(lock[5].rpartition(":")[2]) in indexes
+        for lock in locks
+        if (lock[1], lock[3], lock[6]) == ("POSIX", "WRITE", _WRITER)
+    )

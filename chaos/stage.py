@@ -93,7 +93,7 @@ class Stage:
         )
         (folder / "terms.json").write_bytes(msgspec.json.encode(self.terms))
         self.notes = Recorder(folder, "campaign")
-        self.nemesis = Nemesis(Recorder(folder, "nemesis"), self.luck)
+        self.nemesis = Nemesis(Recorder(folder, "nemesis"), self.luck, folder)
         wire = "celery" if engine.name == "redis-celery" else ""
         self.fleet = Fleet(folder, self.url, self.settings, seed, wire=wire)
         self.standing = Standing(folder)

@@ -45,7 +45,7 @@ def run(stage: Stage) -> None:
             beats[-1].program.wait_for_log("next")  # it has read its entries
         else:
             with nemesis.fault("stop-beat", Blame()) as fault:
-                victim.signal(signal.SIGSTOP)
+                nemesis.halt(victim)
                 wait_back(fault, began)
                 nemesis.last(1.0, 6.0)
                 victim.signal(signal.SIGCONT)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +17,7 @@ from chaos.clock import go_by, shift
 from chaos.fleet import Member
 from chaos.history import Blame, Recorder, read
 from chaos.nemesis import Nemesis
-from chaos.processes import children, family, holdings, is_gone
+from chaos.processes import children, family, holdings, is_gone, is_writing
 
 from celeriac.clock import SYSTEM_CLOCK
 from servers import Program, wait_until
@@ -44,7 +46,7 @@ def member(tmp_path: Path) -> Iterator[Member]:
 
 @pytest.fixture
 def nemesis(tmp_path: Path) -> Nemesis:
-    return Nemesis(Recorder(tmp_path, "nemesis"), random.Random(1))
+    return Nemesis(Recorder(tmp_path, "nemesis"), random.Random(1), tmp_path)
 
 
 def test_a_kill_concerns_the_whole_family(tmp_path: Path, member: Member, nemesis: Nemesis) -> None:
@@ -97,6 +99,19 @@ def test_what_processes_hold(member: Member) -> None:
     member.program.wait()
     assert holdings(member.program.pid) == {}
     assert family(member.program.pid) == [member.program.pid]
+
+
+def test_who_is_in_the_middle_of_a_transaction_is_known(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "q.db", isolation_level=None)) as link:
+        link.execute("PRAGMA journal_mode=WAL")
+        link.execute("CREATE TABLE t (n)")
+        assert not is_writing([os.getpid()], tmp_path)
+        link.execute("BEGIN IMMEDIATE")
+        assert is_writing([os.getpid()], tmp_path)
+        assert not is_writing([os.getppid()], tmp_path)
+        assert not is_writing([os.getpid()], tmp_path.parent)
+        link.execute("COMMIT")
+        assert not is_writing([os.getpid()], tmp_path)
 
 
 @pytest.fixture
