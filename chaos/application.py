@@ -13,7 +13,7 @@ import signal
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -38,6 +38,10 @@ DUE_BY_WALL = "CHAOS_DUE_BY_WALL"
 LACKS = "CHAOS_LACKS"
 """Names of tasks, between commas, that this worker does not have: it is of an older release."""
 
+_WAITS_S: Final = 3.0
+"""What has become ready may wait so long for a worker: what is handed out sooner after a clock was moved may have been
+due by that clock's time of before."""
+
 
 def make_app(
     url: str, recorder: Recorder, *, clock_file: Path | None = None, insides: Insides | None = None, **settings: Any
@@ -51,7 +55,7 @@ def make_app(
 
         def on_received(sender: Any, request: Any, **_: Any) -> None:
             now = time.monotonic()
-            if request.eta and now - moved_at(clock_file) > 1.0:  # else it may have been claimed by another clock
+            if request.eta and now - moved_at(clock_file) > _WAITS_S:
                 due[request.id] = now - (SYSTEM_CLOCK.time() - datetime.fromisoformat(request.eta).timestamp())
 
         signals.task_received.connect(on_received, weak=False)

@@ -167,7 +167,11 @@ POISON = {
     "embed is marked": b'[[],{},{"__type__":"date","__value__":"2026-01-02"}]',
     "callbacks is text": b'[[],{},{"callbacks":"x"}]',
     "callbacks of text": b'[[],{},{"callbacks":["x"]}]',
+    "callbacks of no signature": b'[[],{},{"callbacks":[{}]}]',
+    "error callbacks of no signature": b'[[],{},{"errbacks":[{"task":"t"},{"task":1}]}]',
+    "a chain of no signature": b'[[],{},{"chain":[{"task":"t"},{"name":"u"}]}]',
     "chord is a list": b'[[],{},{"chord":[]}]',
+    "chord is no signature": b'[[],{},{"chord":{}}]',
     "trailing": b"[[1],{},{}] []",
     "byte order mark": b"\xef\xbb\xbf[[1],{},{}]",
     "pickle called json": b"\x80\x04\x95\x1e\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94.",
@@ -181,6 +185,21 @@ def test_poisonous_json_is_a_decode_error(kind: str) -> None:
     with pytest.raises(DecodeError) as caught:
         CODEC.decode_body(JSON, POISON[kind])
     assert 5 < len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("kind", ["callbacks", "errbacks", "chain"])
+def test_what_follows_is_limited_on_both_sides(kind: str) -> None:
+    """F12 on RabbitMQ, seed 922655: 35,000 error callbacks, each told of with a stack, took a worker its connection."""
+    link = {"task": "t"}
+    most = CODEC.encode_body((), {}, Embed(**{kind: [link] * 10_000}), task="t").body
+    assert len(getattr(CODEC.decode_body(JSON, most).embed, kind)) == 10_000
+    assert len(getattr(CODEC.decode_embed(JSON, most), kind)) == 10_000
+    with pytest.raises(EncodeError, match="10,001 signatures follow the task as"):
+        CODEC.encode_body((), {}, Embed(**{kind: [link] * 10_001}), task="t")
+    more = most.replace(b"[{", b'[{"task":"t"},{', 1)
+    with pytest.raises(DecodeError, match="the limit is 10,000"):
+        CODEC.decode_body(JSON, more)
+    assert CODEC.decode_embed(JSON, more) is EMPTY_EMBED
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ def make_builtins(app: Celeriac) -> dict[str, Task[Any, Any]]:
 
     def release(self: Task[Any, Any], join: str) -> None:
         """Call the body of a chord whose members have all arrived."""
+        if type(join) is not str:  # anybody can call it, and what a store makes of that may pass, or not
+            raise TypeError(f"{RELEASE}: the id of a join is a str, and not {join!r:.80}")
         find = MEMBERS.get() or app._result_store().members
         members = find(join)
         if members is None:

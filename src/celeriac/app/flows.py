@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 from celeriac.app.admission import OPTIONS as LIMITS
 from celeriac.app.builtins import PATIENT
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _UNIQUE = tuple(name for name in LIMITS if name.startswith("unique"))
 """Options that could drop a step's message, and with it the run."""
+_KINDS: Final = {"str": (str,), "int": (int,), "int | None": (int, type(None)), "bool": (bool,)}
+"""What may be given, by the annotation as `flow.driver` writes it."""
 
 
 class AppHost:
@@ -173,9 +176,17 @@ def make_flow_tasks(app: Celeriac) -> dict[str, Task[Any, Any]]:
 
 
 def _on_own_queue(method: Callable[..., Any]) -> Callable[..., Any]:
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    kinds = {each.name: _KINDS[each.annotation] for each in parameters if each.annotation in _KINDS}
+    places = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+
     def drive(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
         delivery = self.request.delivery
         assert delivery is not None
+        # Anybody can call these tasks, and what a store makes of an id that is none may pass, or not
+        for name, value in chain(zip(places, args, strict=False), kwargs.items()):
+            if name in kinds and type(value) not in kinds[name]:
+                raise TypeError(f"{self.name}: {name} is {value!r:.80}, which is no {kinds[name][0].__name__}")
         method(delivery.queue, *args, **kwargs)
 
     return drive

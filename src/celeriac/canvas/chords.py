@@ -204,8 +204,11 @@ class Chords:
         try:
             with draft.whole():
                 self._fail(attempt, form, error, traceback, draft)
-        except Exception:  # of one part; the others are told all the same
-            report.log.exception("%s[%s]: who waits for %.200r cannot be told", attempt.name, attempt.id, form)
+        except Exception as exc:  # of one part; the others are told all the same
+            # there can be thousands: without the stack
+            report.log.error(
+                "%s[%s]: who waits for %.200r cannot be told: %s", attempt.name, attempt.id, form, report.describe(exc)
+            )
 
     def _fail(self, attempt: Attempt, form: Form, error: BaseException, traceback: str | None, draft: Draft) -> None:
         state = REVOKED if isinstance(error, TaskRevokedError) else FAILURE

@@ -47,6 +47,8 @@ class Limits:
     """User headers, and stamps, of one message."""
     header: int = 4 * KIB
     """Bytes of one user header or stamp, encoded."""
+    links: int = 10_000
+    """Signatures of one kind that follow a task: callbacks, error callbacks, steps of a chain."""
     name: int = 255
     """Characters of a task's name."""
     retries: int = 2**31 - 1

@@ -176,6 +176,8 @@ class Codec:
         room, limits = self._room, self._limits
         if type(args) is not tuple and type(args) is not list:
             args = tuple(args)
+        if embed is not EMPTY_EMBED and (fault := _too_many(embed, limits.links)) is not None:
+            raise EncodeError(f"task {task!r}: {fault}")
         try:
             if is_plain(args, room) and is_plain(kwargs, room) and (embed is EMPTY_EMBED or _is_plain(embed, room)):
                 body = encode((args, kwargs, embed))
@@ -352,12 +354,12 @@ class Codec:
                 if type(kwargs) is not dict:
                     raise DecodeError("kwargs is not a dict but a marked value")
             elif type(embed) is dict and embed.get("chain") and type(embed["chain"]) is list:
-                return Call(args, kwargs, _embed({**embed, "chain": None}, Plain(embed["chain"])))
+                return Call(args, kwargs, _embed({**embed, "chain": None}, limits.links, Plain(embed["chain"])))
         if not embed:
             if embed is not None and type(embed) is not dict:
                 raise DecodeError(f"embed is not a dict but {values.type_name(type(embed))}")
             return Call(args, kwargs, EMPTY_EMBED)
-        return Call(args, kwargs, _embed(embed))
+        return Call(args, kwargs, _embed(embed, limits.links))
 
     # -- headers ------------------------------------------------------------------------------------------------------
 
@@ -686,8 +688,8 @@ class Codec:
                 raw = decompress(raw, compression, limit=self._limits.decompressed, ratio=self._limits.ratio)
             parse = _parse_json if raw[:1] == b"[" else _parse_msgpack  # the type that it states may be the fault
             value = parse(raw, self._limits.nesting, self._limits.body_memory)
-            return msgspec.convert(value[2], Embed)
-        except (CodecError, msgspec.ValidationError, TypeError, LookupError):
+            return _embed(value[2], self._limits.links)
+        except (CodecError, TypeError, LookupError):
             return EMPTY_EMBED
 
     def _plain_meta(self, meta: ResultMeta, task: str | None, markers: bool) -> dict[str, Any]:
@@ -794,17 +796,28 @@ def _content_type(name: str, setting: str) -> str:
     raise ConfigError(f"{setting}: {name!r} is unknown; " + (f"did you mean {near[0]!r}?" if near else "use 'json'"))
 
 
-def _embed(found: dict[str, Any], chain: Plain | None = None) -> Embed:
+def _embed(found: dict[str, Any], most: int, chain: Plain | None = None) -> Embed:
     try:
         embed = msgspec.convert(found, Embed)
     except msgspec.ValidationError as exc:
         raise DecodeError(f"embed is malformed: {exc}") from exc
-    if chain is None:
-        return embed
-    for step in chain:
-        if type(step) is not dict:
-            raise DecodeError(f"embed is malformed: a step of the chain is {values.type_name(type(step))}, not a dict")
-    return msgspec.structs.replace(embed, chain=chain)
+    if chain is not None:
+        embed = msgspec.structs.replace(embed, chain=chain)
+    if (fault := _too_many(embed, most)) is not None:
+        raise DecodeError(fault)
+    for links in (embed.callbacks, embed.errbacks, embed.chain, None if embed.chord is None else [embed.chord]):
+        for link in links or ():
+            if type(link) is not dict or type(link.get("task")) is not str:
+                raise DecodeError(f"embed is malformed: it has {link!r:.80} where a signature belongs")
+    return embed
+
+
+def _too_many(embed: Embed, most: int) -> str | None:
+    for name in ("callbacks", "errbacks", "chain"):
+        links = getattr(embed, name)
+        if links is not None and len(links) > most:
+            return f"{len(links):,} signatures follow the task as {name}; the limit is {most:,}"
+    return None
 
 
 def _is_plain(embed: Embed, room: int) -> bool:
