@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import timeit
 
@@ -62,6 +63,8 @@ def test_readers_never_see_a_torn_entry() -> None:
             epoch += 1
 
     thread = threading.Thread(target=write)
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # they interrupt each other in the middle of what they do
     thread.start()
     seen = set()
     try:
@@ -71,6 +74,7 @@ def test_readers_never_see_a_torn_entry() -> None:
                 assert one.started == one.limit_s == float(one.epoch)
                 seen.add(one.epoch)
     finally:
+        sys.setswitchinterval(usual_s)
         stop.set()
         thread.join()
     slots.close()
