@@ -178,7 +178,11 @@ class Stage:
         if not self.fleet.workers:
             self.fleet.start_worker()
 
-        self.fleet.wait(self._is_over, f"everything to be over on {self.engine.name}", timeout_s)
+        try:
+            self.fleet.wait(self._is_over, f"everything to be over on {self.engine.name}", timeout_s)
+        except TimeoutError as exc:
+            left = {queue: depth for queue, depth in self.app.broker.depth().items() if depth.ready or depth.held}
+            raise TimeoutError(f"{left or 'what is delayed'} is left: {exc}") from None
         self.pause(idle_s)
 
     def _is_over(self) -> bool:

@@ -57,10 +57,11 @@ class Mutator:
             self._swap_type, self._drop, self._nest, self._widen, self._relabel, self._copy_node,
         )  # fmt: skip
 
-    def draw(self) -> Raw:
-        """One message, broken in one to four ways, or (one of fifty) not at all."""
+    def draw(self, form: Form | None = None) -> Raw:
+        """One message, of any form unless that is given, broken in one to four ways, or (one of fifty) not at all."""
         luck = self.luck
-        form: Form = luck.choices(("native", "kombu", "amqp", "result", "member"), (5, 4, 4, 2, 1))[0]
+        if form is None:
+            form = luck.choices(("native", "kombu", "amqp", "result", "member"), (5, 4, 4, 2, 1))[0]
         tree = copy(luck.choice(RESULTS if form in ("result", "member") else DRAFTS))
         if type(tree) is Result:
             tree.old = luck.random() < 0.3

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SKIP: Final = ("L1", "L2", "L3", "L4", "D3", "D4", "G2", "M2")
 """Of the checker's: what runs twice is known better here, and how long things take is drawn."""
+_AT_ONCE_S: Final = 0.001
+"""Between a worker's last look whether a task is revoked and its first line."""
 _FINAL: Final = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 _TOKENS: Final = frozenset({"member", "work", "awork", "once", "once_def", "retrying", "body"})
 """They return the token of their run."""
@@ -153,7 +155,7 @@ class _Oracle:
             if due is not None and starts[0].t < due - 0.002:
                 yield "E1", task_id, f"it started {due - starts[0].t:.3f} s before it was due"
             revoked = self._revoked.get(task_id)
-            if revoked is not None and (late := [one for one in starts if one.t > revoked]):
+            if revoked is not None and (late := [one for one in starts if one.t > revoked + _AT_ONCE_S]):
                 yield "V1", task_id, f"it started {late[0].t - revoked:.4f} s after its revoking was acknowledged"
             if max(start.n for start in starts) > MOST_RETRIES:
                 yield "R1", task_id, f"it was retried {max(start.n for start in starts)} times"

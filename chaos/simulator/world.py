@@ -97,6 +97,8 @@ class Nemesis:
         self._world = world
         self._loop = world.loop
         self._primed: dict[Proc, Bomb] = {}
+        self._lasting: list[tuple[float, int, str, Collection[Proc]]] = []
+        """What keeps processes from the servers: until when, its number and kind, and whom."""
         self.faults = self.crashes = 0
         world.network.arm([one for one in plan if isinstance(one, Bomb)])
         for one in plan:
@@ -209,11 +211,24 @@ class Nemesis:
     def _note(self, number: int, kind: str, procs: Collection[Proc], lasts_s: float, *, cuts: bool = False) -> None:
         self.faults += 1
         self.crashes += kind.startswith(("kill", "crash"))
+        if cuts:
+            self._lasting.append((self._loop.now + lasts_s, number, kind, procs))
+        self._write(str(number), kind, procs, lasts_s, cuts=cuts)
+
+    def note_born(self, proc: Proc, supervisor: Proc) -> None:
+        """A process has been forked, and its supervisor, who beats for it, may be kept from the servers."""
+        now = self._loop.now
+        self._lasting = [one for one in self._lasting if one[0] > now]
+        for until, number, kind, procs in self._lasting:
+            if supervisor in procs:
+                self._write(f"{number}.{proc.pid}", kind, [proc], until - now, cuts=True)
+
+    def _write(self, number: str, kind: str, procs: Collection[Proc], lasts_s: float, *, cuts: bool) -> None:
         blame = Blame(pids=tuple(proc.pid for proc in procs), cuts=cuts, everyone=False)
         value = msgspec.to_builtins(blame)
         context = self._world.server.context.copy
-        context().run(self._world.note, "fault", "invoke", id=str(number), what=kind, value=value)
-        over = lambda: self._world.note("fault", "ok", id=str(number), what=kind, value=value)  # noqa: E731
+        context().run(self._world.note, "fault", "invoke", id=number, what=kind, value=value)
+        over = lambda: self._world.note("fault", "ok", id=number, what=kind, value=value)  # noqa: E731
         self._loop.call_later(lasts_s, over, context=context())
 
 
@@ -339,6 +354,7 @@ class World:
         self._main(proc, serve())
 
     def start_child(self, proc: Proc, supervisor: SimSupervisor, child: Any) -> None:
+        self.nemesis.note_born(proc, supervisor.proc)
         self._main(proc, run_child(self, proc, supervisor, child))
 
     def _main(self, proc: Proc, coro: Any) -> None:

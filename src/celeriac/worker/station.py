@@ -778,13 +778,15 @@ class Station:
     def _vet(self, job: Job) -> bool:
         """In a runner's thread: whether a job whose start needs a second look may start."""
         lease = job.lease
-        if not lease.halted:
+        while not lease.halted:
             if self._clock.monotonic() >= self.slot.lease_until and not self._ask(self._confirm(lease)):
                 return False
             if job.stamp == SUSPECT and not self._ask(self._settle_first()):
                 return False
             if job.stamp != lease.consumer.cancel_stamp and not self._ask(self._refresh(job)):
                 return False
+            if self._clock.monotonic() < self.slot.lease_until:  # else the process stood still while it asked
+                break
         if not lease.halted:
             return self._is_fresh(job)
         if not lease.lost and job.attempt.delivery is not None:
