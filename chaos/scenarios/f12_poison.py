@@ -140,11 +140,11 @@ def _bury_for_good(stage: Stage, poisoner: _Poisoner) -> int:
 
     def are_all_there() -> bool:
         """RabbitMQ shows dead letters by taking them out, and back in by and by: a look at once may find few."""
-        found = {one.id: one for queue in ("celery", HOSTILE) for one in broker.dead_letters(queue, limit=100_000)}
-        rest = [one for one in found.values() if one.id not in poisoner.ids]
+        found = [one for queue in ("celery", HOSTILE) for one in broker.dead_letters(queue, limit=100_000)]
+        rest = [one for one in found if one.id not in poisoner.ids]
         letters[:] = [one for one in rest if one.task not in _OURS or "cannot be read" in one.reason]
         unnamed = sum(one.queue == "celery" and "cannot be read" in one.reason for one in letters)
-        return found.keys() >= poisoner.ids and unnamed >= poisoner.unnamed
+        return {one.id for one in found} >= poisoner.ids and unnamed >= poisoner.unnamed
 
     for _ in range(20):
         if are_all_there():
@@ -154,10 +154,10 @@ def _bury_for_good(stage: Stage, poisoner: _Poisoner) -> int:
         raise TimeoutError(f"of {len(poisoner.ids)} + {poisoner.unnamed} dead letters of poison not all are there")
     silent = [one for one in letters if not one.reason.strip()]
     assert not silent, f"{len(silent)} are buried without a reason, as {silent[0]!r:.500}"
-    ids = [one.id for one in letters]
+    ids = sorted({one.id for one in letters})
     for first in range(0, len(ids), 500):
         broker.drop_dead(ids[first : first + 500])
-    return len(ids)
+    return len(letters)
 
 
 def _kib(pid: int, name: str) -> int:
