@@ -142,6 +142,8 @@ class LineHolder:
 
     async def close(self) -> None:
         with self._queues._lock:
+            if self.is_lost:  # what it held has come back, and is held back for notes
+                return
             self._queues.came_back.update(dict.fromkeys(self.held, 0.0))
             self._queues.open.pop(self.incarnation, None)
             await self._inner.close()

@@ -13,7 +13,7 @@ from celeriac.canvas.lowering import Origin, Place
 from celeriac.engine import report
 from celeriac.engine.attempt import Attempt
 from celeriac.engine.continuation import NOTHING
-from celeriac.errors import Reject, TaskRevokedError
+from celeriac.errors import DecodeError, Reject, TaskRevokedError
 from celeriac.model import Headers
 from celeriac.model.states import FAILURE, REVOKED, SUCCESS
 
@@ -174,5 +174,7 @@ class Links:
                 else:
                     # No child of the task, as with Celery: who asks for a child's result would get the task's error.
                     self._lowering.lower(form, Place(slot=slot, given=(attempt.id,)), origin, draft)
+        except DecodeError as exc:  # there can be thousands: without the stack
+            report.log.error("%s[%s]: its error callback is none: %s", attempt.name, attempt.id, exc)
         except (Exception, SystemExit):
             report.log.exception("%s[%s]: its error callback %s failed", attempt.name, attempt.id, name)

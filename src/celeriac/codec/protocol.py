@@ -805,10 +805,9 @@ def _embed(found: dict[str, Any], most: int, chain: Plain | None = None) -> Embe
         embed = msgspec.structs.replace(embed, chain=chain)
     if (fault := _too_many(embed, most)) is not None:
         raise DecodeError(fault)
-    for links in (embed.callbacks, embed.errbacks, embed.chain, None if embed.chord is None else [embed.chord]):
-        for link in links or ():
-            if type(link) is not dict or type(link.get("task")) is not str:
-                raise DecodeError(f"embed is malformed: it has {link!r:.80} where a signature belongs")
+    for step in chain or ():
+        if type(step) is not dict:
+            raise DecodeError(f"embed is malformed: a step of the chain is {values.type_name(type(step))}, not a dict")
     return embed
 
 
