@@ -87,7 +87,6 @@ class Stage:
                 "timeout_s": self.settings["task_publish_timeout"],
                 "connection_lease": engine.connection_lease,
                 "keeps_doubles": engine.keeps_doubles,
-                "recovery_s": 2.0 if engine.connection_lease else 4.5,
                 **scenario.terms,
             }
         )

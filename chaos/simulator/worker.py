@@ -255,6 +255,8 @@ async def run_child(world: World, proc: Proc, supervisor: SimSupervisor, child: 
     station.on_ready = lambda: tell({"what": "ready"})
     station.on_recycle = lambda: tell({"what": "draining"})
     is_clean = await station.serve()
+    if not is_clean:
+        world.nemesis.note_forced(proc)
     world.exit(proc, exits.OK if is_clean else exits.FORCED)
 
 

@@ -223,6 +223,10 @@ class Nemesis:
             if supervisor in procs:
                 self._write(f"{number}.{proc.pid}", kind, [proc], until - now, cuts=True)
 
+    def note_forced(self, proc: Proc) -> None:
+        """A process has left while a task ran that its grace was too short for: that one runs again."""
+        self._write(f"forced.{proc.pid}", "end of grace", [proc], 0.0, cuts=False)
+
     def _write(self, number: str, kind: str, procs: Collection[Proc], lasts_s: float, *, cuts: bool) -> None:
         blame = Blame(pids=tuple(proc.pid for proc in procs), cuts=cuts, everyone=False)
         value = msgspec.to_builtins(blame)
