@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from celeriac.errors import BrokerError, BrokerUnavailableError, ConfigError, LeaseLostError
+from celeriac.errors import BrokerError, BrokerUnavailableError, ConfigError, EnqueueUnknownError, LeaseLostError
 from celeriac.model import Bury, Done, Later, Release, Settled
 from celeriac.model.states import FAILURE, REVOKED
 from celeriac.worker.backoff import Backoff
@@ -31,6 +31,8 @@ MOST = 1000
 """Outcomes of one settle call."""
 
 _SUCCEEDED, _FAILED, _RETRIED, _RELEASED, _BURIED, _LOST = range(1, 7)
+_MOST_UNKNOWN = 10
+"""Answers that may be lost in a row before it is taken for the doing of one of the outcomes."""
 
 
 class Flusher:
@@ -162,7 +164,7 @@ class Flusher:
         return [outcome for outcome, _ in told], [answer for _, answer in told]
 
     async def _settle(self, lease: Lease, outcomes: list[Outcome]) -> Sequence[Settled]:
-        is_suspect = False
+        is_suspect, unknown = False, 0
         while not lease.lost:
             try:
                 answers = await self._settler.settle(lease.consumer, outcomes)
@@ -173,7 +175,8 @@ class Flusher:
                 _log.warning("cannot settle %d outcomes (%s); trying again in %.1f s", len(outcomes), exc, delay_s)
                 await self._clock.sleep(delay_s)
             except Exception as exc:
-                if not await self._is_well(lease):
+                unknown += isinstance(exc, EnqueueUnknownError)  # an answer was lost, which says nothing of outcomes
+                if 0 < unknown < _MOST_UNKNOWN or not await self._is_well(lease):
                     delay_s = self._backoff.next()
                     _log.warning("cannot settle %d outcomes (%s); trying again in %.1f s", len(outcomes), exc, delay_s)
                     await self._clock.sleep(delay_s)
