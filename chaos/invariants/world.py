@@ -19,6 +19,8 @@ SETTLE_S: Final = 1.0
 """A run that has ended is settled within so long: workers wait milliseconds, a busy machine a little more."""
 CLOSED_S: Final = 0.2
 """After a cut is over, both sides know within so long that a connection is lost: what was swallowed is missing."""
+_WAKES_S: Final = 0.05
+"""What a process was about to begin when it was stopped, it begins so soon after it goes on."""
 STRICT_S: Final = 0.01
 """Two processes' lines may be so far from what they speak of."""
 _NOTHING: Final[dict[str, Any]] = {}
@@ -210,6 +212,15 @@ class World:
         """Whether it is the other copy's turn: of what lies there twice, unless the end of this run was stored."""
         return run.case.is_doubled and (run.ended + SETTLE_S > self.now or not self.terms.stores_results)
 
+    def is_woken(self, run: Run) -> bool:
+        """Whether its process was stopped between its last look at the lease and the first line of the task."""
+        return any(
+            fault.kind.startswith("stop")
+            and run.pid in fault.pids
+            and fault.began + self.terms.lease_s < run.began <= fault.ended + _WAKES_S
+            for fault in self.faults
+        )
+
     def troubled(self, since: float, pid: int = 0) -> Fault | None:
         """A fault between then and now: that of this process, or any."""
         for fault in reversed(self.faults):
@@ -251,10 +262,14 @@ class World:
             elif terms.keeps_doubles and before.n == event.n - 1 and not case.is_doubled and self.cause(before):
                 case.is_doubled = True  # the retry was published, and then again by the one who ran it again
         before = self.previous
-        self.is_explained = before is not None and (self.cause(before) is not None or self.is_double(before))
-        self.explained += self.is_explained
         run = Run(case, event)
-        case.runs = (*case.runs, run)
+        is_woken = before is not None and self.is_woken(run)
+        self.is_explained = is_woken or (
+            before is not None and (self.cause(before) is not None or self.is_double(before))
+        )
+        self.explained += self.is_explained
+        if not is_woken:  # else whatever comes of it is refused, and it says nothing of the others
+            case.runs = (*case.runs, run)
         self.live[event.token] = run
         self.runs += 1
 

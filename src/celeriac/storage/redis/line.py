@@ -178,9 +178,13 @@ class Line:
                 await self._on_connect(self)
             if self._link is not link:
                 raise exceptions.ConnectionError("the connection was dropped while it was made")
-        except BaseException:
+        except BaseException as exc:
+            # What the driver raises then is about its own insides
+            is_dropped = isinstance(exc, AttributeError) and self._link is not link
             self._link = self._wire = None
             await link.disconnect(nowait=True)
+            if is_dropped:
+                raise exceptions.ConnectionError("the connection was dropped while it was made") from exc
             raise
         return cast("aio.Connection", link)
 
