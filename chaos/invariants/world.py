@@ -264,9 +264,8 @@ class World:
         before = self.previous
         run = Run(case, event)
         is_woken = before is not None and self.is_woken(run)
-        self.is_explained = is_woken or (
-            before is not None and (self.cause(before) is not None or self.is_double(before))
-        )
+        is_explained = before is not None and (self.cause(before) is not None or self.is_double(before))
+        self.is_explained = is_woken or is_explained
         self.explained += self.is_explained
         if not is_woken:  # else whatever comes of it is refused, and it says nothing of the others
             case.runs = (*case.runs, run)
