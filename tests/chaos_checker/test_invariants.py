@@ -169,6 +169,18 @@ TALES = [
     ),
     Tale(
         "L2",
+        "again, in one that was stopped before it began it, or long before",
+        told(TWICE, fault(3.0, 8.9, **{**STOPPED, "pids": [200]})),
+        told(TWICE, fault(3.0, 8.97, **{**STOPPED, "pids": [200]})),
+    ),
+    Tale(
+        "L2",
+        "again, in one that was just being stopped",
+        told(TWICE, fault(8.5, 12.0, **{**STOPPED, "pids": [200]})),
+        told(TWICE, fault(6.9, 12.0, **{**STOPPED, "pids": [200]})),
+    ),
+    Tale(
+        "L2",
         "again, while others were cut off",
         told(TWICE, fault(2.0, 5.0, **{**STOPPED, "pids": [300]})),
         told(TWICE, fault(2.0, 5.0, **STOPPED)),
