@@ -129,7 +129,7 @@ class L3(Invariant):
                 if other.n >= run.n and other.ended + SETTLE_S < run.ended and self.world.cause(other) is None:
                     return other
             return None
-        last = case.runs[-1]
+        last = next(other for other in reversed(case.runs) if other is run or not other.is_woken)
         return None if last is run else last
 
 

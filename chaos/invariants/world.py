@@ -29,7 +29,7 @@ _NOTHING: Final[dict[str, Any]] = {}
 class Run:
     """One start of a task's body."""
 
-    __slots__ = ("began", "case", "ended", "n", "p", "pid", "token")
+    __slots__ = ("began", "case", "ended", "is_woken", "n", "p", "pid", "token")
 
     def __init__(self, case: Case, event: Event) -> None:
         self.case = case
@@ -39,6 +39,8 @@ class Run:
         self.p = sys.intern(event.p)
         self.pid = int(event.p.rpartition(":")[2])
         self.token = event.token
+        self.is_woken = False
+        """A second run, that its process was about to begin when it was stopped: nothing that comes of it may count."""
 
     def is_over(self, at: float) -> bool:
         return self.ended <= at
@@ -263,12 +265,11 @@ class World:
                 case.is_doubled = True  # the retry was published, and then again by the one who ran it again
         before = self.previous
         run = Run(case, event)
-        is_woken = before is not None and self.is_woken(run)
+        run.is_woken = before is not None and self.is_woken(run)
         is_explained = before is not None and (self.cause(before) is not None or self.is_double(before))
-        self.is_explained = is_woken or is_explained
+        self.is_explained = run.is_woken or is_explained
         self.explained += self.is_explained
-        if not is_woken:  # else whatever comes of it is refused, and it says nothing of the others
-            case.runs = (*case.runs, run)
+        case.runs = (*case.runs, run)
         self.live[event.token] = run
         self.runs += 1
 
