@@ -62,7 +62,7 @@ def test_workflows(guarded: Shop) -> None:
         guarded.parent.delay(1000)
         with pytest.raises(LookupError, match="x"):
             chord([add.s(1, 1), guarded.fail.s("x")], total.s()).delay().get(timeout=SOON_S)
-    assert ("add", 1000) in guarded.runs
+        wait_until(lambda: ("add", 1000) in guarded.runs, "the child's run", SOON_S)
 
 
 def test_flows(guarded: Shop) -> None:
