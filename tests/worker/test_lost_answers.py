@@ -65,6 +65,6 @@ async def test_seed_479021_a_lost_answer_is_no_refusal(faults: list[Exception]) 
     assert type(await settle(Server(*faults))) is Done
 
 
-@pytest.mark.parametrize("faults", [[REFUSED] * 2, [UNKNOWN] * 11])
+@pytest.mark.parametrize("faults", [[REFUSED] * 2, [UNKNOWN] * 11, [UNKNOWN, REFUSED, REFUSED]])
 async def test_what_is_refused_again_and_again_is_given_up(faults: list[Exception]) -> None:
     assert type(await settle(Server(*faults))) is Bury

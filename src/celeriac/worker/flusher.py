@@ -175,7 +175,8 @@ class Flusher:
                 _log.warning("cannot settle %d outcomes (%s); trying again in %.1f s", len(outcomes), exc, delay_s)
                 await self._clock.sleep(delay_s)
             except Exception as exc:
-                unknown += isinstance(exc, EnqueueUnknownError)  # an answer was lost, which says nothing of outcomes
+                # An answer was lost, which says nothing of outcomes; a refusal behind that does
+                unknown = unknown + 1 if isinstance(exc, EnqueueUnknownError) else 0
                 if 0 < unknown < _MOST_UNKNOWN or not await self._is_well(lease):
                     delay_s = self._backoff.next()
                     _log.warning("cannot settle %d outcomes (%s); trying again in %.1f s", len(outcomes), exc, delay_s)
