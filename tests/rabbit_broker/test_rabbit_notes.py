@@ -11,6 +11,7 @@ from rabbit_desk import Desk, message, take
 from celeriac.brokers.amqp import notes
 from celeriac.brokers.amqp.methods import QueueDeclare
 from celeriac.brokers.amqp.notes import Note, Notes
+from celeriac.errors import BrokerUnavailableError
 from celeriac.model import Cancellation, StoredResult
 from celeriac.storage.amqp import Publication
 from servers.rabbit_server import RabbitServer
@@ -125,6 +126,27 @@ async def test_a_stream_that_was_deleted_is_made_again(
 
     await desk.until(goes_on, "orders are heard again", 60.0)
     assert consumer._notes.lost("t", 0.0) == ()
+
+
+async def test_a_stream_that_is_not_up_yet_is_waited_for(
+    desk: Desk, rabbit_server: RabbitServer, rabbit_vhost: str
+) -> None:
+    """F18 on RabbitMQ, seed 519739: a worker that was back before the stream was, when its server had been killed,
+    never read it again. Revoked tasks ran there, and were not terminated.
+    """
+    await desk.open()
+    await desk.cancel("a")
+    name = f'{{resource, <<"{rabbit_vhost}">>, queue, <<"{notes.STREAM}">>}}'
+    hide = f"mnesia:dirty_delete(rabbit_queue, {name})"
+    show = f"[Q] = mnesia:dirty_read(rabbit_durable_queue, {name}), mnesia:dirty_write(rabbit_queue, Q)"
+    await asyncio.to_thread(rabbit_server.evaluate, hide)
+    try:
+        with pytest.raises(BrokerUnavailableError, match=r"cannot be reached yet.*down or inaccessible"):
+            await desk.open()
+    finally:
+        await asyncio.to_thread(rabbit_server.evaluate, show)
+    consumer = await desk.open()
+    assert await consumer.cancelled(["a"])
 
 
 async def test_a_stream_that_exists_otherwise_is_used(desk: Desk) -> None:

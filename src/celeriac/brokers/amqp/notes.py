@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from pamqp import commands
 
+from celeriac.errors import BrokerUnavailableError
 from celeriac.model import Cancellation
 from celeriac.storage.amqp import ChannelClosed, Publication
 
@@ -180,7 +181,11 @@ class NotesReader:
         self._is_stale = False
 
     async def open(self, timeout_s: float) -> None:
-        """Read all that there is; returns then. Where the server has no streams, a warning says what is missing."""
+        """Read all that there is; returns then. Where the server has no streams, a warning says what is missing.
+
+        Raises:
+            BrokerUnavailableError: The server knows the stream and cannot reach it, as for a moment after its start.
+        """
         try:
             await self._open(timeout_s)
         except ChannelClosed as exc:
@@ -196,6 +201,8 @@ class NotesReader:
         try:
             await channel.call(commands.Queue.Declare(queue=STREAM, durable=True, arguments=ARGUMENTS))
         except ChannelClosed as exc:
+            if exc.code == 404:  # to a declaration: it is there, and not up yet
+                raise BrokerUnavailableError(f"the stream {STREAM!r} cannot be reached yet: {exc}") from exc
             if exc.code != 406:
                 raise
             self._channel = channel = await self._line.open_channel()  # it exists with other limits: they are used
