@@ -228,6 +228,26 @@ async def test_a_worker_with_a_wrong_clock_takes_what_has_waited_when_it_is_due(
     assert await consumer.settle([Done(delivery=got)]) == [OK]
 
 
+@pytest.mark.parametrize("spent", [False, True])
+async def test_a_copy_of_what_has_waited_does_not_wait_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, spent: bool
+) -> None:
+    """F11 on RabbitMQ, seed 936954: what had come down the ladder was given back, and published anew for it; a worker
+    one hour behind put that on the ladder for an hour.
+    """
+    consumer = await desk.open()
+    due = SYSTEM_CLOCK.time() + 0.05
+    await desk.publish(late := message(not_before=due, headers=_with_eta(message(), due)))
+    real = SystemClock.time
+    monkeypatch.setattr(SystemClock, "time", lambda self: real(self) - 3600.0)
+    for _ in range(3):
+        (got,) = await wait_for(consumer)
+        assert got.body == late.body
+        assert await consumer.settle([Release(delivery=got, spent=spent)]) == [OK]
+    (got,) = await wait_for(consumer)
+    assert await consumer.settle([Done(delivery=got)]) == [OK]
+
+
 def _with_eta(outgoing: Outgoing, due: float) -> bytes:
     from datetime import UTC, datetime
 

@@ -560,7 +560,7 @@ class AmqpConsumer:
 
     def _is_early(self, lane: Lane, arrived: Arrived, message: Outgoing) -> bool:
         assert message.not_before is not None
-        if ladder.has_waited(arrived.exchange, arrived.routing_key) or message.not_before <= self._clock.time():
+        if message.not_before <= self._clock.time() or ladder.has_waited(arrived):
             return False
         key = lane.base + arrived.delivery_tag
         if key in self._ripe:
@@ -833,6 +833,7 @@ class AmqpConsumer:
 
     def _again(self, lane: Lane, arrived: Arrived, headers: dict[str, Any], *, to: str | None = None) -> Parcel:
         """The message as it came, to be published with other headers."""
+        headers = {**headers, **ladder.origin(arrived)}
         try:
             properties = with_headers(arrived.properties, headers, drop=_NOT_KEPT)
         except (ValueError, TypeError):  # some of its own have no form that we know: they stay behind

@@ -23,7 +23,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from celeriac.brokers.amqp.layout import DUE, RUNGS, TICK_S, TOP, UNCLAIMED, rung_name
+from celeriac.brokers.amqp.layout import DUE, RUNGS, TICK_S, TOP, UNCLAIMED, WAITED, rung_name
 from celeriac.brokers.amqp.methods import ExchangeBind, ExchangeDeclare, QueueBind, QueueDeclare
 
 if TYPE_CHECKING:
@@ -31,12 +31,15 @@ if TYPE_CHECKING:
 
     from pamqp.base import Frame
 
+    from celeriac.storage.amqp import Arrived
+
 _MOST_TICKS: Final = (1 << RUNGS) - 1
 LONGEST_S: Final = _MOST_TICKS * TICK_S
 """497 days. What is due later comes down after that, and is put on the ladder again."""
 _ANY: Final = "*." * RUNGS
 _LONGEST: Final = "1." * RUNGS
 _RUNG: Final = TOP[:-2]
+_WAITED: Final = WAITED.encode()
 
 
 def ticks(delay_s: float) -> int:
@@ -57,9 +60,16 @@ def target_of(routing_key: str) -> str:
     return word.replace("%2A", "*").replace("%23", "#").replace("%25", "%")
 
 
-def has_waited(exchange: str, routing_key: str) -> bool:
-    """Whether what came by these has been on the ladder for all of its time, be what clocks say as it may."""
-    return exchange.startswith((_RUNG, DUE)) and not routing_key.startswith(_LONGEST)
+def has_waited(arrived: Arrived) -> bool:
+    """Whether it has been on the ladder for all of its time, be what clocks say as it may."""
+    if _WAITED in arrived.properties:
+        return True
+    return arrived.exchange.startswith((_RUNG, DUE)) and not arrived.routing_key.startswith(_LONGEST)
+
+
+def origin(arrived: Arrived) -> dict[str, bool]:
+    """Headers by which a copy, which is published elsewhere than on the ladder, is still known to have waited."""
+    return {WAITED: True} if has_waited(arrived) else {}
 
 
 def routing_key(delay_ticks: int, target: str) -> str:

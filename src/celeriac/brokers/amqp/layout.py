@@ -99,6 +99,8 @@ DELIVERIES: Final = "celeriac-deliveries"
 """How often it was handed out, and came back, before it was published in this form."""
 RETURNS: Final = "celeriac-returns"
 """How often the server had taken it back without anybody's asking, before it was published in this form."""
+WAITED: Final = "celeriac-waited"
+"""Of a copy that does not come off the ladder: the message it was made of did, when its time was over."""
 REASON: Final = "celeriac-reason"
 DETAIL: Final = "celeriac-detail"
 BURIED_AT: Final = "celeriac-buried-at"
@@ -106,7 +108,7 @@ QUEUE: Final = "celeriac-queue"
 """Of a dead letter: where it lay."""
 TO: Final = "celeriac-to"
 """Of a parked message: the queue of the consumer that holds it."""
-OURS: Final = frozenset((SINCE, DELIVERIES, RETURNS, REASON, DETAIL, BURIED_AT, QUEUE, TO))
+OURS: Final = frozenset((SINCE, DELIVERIES, RETURNS, WAITED, REASON, DETAIL, BURIED_AT, QUEUE, TO))
 SERVERS: Final = (
     "x-death",
     "x-first-death-exchange",

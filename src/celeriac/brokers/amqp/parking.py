@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
+from celeriac.brokers.amqp import ladder
 from celeriac.brokers.amqp.layout import SERVERS, TO
 from celeriac.brokers.amqp.publisher import Parcel
 from celeriac.model.tables import headers_of, with_headers
@@ -198,7 +199,7 @@ class Parking:
             self._under_way[tag] = now
         parcels = []
         for tag, (queue, arrived) in due.items():
-            headers = {TO: self._queue, MARK: tag}
+            headers = {TO: self._queue, MARK: tag, **ladder.origin(arrived)}
             try:
                 properties = with_headers(arrived.properties, headers, drop=SERVERS)
             except (ValueError, TypeError) as exc:
