@@ -90,9 +90,11 @@ PATIENCE_S: Final = 1.0
 """How long something may lie here unclaimed."""
 _WATCH_S: Final = 0.25
 _APPLY_S: Final = 0.1
-"""How long before the end the last acknowledgement is sent. A channel of the server's has 32 of them under way to a
-quorum queue, and collects the others until these are done. With the channel it forgets them: measured on 3.10, of 300
-messages 220 came again."""
+"""How long before the end the last acknowledgement is sent, at least. A channel of the server's has 32 of them under
+way to a quorum queue, and collects the others until these are done. With the channel it forgets them: measured on 3.10,
+of 300 messages 220 came again."""
+_APPLIES: Final = 4.0
+"""And so many times as long as the server took just now for what takes the same way."""
 _MOVES_S: Final = 2.0
 """How long closing waits until what is being moved has arrived; after that, it may be there twice."""
 _SUSPICIOUS: Final = 3
@@ -178,6 +180,8 @@ class AmqpConsumer:
         """Whether tasks here take so long that claims fetch what they need."""
         self._asked_at = self._loop.time()
         self._is_fetching = False
+        self._move_s = 0.0
+        """How long it took to publish what went back last."""
         self._stamp = 0
         self._is_interrupted = False
         self._is_closed = False
@@ -811,12 +815,14 @@ class AmqpConsumer:
                 anew.append((lane, arrived))
         _reject(back)
         if again:
+            began = self._loop.time()
             try:
                 await self._send(again)
             except BrokerError as exc:
                 _log.debug("cannot publish anew what goes back, it is returned instead: %s", exc)
                 _reject(anew)
             else:
+                self._move_s = self._loop.time() - began
                 _ack(anew)
 
     def _returned(self, lane: Lane, arrived: Arrived) -> Parcel | None:
@@ -1156,8 +1162,10 @@ class AmqpConsumer:
         used = [lane.channel for lane in lanes if lane.last_tag]
         calls = [channel.call(commands.Channel.Flow(active=True)) for channel in used if channel.is_open]
         if calls:
+            began = self._loop.time()
             await asyncio.gather(*calls)  # it has read all before this
-            await self._clock.sleep(_APPLY_S)
+            slowest_s = max(self._move_s, self._loop.time() - began)
+            await self._clock.sleep(min(max(_APPLY_S, _APPLIES * slowest_s), _MOVES_S))
 
     async def close(self) -> None:
         if self._is_closed:
