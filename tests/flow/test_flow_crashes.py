@@ -20,7 +20,8 @@ from servers.redis_server import RedisServer
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 HERE = Path(__file__).parent
-RUNS = 40
+RUNS = 5
+"""Begun before each kill."""
 KILLS = 8
 PATIENCE_S = 60.0
 
@@ -85,16 +86,18 @@ def test_every_run_ends_as_it_should(urls: tuple[str, str | None], fleet: Fleet)
     try:
         fleet.start()
         fleet.start()
-        runs = [(count, flow_killed.album.start(count)) for count in (chance.randrange(0, 8) for _ in range(RUNS))]
-        for number in range(KILLS):
+        runs: list[tuple[int, Any]] = []
+        for _ in range(KILLS):
             fleet.start()
-            wanted = (number + 1) * RUNS // (KILLS + 2)
+            for _ in range(RUNS):
+                count = chance.randrange(0, 8)
+                runs.append((count, flow_killed.album.start(count)))
+            wanted = len(runs) - RUNS  # as many again are under way when the next is killed
             stop = time.monotonic() + PATIENCE_S
             while sum(run.ready() for _, run in runs) < wanted:
                 assert time.monotonic() < stop, f"fewer than {wanted} runs have ended\n{fleet.logs()}"
                 app._result_store().wait([runs[-1][1].id], timeout_s=chance.uniform(0.01, 0.1))
             fleet.kill()
-        assert not all(run.ready() for _, run in runs), "they were done before the last was killed: make them longer"
         for count, run in runs:
             try:
                 assert run.get(PATIENCE_S) == flow_killed.expected(count)

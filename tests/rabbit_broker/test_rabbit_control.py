@@ -268,12 +268,11 @@ async def test_calls(rabbit_url: str, client: AmqpControl) -> None:
 async def test_of_two_nodes_of_one_name_the_second_takes_over(
     rabbit_url: str, client: AmqpControl, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celeriac.storage.pidbox.FIRST_S", 0.2)
-
     async def second(method: str, arguments: Mapping[str, Any]) -> str:
         return "second"
 
     async with serving(rabbit_url, "w1@test"):
+        monkeypatch.setattr("celeriac.storage.pidbox.FIRST_S", 0.2)  # the second is not to be waited for
         server = await AmqpControl(rabbit_url).serve("w1@test", second)
         assert "another worker is called w1@test" in caplog.text
         assert await ask(client, "ping", destination=["w1@test"], timeout_s=5.0) == {"w1@test": {"method": "ping"}}
