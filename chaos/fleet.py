@@ -37,6 +37,11 @@ class Member:
         self.clock_file = clock_file
 
     @property
+    def processes(self) -> int:
+        """How many of those that run tasks it has while it replaces none."""
+        return int(self.pool[1])
+
+    @property
     def pids(self) -> list[int]:
         """It and everything below it: supervisor, fork server, those that run tasks."""
         return family(self.program.pid)
@@ -198,10 +203,18 @@ class Fleet:
         return [one for one in self.members if one.name.startswith("worker") and one.is_running]
 
     def wait_fresh(self, member: Member, old: Collection[int], timeout_s: float = 30.0) -> int:
-        """Wait until a worker has a process that runs tasks beside the `old`; its number."""
-        found: set[int] = self.wait(
-            lambda: set(member.children) - set(old), f"another process of {member.name}", timeout_s
-        )
+        """Wait until a worker has a process that runs tasks beside the `old`, of which one has died; its number.
+
+        Where the worker was about to replace one by another, that other is the one.
+        """
+        before = sorted(set(old))  # by age
+        replacing = before[-1:] if len(before) > member.processes else []
+
+        def fresh() -> set[int]:
+            now = set(member.children)
+            return now - set(before) or now.intersection(replacing)
+
+        found: set[int] = self.wait(fresh, f"another process of {member.name}", timeout_s)
         return max(found)
 
     def has_begun(self, member: Member) -> bool:

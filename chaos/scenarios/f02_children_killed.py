@@ -35,7 +35,7 @@ def run(stage: Stage) -> None:
     for _, (task, arguments) in zip(stage.times(), cycle(WAYS), strict=False):
         stage.burst(150, 0.05)  # more than they can have done before there is another process
         stage.pause(0.1, 0.3)
-        before = {pid for member in fleet.workers for pid in member.children}
+        before = {member.name: member.children for member in fleet.workers}
         if not task:
             member = stage.luck.choice(fleet.workers)
             number = nemesis.kill_child(member)
@@ -45,9 +45,10 @@ def run(stage: Stage) -> None:
             stage.producer.send(task, number, *arguments, facts=facts, priority=9)
             begun = stage.wait_own(number)
             member = fleet.member_of(begun.p)
+            before[member.name].append(int(begun.p.rpartition(":")[2]))  # it may be younger than that
         if task == "hungry":
             continue  # its process lives, or leaves because it has grown
-        fresh = fleet.wait_fresh(member, before)
+        fresh = fleet.wait_fresh(member, before[member.name])
         if task != "greedy":  # that one leaves in good order, which takes as long as what it runs
             stage.wait_back(number, where=f"{member.name}:{fresh}")
 
