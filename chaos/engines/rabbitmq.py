@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class RabbitEngine:
-    """Quorum queues on one node. Heartbeats of two seconds, so that half-open connections are found in time."""
+    """Quorum queues on one node. Heartbeats of two seconds, so that half-open connections are found in time.
+
+    What a rung of the ladder passes on before the next one is up, when the server starts, it passes on again after this
+    time-out; with the server's own, three minutes, every scenario would have to wait for so long.
+    """
 
     name = "rabbitmq"
     connection_lease = True
@@ -24,7 +28,7 @@ class RabbitEngine:
 
     def __init__(self) -> None:
         try:
-            self._server = RabbitServer()
+            self._server = RabbitServer(advanced={"dead_letter_worker_publisher_confirm_timeout": "3000"})
         except UnavailableError as exc:
             raise MissingError(str(exc)) from exc
         self._server.start()

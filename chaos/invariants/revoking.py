@@ -37,7 +37,10 @@ class V1(Invariant):
 
 
 class V2(Invariant):
-    """A running task that is terminated stops within a second, and its result says so."""
+    """A running task that is terminated stops within a second, and its result says so.
+
+    Or within a second of when its worker has to be back after a cut, if that is later.
+    """
 
     key = "V2"
 
@@ -55,7 +58,8 @@ class V2(Invariant):
         if since is None:
             return
         self.checked += 1
-        if event.t - since > _ENDS_S:
+        back = max((fault.ended + self.terms.back_s for fault in self.world.faults if fault.blame.cuts), default=since)
+        if event.t - max(since, back) > _ENDS_S:
             self.complain(event.id, f"it was terminated at {since:.3f} and ran until {event.t:.3f}", since=since)
 
     def close(self) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from chaos.stage import Stage
 
 BATCH = 10
+LATEST_S = 4.0
+"""What is delayed is due within so long."""
 LONG = "long"
 """Queue of the tasks that are terminated, and of a worker of processes: nothing ends a thread."""
 
@@ -43,6 +45,7 @@ def run(stage: Stage) -> None:
     for task_id, args in later:  # half of these were revoked before anybody knew them
         while stage.producer.send("work", *args, task_id=task_id) != "ok":
             pass
+    stage.pause(LATEST_S)  # what is revoked is over, and yet its message goes when its time comes
 
 
 def revoke_some(
@@ -56,7 +59,7 @@ def revoke_some(
     while producer.send_all(tasks[2:12]) != "ok":
         pass
     for task_id, task, args in tasks[12:]:
-        while producer.send(task, *args, task_id=task_id, countdown=luck.uniform(0.2, 4.0)) != "ok":
+        while producer.send(task, *args, task_id=task_id, countdown=luck.uniform(0.2, LATEST_S)) != "ok":
             pass
     if is_kill:
         nemesis.kill(luck.choice([one for one in fleet.workers if one is not spared]))
