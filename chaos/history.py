@@ -76,6 +76,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 # max_retries      more attempts are wrong
 # ends             in what it is to end, where that is not success: failure, or any
 # follows          id of what may bring it about: it need not be acknowledged, or run at all
+# after            ids of what has to end first, and sends it then
 
 
 class Blame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -72,8 +72,8 @@ class Workflows:
         self._member: Any = app.tasks["member"]
         self._body: Any = app.tasks["body"]
         self._errback: Any = app.tasks["errback"]
-        self._made: list[tuple[str, str, str]] = []
-        """Ids, tasks and ends of what is about to be sent."""
+        self._made: list[tuple[str, str, dict[str, Any]]] = []
+        """Ids, tasks and facts of what is about to be sent."""
         self._maybe: list[tuple[str, str]] = []
         """Ids and workflows of error callbacks of these, which may come, or not."""
 
@@ -97,52 +97,63 @@ class Workflows:
     def nested(self) -> None:
         """Send a chain of chains and of a chord: four steps one after another, and three side by side amid them."""
         workflow = new_task_id()
-        middle, header = self._make_chord(workflow, 3, "body")
-        inner = chain(self._step(), middle, self._step())
+        first = self._step()
+        second = self._step(after=[_id(first)])
+        middle, header = self._make_chord(workflow, 3, "body", after=[_id(second)])
+        third = self._step(after=[_id(middle.body)])
+        fourth = self._step(after=[_id(third)])
         self._note("flow", "invoke", id=workflow, what="body", value=header)
-        self._publish(chain(self._step(), inner, self._step()).delay)
+        self._publish(chain(first, chain(second, middle, third), fourth).delay)
 
     def diamond(self, width: int) -> None:
         """Send a flow: one step, several beside each other, one behind them."""
         run = new_task_id()
         steps = [ids.task_id(run, step, 0) for step in range(width + 2)]
         self._note("flow", "invoke", id=run, what="body", value=steps[1:-1])
-        self._made += [(step, "member", "") for step in steps[:-1]] + [(steps[-1], "body", "")]
+        self._made += [
+            (steps[0], "member", {}),
+            *((step, "member", {"after": steps[:1]}) for step in steps[1:-1]),
+            (steps[-1], "body", {"after": steps[1:-1]}),
+        ]
         self._publish(lambda: self._app.flows["diamond"].start_as(run, run, width))
 
     def _make_chord(
-        self, workflow: str, size: int, ending: str, seconds: Sequence[float] = ()
-    ) -> tuple[Signature, list[str]]:
+        self, workflow: str, size: int, ending: str, seconds: Sequence[float] = (), *, after: Sequence[str] = ()
+    ) -> tuple[chord, list[str]]:
         ends = "" if ending == "body" else "any"
         unlucky = self._luck.randrange(size) if ending == "errback" else -1
         header = [
-            self._step(fails=True, ends="failure")
+            self._step(fails=True, ends="failure", after=after)
             if place == unlucky
-            else self._step(ends=ends, seconds=seconds[place] if seconds else None)
+            else self._step(ends=ends, seconds=seconds[place] if seconds else None, after=after)
             for place in range(size)
         ]
-        body = self._named(self._body.s(workflow=workflow), "failure" if ending == "errback" else ends)
+        members = [_id(one) for one in header]
+        body = self._named(self._body.s(workflow=workflow), "failure" if ending == "errback" else ends, members)
         errback = self._errback.s(workflow=workflow).set(task_id=new_task_id())
         self._maybe.append((errback.options["task_id"], workflow))
         body.link_error(errback)
-        return chord(header, body), [one.options["task_id"] for one in header]
+        return chord(header, body), members
 
-    def _step(self, *, fails: bool = False, ends: str = "", seconds: float | None = None) -> Signature:
+    def _step(
+        self, *, fails: bool = False, ends: str = "", seconds: float | None = None, after: Sequence[str] = ()
+    ) -> Signature:
         seconds = round(self._luck.uniform(0.0, 0.04), 4) if seconds is None else seconds
-        return self._named(self._member.s(seconds=seconds, fails=fails), ends)
+        return self._named(self._member.s(seconds=seconds, fails=fails), ends, after)
 
-    def _named(self, signature: Signature, ends: str) -> Signature:
+    def _named(self, signature: Signature, ends: str, after: Sequence[str]) -> Signature:
         """Under an id that is known before it is sent."""
         task_id = new_task_id()
-        self._made.append((task_id, signature.task, ends))
+        facts = {"ends": ends, "after": list(after)}
+        self._made.append((task_id, signature.task, {name: value for name, value in facts.items() if value}))
         return signature.set(task_id=task_id)
 
     def _publish(self, publish: Callable[[], object]) -> None:
         """Send all that was made since the last time."""
         made, self._made = self._made, []
         maybe, self._maybe = self._maybe, []
-        for task_id, task, ends in made:
-            self._note("enqueue", "invoke", id=task_id, what=task, value={"ends": ends} if ends else None)
+        for task_id, task, facts in made:
+            self._note("enqueue", "invoke", id=task_id, what=task, value=facts or None)
         for task_id, workflow in maybe:
             self._note("enqueue", "invoke", id=task_id, what="errback", value={"follows": workflow})
             self._note("enqueue", "info", id=task_id)
@@ -150,3 +161,8 @@ class Workflows:
         publish()
         for task_id, _, _ in made:
             self._note("enqueue", "ok", id=task_id, at=round(time.monotonic() - began, 4))
+
+
+def _id(signature: Signature) -> str:
+    task_id: str = signature.options["task_id"]
+    return task_id

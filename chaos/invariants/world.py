@@ -214,6 +214,22 @@ class World:
         """Whether it is the other copy's turn: of what lies there twice, unless the end of this run was stored."""
         return run.case.is_doubled and (run.ended + SETTLE_S > self.now or not self.terms.stores_results)
 
+    def _was_moved(self, before: Run) -> bool:
+        """Whether its message may have been published anew when a connection was cut, and lie there twice since.
+
+        Where the connection is the lease, what goes back a second time goes as a copy, whose original is acknowledged
+        then; that acknowledgement does not always arrive. It may happen to all that waits.
+        """
+        case = before.case
+        return self.terms.connection_lease and any(
+            fault.blame.cuts and fault.ended >= case.invoked and fault.began <= before.began for fault in self.faults
+        )
+
+    def _was_repeated(self, case: Case) -> bool:
+        """Whether one that it follows has ended twice, and each time sent it."""
+        others = [self.cases[one] for one in case.facts.get("after", ()) if one in self.cases]
+        return any(other.is_doubled or any(self.cause(run) for run in other.runs) for other in others)
+
     def is_woken(self, run: Run) -> bool:
         """Whether its process was stopped between its last look at the lease and the first line of the task."""
         return any(
@@ -264,6 +280,8 @@ class World:
             elif terms.keeps_doubles and before.n == event.n - 1 and not case.is_doubled and self.cause(before):
                 case.is_doubled = True  # the retry was published, and then again by the one who ran it again
         before = self.previous
+        if before is not None and terms.keeps_doubles and not case.is_doubled:
+            case.is_doubled = self._was_moved(before) or self._was_repeated(case)
         run = Run(case, event)
         run.is_woken = before is not None and self.is_woken(run)
         is_explained = before is not None and (self.cause(before) is not None or self.is_double(before))

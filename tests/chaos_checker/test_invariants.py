@@ -72,6 +72,8 @@ def sample(t: float, rss_mib: float, fds: int = 20) -> Event:
 
 
 TWICE = told(sent("a"), ran("a", 2.0, 2.1, token="1"), ran("a", 9.0, token="2", pid=200), result("a", "2"))
+MOVED = told(sent("a"), ran("a", 2.0, token="1"), ran("a", 2.2, token="2", pid=200), result("a", "1"))
+FOLLOWS = told(sent("a", after=["b"]), MOVED[2:])
 CUT_SHORT = told(sent("a"), ran("a", 2.0, 0, token="1"), ran("a", 4.0, token="2", pid=200), result("a", "2"))
 ABOVE_ANOTHER = told(sent("a"), ran("a", 2.0, 6.0, token="1"), ran("a", 5.0, 5.5, token="2", pid=200))
 STOPPED = {"kind": "stop", "pids": [100], "cuts": True, "everyone": False}
@@ -191,6 +193,27 @@ TALES = [
         told(TWICE, fault(0.0, 1.7, kind="cut", cuts=True)),
         told(TWICE, fault(0.0, 1.9, kind="cut", cuts=True)),
         {"connection_lease": True},
+    ),
+    Tale(
+        "L2",
+        "lay there when its server was killed, or was sent after that",
+        told(fault(0.1, 0.8, cuts=True), MOVED),
+        told(fault(1.1, 1.7, cuts=True), MOVED),
+        {"connection_lease": True, "keeps_doubles": True},
+    ),
+    Tale(
+        "L2",
+        "lay there when its server was killed, and its first result was stored",
+        told(fault(1.1, 1.7, cuts=True), TWICE),
+        told(fault(1.1, 1.7, cuts=True), MOVED),
+        {"connection_lease": True, "keeps_doubles": True},
+    ),
+    Tale(
+        "L2",
+        "what it follows ended in a process that was killed then, or elsewhere",
+        told(sent("b"), ran("b", 1.2, pid=300), result("b"), fault(1.4, pids=[400]), FOLLOWS),
+        told(sent("b"), ran("b", 1.2, pid=300), result("b"), fault(1.4, pids=[300]), FOLLOWS),
+        {"keeps_doubles": True},
     ),
     Tale(
         "L2",
