@@ -76,3 +76,18 @@ def test_a_task_whose_revoker_died_half_way_has_an_end(results: int, point: str,
 def test_an_async_task_does_not_start_where_its_process_was_stopped_behind_the_last_look_at_the_lease() -> None:
     """Seed 300647: stopped between that look and the first step of the task, for longer than the lease."""
     assert not run_seed(300_647)[1]
+
+
+@pytest.mark.parametrize("kind", ["drop-before", "drop-after", "late", "slow"])
+def test_a_task_that_may_run_once_and_lies_there_twice_waits_until_the_store_answers(kind: str) -> None:
+    """Seed 555693: its producer had repeated it, and whoever got the second one could not learn of the first."""
+
+    def script(world: World) -> None:
+        world.start_worker()
+        sender = world.sender()
+        world.at(0.5, lambda: sender.send("o", "once", (), {"ends": "any"}), sender.proc)
+
+    world = play(APART, script, Bomb(0, "publish", "drop-after", 0, 0.9), Bomb(0, "get", kind, 1, 0.1))
+    assert world.network.hits[kind, "get"]
+    assert [event.f for event in world.events if event.id == "o" and event.f in ("start", "end")] == ["start", "end"]
+    assert [event.what for event in world.events if event.f == "result"] == ["SUCCESS"]

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from celeriac import Celeriac, __version__
+from celeriac.codec import read_keys, write_keys
 
 Command = Callable[..., Any]
 
@@ -171,3 +173,33 @@ def test_exit_code_69_when_no_worker_replies(celeriac: Command, args: tuple[str,
     assert "no worker" in run.err
     run = celeriac("-A", "shop", *args, "-t", "0.05", "--json")
     assert (run.code, run.json) == (69, {})
+
+
+@pytest.mark.parametrize(
+    ("signing", "how", "level", "words"),
+    [
+        ("require", "missing", "wrong", "cannot be read"),
+        ("require", "readable by all", "wrong", "chmod 600"),
+        ("require", "idle", "wrong", "celeriac keys generate"),
+        ("off", "sound", "note", "security_signing"),
+        ("require", "sound", "ok", "1 keys, 1 active; signing 'require', encryption off"),
+    ],
+)
+def test_the_key_file_is_looked_at(
+    celeriac: Command, place: Path, signing: str, how: str, level: str, words: str
+) -> None:
+    file = place / "keys.json"
+    if how != "missing":
+        assert celeriac("keys", "generate", str(file)).code == 0
+    if how == "idle":
+        (key,) = read_keys(file)
+        write_keys(file, [msgspec.structs.replace(key, status="verify")])
+    if how == "readable by all":
+        file.chmod(0o644)
+    env = {"CELERIAC_SECURITY_KEY_FILE": str(file), "CELERIAC_SECURITY_SIGNING": signing}
+    (finding,) = found(celeriac("-A", "shop", "doctor", "--json", env=env), "keys", level)
+    assert words in finding["found"] + finding["advice"]
+
+
+def test_without_a_key_file_nothing_is_said_of_keys(celeriac: Command) -> None:
+    assert not found(celeriac("-A", "shop", "doctor", "--json"), "keys")

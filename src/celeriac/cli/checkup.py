@@ -155,6 +155,39 @@ def _settings(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def _keys(patient: Patient) -> Iterator[Finding]:
+    settings = patient.app.settings
+    if settings.security_key_file is None:
+        return
+    from celeriac.codec import KeyFile, read_keys
+
+    path = Path(settings.security_key_file)
+    KeyFile(path)  # raises where one of them is of no use
+    keys = read_keys(path)
+    active = sum(key.status == "active" for key in keys)
+    is_encrypting = "on" if settings.security_encryption else "off"
+    found = (
+        f"{path}: {len(keys)} keys, {active} active; signing {settings.security_signing!r}, encryption {is_encrypting}"
+    )
+    signer = patient.app.codec.signer
+    if signer is not None and not signer.can_sign_results:
+        yield Finding(
+            check="keys",
+            level="wrong",
+            found=found,
+            advice="none may sign results, so no worker starts with it: `celeriac keys generate` makes one that may",
+        )
+    elif signer is None and not settings.security_encryption:
+        yield Finding(
+            check="keys",
+            level="note",
+            found=found,
+            advice="the keys are not used: set security_signing, security_encryption or both",
+        )
+    else:
+        yield Finding(check="keys", level="ok", found=found)
+
+
 def _broker(patient: Patient) -> Iterator[Finding]:
     broker = patient.app.broker
     if patient.file is not None and not patient.file.exists():
@@ -470,6 +503,7 @@ def _schedule(patient: Patient) -> Iterator[Finding]:
 _CHECKS: Final[dict[str, Callable[[Patient], Iterator[Finding]]]] = {
     "settings": _settings,
     "application": _application,
+    "keys": _keys,
     "sqlite": _sqlite,
     "permissions": _permissions,
     "disk space": _space,

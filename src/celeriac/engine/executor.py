@@ -103,6 +103,8 @@ class Executor:
         self._continuation = continuation
         self._results = results
         self._ended: dict[str, StoredResult] = {}
+        self._is_blind = False
+        """Whether the last look back failed."""
         self._over: set[str] = set()
         signer = codec.signer
         self._tombstones = signer is not None and signer.required and results is not None and results.has_joins
@@ -124,6 +126,7 @@ class Executor:
             await self._look_for_tombstones(deliveries)
         if self._fused or self._results is None:
             return
+        self._is_blind = False
         ids = [delivery.id for delivery in deliveries if not delivery.is_copy]  # of a copy, only others can have ended
         if not ids:
             return
@@ -131,6 +134,7 @@ class Executor:
             found = await self._results.aget(ids)
         except Exception as exc:  # whatever it is, they are claimed; what was handed out before is asked for again
             report.log.warning("which of %d tasks have finished before is unknown: %s", len(deliveries), exc)
+            self._is_blind = True
             return
         self._ended = {task_id: stored for task_id, stored in found.items() if is_final(stored.state)}
 
@@ -176,6 +180,11 @@ class Executor:
             attempt.ended_before = self._ended.pop(delivery.id, None)
         if headers.expires is not None and epoch_from_iso(headers.expires) <= self._clock.time():
             return self._revoked(attempt, "expired", expired=True)
+        # It may lie there twice, and may not run twice: it waits until somebody can tell.
+        if self._is_blind and not plan.rerun_when_lost and delivery.deliveries == 1 and not attempt.ignore_result:
+            now = self._clock.time()
+            message = self._submitter.again(attempt, not_before=now + _BLIND_S, retries=attempt.retries)
+            return Later(delivery=delivery, message=message)
         if plan.admission is not None and delivery.limit_key is None and self._limits:
             limited = self._limited(attempt, delivery)
             if limited is not None:
@@ -899,6 +908,8 @@ _FINAL = (EncodeError, MaxRetriesExceededError)
 """Not retried by any policy."""
 _LEAST_PAUSE_S = 2.0
 _MOST_PAUSE_S = 60.0
+_BLIND_S = 2.0
+"""How long a task that may run once waits for a result store that cannot be reached, until it is asked again."""
 """Between two looks at a message whose task nobody has known. On RabbitMQ each way back costs the server several steps:
 many of these must not come too often."""
 _DAY_S = 86_400.0
