@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from celeriac.worker import exits
 from celeriac.worker.failure import LoadError
+from celeriac.worker.memory import share_arenas
 from celeriac.worker.wire import Wire
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class ForkServer:
             from celeriac.worker import process  # imported here once, for all children
             from celeriac.worker.logging import configure
 
+            if manifest.options.threads > 1:
+                share_arenas()
             if manifest.options.log_setup:
                 configure(manifest.options)
                 loaded.on_logging()
