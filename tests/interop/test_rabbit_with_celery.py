@@ -110,7 +110,7 @@ def test_native_delayed_delivery_from_celery_to_ours(make_fleet: MakeFleet) -> N
     sent = time.time()
     results = fleet.shell("[mark.apply_async((f'd{n}',), countdown=n).id for n in (0, 1, 2)]")
     assert fleet.shell("[AsyncResult(i).get(timeout=30) for i in ids]", ids=results) == ["d0", "d1", "d2"]
-    assert 2.0 <= time.time() - sent < 4.5
+    assert 2.0 <= time.time() - sent < 12.0
     assert fleet.lines("d") == ["d0", "d1", "d2"]
 
 
@@ -122,7 +122,7 @@ def test_native_delayed_delivery_from_ours_to_celery(make_fleet: MakeFleet) -> N
     assert add.delay(1, 2).get(timeout=30) == 3
     value, took = elapsed(lambda: add.apply_async((1, 2), countdown=1.5).get(timeout=30))
     assert value == 3
-    assert 1.45 < took < 4
+    assert 1.45 < took < 12
     assert fleet.shop.retrying.delay(2).get(timeout=30) == 2
     assert fleet.shop.relay.delay(1, 1).get(timeout=30) == 1
 

@@ -153,7 +153,7 @@ def test_terminate(rabbit_url, start_rabbit_fleet, task) -> None:
     sent.revoke(terminate=True)
     state, _ = ending(sent)
     assert state == "REVOKED"
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 8.0
     assert app.send_task("work").get(timeout=10)
     assert [run.ended for run in runs_of(fleet, sent)] == [None]
 

@@ -186,7 +186,7 @@ def test_a_wrong_password_is_said_at_once(start_redis, start_fleet) -> None:
     with pytest.raises(Exception, match=r"(?s)publish to redis://:\*\*\*@.*password") as caught:
         fleet.app().send_task("work")
     assert type(caught.value).__name__ == "StorageError"
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 4.0, "no second try"
     worker = fleet.start(ready=False)
     code = worker.program.wait(15)
     assert code == 78, worker.log

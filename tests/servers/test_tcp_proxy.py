@@ -107,9 +107,12 @@ def test_delay(proxy) -> None:
         assert caller.ask() == b"HELLO\n"
         assert time.monotonic() - begin >= 0.3
         proxy.heal()
-        begin = time.monotonic()
-        assert caller.ask() == b"HELLO\n"
-        assert time.monotonic() - begin < 0.15
+        took = []
+        for _ in range(5):
+            begin = time.monotonic()
+            assert caller.ask() == b"HELLO\n"
+            took.append(time.monotonic() - begin)
+        assert min(took) < 0.15
 
 
 def test_delays_differ(proxy) -> None:
@@ -135,9 +138,12 @@ def test_a_narrow_network(proxy) -> None:
             assert each.hear(4_000) == b"X" * 3_999 + b"\n"
         assert time.monotonic() - begin >= 0.2  # 4,000 bytes each way, on each connection by itself
         proxy.heal()
-        begin = time.monotonic()
-        caller.ask(b"y" * 3_999 + b"\n")
-        assert time.monotonic() - begin < 0.15
+        took = []
+        for _ in range(5):
+            begin = time.monotonic()
+            caller.ask(b"y" * 3_999 + b"\n")
+            took.append(time.monotonic() - begin)
+        assert min(took) < 0.15
 
 
 def test_slices(proxy) -> None:

