@@ -440,6 +440,24 @@ TALES = [
     ),
     Tale(
         "V2",
+        "goes on, long after its worker has to be back",
+        told(
+            fault(2.2, 2.5, cuts=True),
+            sent("a"),
+            ran("a", 2.8, 9.0),
+            revoked("a", 3.0, terminate=True),
+            result("a", state="REVOKED"),
+        ),
+        told(
+            fault(2.2, 2.5, cuts=True),
+            sent("a"),
+            ran("a", 2.8, 8.0),
+            revoked("a", 3.0, terminate=True),
+            result("a", state="REVOKED"),
+        ),
+    ),
+    Tale(
+        "V2",
         "its result says nothing of it",
         told(sent("a", ends="any"), ran("a", 2.0, 0), revoked("a", 3.0, terminate=True), result("a", state="FAILURE")),
         told(sent("a", ends="any"), ran("a", 2.0, 0), revoked("a", 3.0, terminate=True), result("a", state="REVOKED")),

@@ -78,6 +78,11 @@ def test_an_async_task_does_not_start_where_its_process_was_stopped_behind_the_l
     assert not run_seed(300_647)[1]
 
 
+def test_an_async_task_that_is_revoked_does_not_start_where_its_process_was_stopped_behind_the_last_look() -> None:
+    """Seed 354831: as above, for less than the lease."""
+    assert not run_seed(354_831)[1]
+
+
 @pytest.mark.parametrize("kind", ["drop-before", "drop-after", "late", "slow"])
 def test_a_task_that_may_run_once_and_lies_there_twice_waits_until_the_store_answers(kind: str) -> None:
     """Seed 555693: its producer had repeated it, and whoever got the second one could not learn of the first."""

@@ -308,9 +308,10 @@ class AsyncRunner:
         task.add_done_callback(lambda task: self._ended(task, entry))
 
     async def _run(self, job: Job, entry: int) -> None:
-        attempt, lease, _, _, _ = job
+        attempt, lease, _, stamp, _ = job
         started = self._clock.monotonic()
-        if started >= self._slot.lease_until:  # the process was stopped since it was vetted: that is done again
+        # If the process was stopped since it was vetted, that is done again.
+        if started >= self._slot.lease_until or stamp != lease.consumer.cancel_stamp:
             self.backlog.appendleft(job)
             return
         self._slot.begin(entry, next(_epochs), started, attempt.hard_limit_s, attempt.id, attempt.name)
