@@ -228,6 +228,23 @@ async def test_a_worker_with_a_wrong_clock_takes_what_has_waited_when_it_is_due(
     assert await consumer.settle([Done(delivery=got)]) == [OK]
 
 
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+async def test_a_countdown_is_as_long_though_the_clock_steps_while_it_is_sent(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    """F11 on RabbitMQ, seed 349935: the producer's clock stepped one hour ahead between two looks at it."""
+    consumer = await desk.open()
+    due, end = SYSTEM_CLOCK.time() + 0.4, SYSTEM_CLOCK.monotonic() + 0.4
+    late = message(not_before=due, timer=end, headers=_with_eta(message(), due))
+    real = SystemClock.time
+    monkeypatch.setattr(SystemClock, "time", lambda self: real(self) + step_s)
+    await desk.publish(late)
+    (got,) = await wait_for(consumer)
+    assert got.queue == late.queue
+    assert SYSTEM_CLOCK.monotonic() >= end
+    assert await consumer.settle([Done(delivery=got)]) == [OK]
+
+
 @pytest.mark.parametrize("spent", [False, True])
 async def test_a_copy_of_what_has_waited_does_not_wait_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, spent: bool

@@ -14,8 +14,9 @@ from celeriac.model import Delivery, Done, Later, Outgoing, Settled, new_task_id
 
 def message(delay_s: float | None = None, task_id: str = "") -> Outgoing:
     due = None if delay_s is None else SYSTEM_CLOCK.time() + delay_s
+    timer = None if delay_s is None else SYSTEM_CLOCK.monotonic() + delay_s
     return Outgoing(
-        id=task_id or new_task_id(), task="t", queue="q", headers=b"{}", body=b"x", not_before=due, counts_down=True
+        id=task_id or new_task_id(), task="t", queue="q", headers=b"{}", body=b"x", not_before=due, timer=timer
     )
 
 
@@ -47,6 +48,20 @@ async def test_a_countdown_is_as_long_by_any_clock(
     assert await consumer.settle([Done(delivery=got, successors=(following,))]) == [Settled.OK]
     got = await take(consumer)
     assert got.id == following.id
+    assert SYSTEM_CLOCK.monotonic() >= began + 0.4
+
+
+@pytest.mark.parametrize("off_s", [-3600.0, 3600.0])
+async def test_a_countdown_is_as_long_though_the_clock_steps_while_it_is_sent(
+    redis_url: str, open_broker: Callable[..., RedisBroker], consume: Any, monkeypatch: pytest.MonkeyPatch, off_s: float
+) -> None:
+    broker = open_broker(redis_url)
+    consumer = await consume(broker)
+    sent, began = message(0.4), SYSTEM_CLOCK.monotonic()
+    real = SystemClock.time
+    monkeypatch.setattr(SystemClock, "time", lambda self: real(self) + off_s)
+    broker.publish([sent])
+    assert (await take(consumer)).id == sent.id
     assert SYSTEM_CLOCK.monotonic() >= began + 0.4
 
 

@@ -100,13 +100,15 @@ class Submitter:
         if self._codec.seals:
             body = self._codec.seal(body, task, task_id)
         not_before: float | None = None
+        timer: float | None = None
         expires_at: float | None = None
         if countdown is not None:
             if eta is not None:
                 raise ValueError(f"task {task!r}: give countdown or eta, not both")
-            due = self.epoch(countdown, f"task {task!r}: countdown")
-            if due > self._clock.time():  # like Celery, a countdown of zero or less means now
-                not_before = due
+            now, started = self._clock.time(), self._clock.monotonic()
+            due = self.epoch(countdown, f"task {task!r}: countdown", now)
+            if due > now:  # like Celery, a countdown of zero or less means now
+                not_before, timer = due, started + due - now
         elif eta is not None:
             not_before = self.epoch(eta, f"task {task!r}: eta")
         if not_before is not None:
@@ -156,7 +158,7 @@ class Submitter:
             body=body.body,
             priority=priority,
             not_before=not_before,
-            counts_down=countdown is not None,
+            timer=timer,
             expires_at=expires_at,
             fresh=is_fresh,
             native=is_ours,
@@ -240,6 +242,7 @@ class Submitter:
             "parent_id": head.id if retries > head.retries else head.parent_id,
             "root_id": attempt.root_id,
         }
+        timer = None if not_before is None else self._clock.monotonic() + not_before - self._clock.time()
         head = msgspec.structs.replace(head, **changed)
         priority = delivery.priority if priority is None else priority
         if self._signer is not None:
@@ -252,7 +255,7 @@ class Submitter:
             body=body,
             priority=priority,
             not_before=not_before,
-            counts_down=True,
+            timer=timer,
             expires_at=None if head.expires is None else epoch_from_iso(head.expires),
             native=head.task.startswith(OURS),
         )
@@ -261,14 +264,16 @@ class Submitter:
         """Epoch seconds of a moment that far from now; None stays None."""
         return None if seconds is None else self._clock.time() + seconds
 
-    def epoch(self, moment: datetime | timedelta | float | str, what: str) -> float:
-        """Epoch seconds of a moment: a number or timedelta counts from now, a naive datetime is UTC.
+    def epoch(self, moment: datetime | timedelta | float | str, what: str, now: float | None = None) -> float:
+        """Epoch seconds of a moment: a number or timedelta counts from `now`, a naive datetime is UTC.
 
         Raises:
             ValueError: Names `what` and what was found.
         """
+        if now is None:
+            now = self._clock.time()
         if isinstance(moment, timedelta):
-            at = self._clock.time() + moment.total_seconds()
+            at = now + moment.total_seconds()
         elif isinstance(moment, datetime):
             at = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
         elif isinstance(moment, str):
@@ -279,7 +284,7 @@ class Submitter:
         elif isinstance(moment, bool) or not isinstance(moment, (int, float)):
             raise ValueError(f"{what}={moment!r}: use a datetime, a timedelta, seconds from now or an ISO 8601 string")
         else:
-            at = self._clock.time() + moment
+            at = now + moment
         if not _YEAR_1 <= at <= _YEAR_9999:  # not a number is neither
             raise ValueError(f"{what}={moment!r} is not a moment between the years 1 and 9999")
         return at

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from celeriac.clock import Clock
     from celeriac.model.limit import Admission, Unique
 
 
@@ -24,9 +25,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """0 to 9, higher sooner."""
     not_before: float | None = None
     """Wall-clock epoch seconds; None or the past: ready at once."""
-    counts_down: bool = False
-    """`not_before` was reckoned from the sender's now. An engine that has a clock of its own keeps the time between the
-    two, not the moment: the sender's clock may be wrong."""
+    timer: float | None = None
+    """Where `not_before` was reckoned from the sender's now: the same moment on the monotonic clock of its host. An
+    engine that has a clock of its own keeps what is left until then: the sender's wall clock may be wrong, and step."""
     expires_at: float | None = None
     fresh: bool = False
     """The sender has just made this id and publishes it for the first time, so no store can know it: an adapter may
@@ -45,3 +46,13 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     unique: Unique | None = None
     """Only where `traits.unique`, and only of a message that is published: a `Later` keeps its key, a successor has
     none."""
+
+    def left_s(self, clock: Clock) -> float:
+        """How long it waits from now on, in seconds; zero or less: no longer.
+
+        Args:
+            clock: Of its sender.
+        """
+        if self.not_before is None:
+            return 0.0
+        return self.not_before - clock.time() if self.timer is None else self.timer - clock.monotonic()

@@ -193,7 +193,7 @@ class Publisher:
 
     def _special(self, parcel: Parcel, message: Outgoing, place: Place) -> Steps[Publication]:
         target = parcel.target or place.target(message)
-        wait = 0 if message.not_before is None else ladder.ticks(message.not_before - self._clock.time())
+        wait = ladder.ticks(message.left_s(self._clock))
         if not wait and not parcel.target:
             if place.kind == "broadcast":  # nobody need listen
                 return Publication(target, message.routing_key, parcel.properties, parcel.body, False)

@@ -220,7 +220,7 @@ class RedisBroker:
                 )
             else:
                 queues.setdefault(message.queue, []).extend(
-                    (message.id, due(message, now), "1" if message.fresh else "0", pack(message, now))
+                    (message.id, due(message, self._clock), "1" if message.fresh else "0", pack(message, now))
                 )
         if layout.is_cluster:
             self._publish_apart(queues, lists, messages)

@@ -655,7 +655,7 @@ class RedisConsumer:
                         f"L {about}",
                         *then,
                         number,
-                        due(message, now),
+                        due(message, self._clock),
                         pack(message, now),
                     )
                     continue
@@ -697,7 +697,7 @@ class RedisConsumer:
         return (
             number,
             message.id,
-            due(message, now),
+            due(message, self._clock),
             "1" if message.fresh else "0",
             pack(message, now),
         )

@@ -127,16 +127,16 @@ def millis(moment: float | None) -> str:
     return str(whole + (whole < scaled))
 
 
-def due(message: Outgoing, now: float) -> str:
+def due(message: Outgoing, clock: Clock) -> str:
     """When a message is due, as the scripts take it: a moment, or `+` and so many milliseconds from the server's now.
 
     Args:
         message: Any.
-        now: What its sender takes for the time.
+        clock: Its sender's.
     """
-    if message.not_before is None or not message.counts_down:
+    if message.timer is None:
         return millis(message.not_before)
-    left_s = message.not_before - now
+    left_s = message.left_s(clock)
     return f"+{millis(left_s)}" if left_s > 0 else ""
 
 

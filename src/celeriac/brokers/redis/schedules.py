@@ -144,7 +144,7 @@ class RedisSchedules:
                 what = ("K", message.id, "", foreign[1])
             else:
                 key = space.base(message.queue)
-                what = ("", message.id, due(message, now), pack(message, now))
+                what = ("", message.id, due(message, self._clock), pack(message, now))
             if self._layout.is_cluster and key_slot(key.encode()) != key_slot(marks.encode()):
                 raise EnqueueRejectedError(
                     f"cannot publish {message.task!r} ({message.id}) for the schedule's entry {tick.name!r} to "
