@@ -106,6 +106,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._count = 0
         self._tasks: list[tuple[asyncio.Task[Any], contextvars.Context]] = []
         self._is_over = False
+        self._until = float("inf")
 
     # -- what asyncio asks for -----------------------------------------------------------------------------------
 
@@ -229,6 +230,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def run(self, is_over: Callable[[], bool], until: float) -> bool:
         """Run until something is so; whether it was before time was over."""
+        self._until = until
         asyncio._set_running_loop(self)
         try:
             while not is_over():
@@ -247,7 +249,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         proc = PROCESS.get()
         if asyncio.current_task(self) is None:
             while not proc.is_dead and (proc.is_stopped or not is_over()):
-                if self._is_over or not self.step():
+                if self._is_over or self.now > self._until or not self.step():  # `run` cannot look meanwhile
                     raise Crash
         if proc.is_dead or self._is_over:
             raise Crash

@@ -149,10 +149,10 @@ class Network:
     async def aend(self, proc: Proc, kind: str) -> None:
         """The way back."""
         if kind == "crash-after":
-            self._world.nemesis.strike(proc)
+            self._world.nemesis.strike(proc, kind)
             await self._loop.create_future()
         if kind == "stop-after":
-            self._world.nemesis.strike(proc)
+            self._world.nemesis.strike(proc, kind)
         await asyncio.sleep(self._most(kind))
 
     def claim_fate(self, proc: Proc) -> str:
@@ -189,7 +189,7 @@ class Network:
             if kind == "twice":
                 result = self._at_server(effect)
             if kind in ("crash-after", "stop-after"):
-                self._world.nemesis.strike(proc)
+                self._world.nemesis.strike(proc, kind)
             pause(self._most(kind))
             if kind in ("drop-after", "cut"):
                 raise _lost(point, sent)

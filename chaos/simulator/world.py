@@ -96,7 +96,7 @@ class Nemesis:
     def __init__(self, world: World, plan: Sequence[Fault | Bomb]) -> None:
         self._world = world
         self._loop = world.loop
-        self._primed: dict[Proc, Bomb] = {}
+        self._primed: dict[Proc, list[Bomb]] = {}
         self._lasting: list[tuple[float, int, str, Collection[Proc]]] = []
         """What keeps processes from the servers: until when, its number and kind, and whom."""
         self.faults = self.crashes = 0
@@ -113,7 +113,7 @@ class Nemesis:
         """A call of a process meets a bomb; what befalls the call."""
         kind = bomb.kind
         if kind in ("crash-after", "stop-after"):
-            self._primed[proc] = bomb
+            self._primed.setdefault(proc, []).append(bomb)
         elif kind == "crash-before":
             self._crash(proc, bomb.number, f"{kind} {bomb.point}", bomb.size)
         elif kind == "stop-before":
@@ -127,12 +127,14 @@ class Nemesis:
             self._note(bomb.number, f"{kind} {bomb.point}", procs, lasts_s, cuts=bool(lasts_s))
         return kind
 
-    def strike(self, proc: Proc) -> None:
-        """The second half of a bomb."""
-        bomb = self._primed.pop(proc, None)
+    def strike(self, proc: Proc, kind: str) -> None:
+        """The second half of a bomb; several calls of a process may have met one."""
+        primed = self._primed.get(proc, [])
+        bomb = next((one for one in primed if one.kind == kind), None)
         if bomb is None:
             return
-        if bomb.kind == "crash-after":
+        primed.remove(bomb)
+        if kind == "crash-after":
             self._crash(proc, bomb.number, f"{bomb.kind} {bomb.point}", bomb.size)
         else:
             self._stop(self._kin(proc, bomb.size), bomb.number, f"{bomb.kind} {bomb.point}", bomb.size)

@@ -207,6 +207,13 @@ def test_a_planted_bug_is_found(bug: str, plan: tuple[Fault | Bomb, ...], invari
     pytest.fail(f"40 seeds, and nobody saw {bug}")
 
 
+def test_a_process_may_have_two_calls_under_way_that_are_to_end_it() -> None:
+    """Seed 2009499: the second one was forgotten, the call waited for an end that never came, and the world with it."""
+    world, violations = run_seed(2_009_499)
+    assert not violations
+    assert world.elapsed_s < 60.0
+
+
 def test_a_plan_is_shortened_to_what_is_needed() -> None:
     seed = next(seed for seed in range(100) if len(plan_of(seed)) > 3 and run_seed(seed, bug="ack-before-run")[1])
     plan = shorten(seed, bug="ack-before-run")
