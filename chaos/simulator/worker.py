@@ -129,6 +129,7 @@ class SimSupervisor(Supervisor):
         self._settler = Settler(links.results, self.broker, fused=links.fused)
         self._notary = None
         self.slots = SlotMap.create(slots=_SLOTS, entries=Station.entries(0, ASYNC_SLOTS))
+        self.world.closing.append(self.slots.close)
         self._sync_entries = 1
         self._events = None
         loop = asyncio.get_running_loop()

@@ -266,6 +266,8 @@ class World:
         self.clock = CLOCK
         self.events: list[Event] = []
         self.troubles: list[str] = []
+        self.closing: list[Callable[[], object]] = []
+        """What lets go of the host's descriptors, at the end."""
         """What nobody expected: exceptions that left a process's code."""
         self._pids = itertools.count(100)
         self._tokens = itertools.count(1)
@@ -512,6 +514,8 @@ class World:
             self.server.context.copy().run(self._collect, is_empty)
         finally:
             self.loop.end()
+            for close in self.closing:
+                close()
             model_ids._time = before
             logging.disable(level)
 
