@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from celeriac.errors import ConfigError
+from celeriac.model.readable import learn
 
 _TYPES = ("direct", "topic", "fanout", "headers")
 _DIRECT_NAME = ".dq2"
@@ -378,3 +379,6 @@ def as_queues(value: object) -> tuple[Queue, ...]:
     if doubles := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"queue {doubles[0]!r} is defined twice")
     return tuple(queues)
+
+
+learn(Exchange, Queue)

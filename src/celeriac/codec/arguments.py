@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from celeriac.model.readable import learn
+
 Convert = Callable[[Any], Any]
 Rebuild = Callable[[Sequence[Any], Mapping[str, Any]], tuple[list[Any], dict[str, Any]]]
 
@@ -211,7 +213,7 @@ def _converter(annotation: Any) -> Convert | None:
     if not _holds(annotation, _is_record):
         return None
     try:
-        msgspec.json.Decoder(annotation, dec_hook=_revalidate)
+        learn(annotation, dec_hook=_revalidate)
     except TypeError:  # a type that msgspec cannot describe, such as a union of two Pydantic models: left alone
         return None
     return partial(msgspec.convert, type=annotation, str_keys=True, dec_hook=_revalidate)

@@ -67,6 +67,9 @@ class _Keys(msgspec.Struct, forbid_unknown_fields=True):
     keys: tuple[Key, ...]
 
 
+_decode = msgspec.json.Decoder(_Keys).decode
+
+
 class Usable:
     """A key with what it can do: `sign` and `verify`, or `cipher`."""
 
@@ -246,7 +249,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     try:
         if len(raw) > _MOST_BYTES:
             raise ValueError("it is larger than 1 MiB")
-        return msgspec.json.decode(raw, type=_Keys).keys
+        return _decode(raw).keys
     except (ValueError, RecursionError) as exc:
         raise ConfigError(f"the key file {path} is malformed: {exc}") from None  # its text would show what was read
 

@@ -31,6 +31,7 @@ from celeriac.errors import (
     ResultTampered,
 )
 from celeriac.model import EMPTY_EMBED, Delivery, Embed, Headers, StoredResult
+from celeriac.model.readable import learn
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/x-msgpack"
@@ -56,6 +57,7 @@ _decode_json = msgspec.json.Decoder().decode
 _decode_msgpack = msgspec.msgpack.Decoder().decode
 _decode_headers = msgspec.json.Decoder(Headers).decode
 _decode_meta = msgspec.json.Decoder(ResultMeta).decode
+learn(Embed)
 
 _META_FIELDS: Final = frozenset(ResultMeta.__struct_fields__)
 _FAULT: Final = b'{"fault":'

@@ -16,6 +16,7 @@ from celeriac.flow import ids
 from celeriac.flow.graph import Output
 from celeriac.flow.records import CANCELLED, PARTIAL, SKIPPED, Arrived, Partial, encode_arrived
 from celeriac.model import Arrival, Join
+from celeriac.model.readable import learn
 from celeriac.model.states import FAILURE, SUCCESS
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             "subtask_type": None,
             "immutable": False,
         }
+
+
+learn(Ended)
 
 
 class Ending:

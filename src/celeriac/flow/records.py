@@ -14,6 +14,7 @@ import msgspec
 
 from celeriac.codec import ResultMeta
 from celeriac.flow.graph import Graph, Input, Kind, Node, Output
+from celeriac.model.readable import learn
 
 if TYPE_CHECKING:
     from celeriac.codec import Codec
@@ -137,6 +138,9 @@ class Partial(msgspec.Struct, frozen=True):
     failed: list[int]
     error: Any
     """Of the first that failed."""
+
+
+learn(Node, RunRecord, EachRecord, EndRecord, Partial)
 
 
 PARTIAL: Final = "PARTIAL"
