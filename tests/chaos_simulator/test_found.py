@@ -96,3 +96,8 @@ def test_a_task_that_may_run_once_and_lies_there_twice_waits_until_the_store_ans
     assert world.network.hits[kind, "get"]
     assert [event.f for event in world.events if event.id == "o" and event.f in ("start", "end")] == ["start", "end"]
     assert [event.what for event in world.events if event.f == "result"] == ["SUCCESS"]
+
+
+def test_a_task_does_not_start_where_its_process_was_stopped_while_it_looked_for_a_result() -> None:
+    """Seed 427991: handed out again, so that its result was looked for behind the look at the lease."""
+    assert not run_seed(427_991)[1]

@@ -59,6 +59,11 @@ if TYPE_CHECKING:
     from celeriac.model import Cancellation, Delivery, Outcome, StoredResult
 
 
+def _always() -> bool:
+    """Of what nobody can take away."""
+    return True
+
+
 class Executor:
     """Runs attempts of the tasks in `plans`. One per process; thread-safe; has no state of its own between calls."""
 
@@ -384,8 +389,14 @@ class Executor:
 
     # -- run -----------------------------------------------------------------------------------------------------
 
-    def run(self, attempt: Attempt) -> Outcome:
-        """Run a `def` task in this thread and say how it ended."""
+    def run(self, attempt: Attempt, is_ours: Callable[[], bool] = _always) -> Outcome:
+        """Run a `def` task in this thread and say how it ended.
+
+        Args:
+            attempt: From `begin`.
+            is_ours: Whether its message is still held. Asked where the result store was, which may have taken longer
+                than a lease.
+        """
         plan = attempt.plan
         token = current_attempt.set(attempt)
         attempt.started_at = self._monotonic()
@@ -401,6 +412,8 @@ class Executor:
                     ended = self._redelivered(attempt)
                     if ended is not None:
                         return ended
+                    if attempt.delivery is not None and not is_ours():
+                        return Release(delivery=attempt.delivery)
                 if plan is _UNKNOWN:
                     return self._put_off(attempt)
                 if plan.track_started and not attempt.is_eager and not attempt.ignore_result:
@@ -420,8 +433,8 @@ class Executor:
         finally:
             current_attempt.reset(token)
 
-    async def arun(self, attempt: Attempt) -> Outcome:
-        """Run an `async def` task. Cancelling this coroutine stops the task; `attempt.stop_reason` says why."""
+    async def arun(self, attempt: Attempt, is_ours: Callable[[], bool] = _always) -> Outcome:
+        """As `run`, an `async def` task. Cancelling this coroutine stops the task; `attempt.stop_reason` says why."""
         plan = attempt.plan
         token = current_attempt.set(attempt)
         attempt.started_at = self._monotonic()
@@ -437,6 +450,8 @@ class Executor:
                     ended = await asyncio.to_thread(self._redelivered, attempt)
                     if ended is not None:
                         return ended
+                    if attempt.delivery is not None and not is_ours():
+                        return Release(delivery=attempt.delivery)
                 if plan.track_started and not attempt.is_eager and not attempt.ignore_result:
                     await asyncio.to_thread(self._track_start, attempt)
                 args, kwargs = self._prepare(attempt, plan)

@@ -99,7 +99,7 @@ class Runner:
         get, get_nowait = desk.ready.get, desk.ready.get_nowait
         floats, lease_cell = self._slot.floats, self._slot.lease_cell
         begin, end, end_once, entry = self._slot.begin, self._slot.end, self._slot.end_once, self._entry
-        run = self._executor.run
+        run, is_ours = self._executor.run, self._is_ours
         monotonic = self._clock.monotonic
         finished = desk.finished
         totals = self.totals
@@ -135,7 +135,7 @@ class Runner:
             if attempt.soft_limit_s is not None:
                 outcome = self._run_limited(attempt, epoch, now)
             else:
-                outcome = run(attempt)
+                outcome = run(attempt, is_ours)
             if not attempt.plan.rerun_when_lost:
                 end_once(attempt.id)
             lease.done.append(outcome)
@@ -148,12 +148,15 @@ class Runner:
             totals[attempt.name] = totals.get(attempt.name, 0) + 1
             finished(lease)
 
+    def _is_ours(self) -> bool:
+        return self._clock.monotonic() < self._slot.lease_until
+
     def _run_limited(self, attempt: Attempt, epoch: int, now: float) -> Outcome:
         assert attempt.soft_limit_s is not None
         self.soft_at = now + attempt.soft_limit_s
         try:
             self._limits.watch(self.soft_at)
-            outcome = self._executor.run(attempt)
+            outcome = self._executor.run(attempt, self._is_ours)
         except SoftTimeLimitExceeded:
             # It met the executor between two lines of its own: rare enough that the whole attempt is run once more.
             assert attempt.delivery is not None
@@ -307,6 +310,9 @@ class AsyncRunner:
         # cancelled before its first step.
         task.add_done_callback(lambda task: self._ended(task, entry))
 
+    def _is_ours(self) -> bool:
+        return self._clock.monotonic() < self._slot.lease_until
+
     async def _run(self, job: Job, entry: int) -> None:
         attempt, lease, _, stamp, _ = job
         started = self._clock.monotonic()
@@ -316,12 +322,12 @@ class AsyncRunner:
             return
         self._slot.begin(entry, next(_epochs), started, attempt.hard_limit_s, attempt.id, attempt.name)
         if attempt.soft_limit_s is None:
-            outcome = await self._executor.arun(attempt)
+            outcome = await self._executor.arun(attempt, self._is_ours)
         else:
             task = asyncio.current_task()
             assert task is not None
             timer = asyncio.get_running_loop().call_later(attempt.soft_limit_s, self._soft, attempt, task)
-            outcome = await self._executor.arun(attempt)
+            outcome = await self._executor.arun(attempt, self._is_ours)
             timer.cancel()
         if not attempt.plan.rerun_when_lost:
             self._slot.end_once(attempt.id)
