@@ -31,7 +31,7 @@ TIMEOUT_S = 2.0
 """`task_publish_timeout` of producers and workers."""
 BACK_S = 5.0
 """So long after a fault is over it may still be the reason of a second run."""
-PATIENCE_S = 20.0
+PATIENCE_S = 45.0
 """How long workers get to consume again. What they take is a figure of the machine, and decides no test."""
 SLACK_S = 0.5
 """What a producer's call may take beyond its timeout."""
@@ -85,6 +85,8 @@ class Fleet:
             **settings,
         }
         self.history = History()
+        self.trouble: Exception | None = None
+        """Of the last publish that was no success."""
         self.workers: list[Worker] = []
         self.killed: set[int] = set()
         self.cut_off: list[tuple[float, float]] = []
@@ -134,11 +136,11 @@ class Fleet:
         try:
             ids = (app.send_task(task, args, task_id=task_id, **options).id,)
         except EnqueueRejectedError as exc:
-            which, ids = history.rejected, exc.task_ids
+            which, ids, self.trouble = history.rejected, exc.task_ids, exc
         except EnqueueUnknownError as exc:
-            which, ids = history.unknown, exc.task_ids
-        except BrokerUnavailableError:
-            which = set()  # it says that nothing was stored
+            which, ids, self.trouble = history.unknown, exc.task_ids, exc
+        except BrokerUnavailableError as exc:
+            which, self.trouble = set(), exc  # it says that nothing was stored
         finally:
             took_s = time.monotonic() - began
         history.note(which, ids, took_s)
@@ -227,7 +229,9 @@ class Fleet:
         began = time.monotonic()
         probe = new_task_id()
         while probe not in self.history.acknowledged:
-            assert time.monotonic() - began < within_s, f"nothing can be sent for {within_s:g} s\n{self.logs()}"
+            assert time.monotonic() - began < within_s, (
+                f"nothing can be sent for {within_s:g} s: {self.trouble!r}\n{self.logs()}"
+            )
             self.send(app, task="work", task_id=probe, priority=9, queue=queue)
         self.wait(lambda: probe in self.ended(), "workers to consume again", within_s - (time.monotonic() - began))
         return time.monotonic() - began
