@@ -33,7 +33,9 @@ from django.core.management import call_command
 from django.utils.timezone import now
 from django_celery_beat.models import *
 def every(n, period="seconds"):
-    return IntervalSchedule.objects.get_or_create(every=n, period=period)[0]
+    # two beats that write the code's entries may both have made one: the table has no constraint
+    known = IntervalSchedule.objects.filter(every=n, period=period).first()
+    return known or IntervalSchedule.objects.create(every=n, period=period)
 def add(name, **more):
     more = {"args": json.dumps([name]), **more}
     PeriodicTask.objects.create(name=name, task="tables.celery.note", **more)

@@ -124,7 +124,7 @@ async def test_a_stream_that_was_deleted_is_made_again(
             return False
         return bool(consumer.cancel_stamp)
 
-    await desk.until(goes_on, "orders are heard again", 60.0)
+    await desk.until(goes_on, "orders are heard again", 100.0)
     assert consumer._notes.lost("t", 0.0) == ()
 
 
