@@ -10,7 +10,8 @@ import pytest
 from celeriac import Celeriac
 from celeriac.engine.attempt import Attempt
 from celeriac.engine.casualties import Casualties, Crashed, Dragged, HardLimit, Note, TaskFacts, Terminated, read_notes
-from celeriac.model import Bury, Delivery, Done
+from celeriac.errors import BrokerUnavailableError
+from celeriac.model import Bury, Delivery, Done, Later
 
 CRASH = Crashed(pid=7, signal=11)
 
@@ -124,3 +125,34 @@ async def test_copies_all_run_and_a_redelivery_with_a_result_does_not(hand: Any)
     # the store was not reached behind the claim, so it is asked again before the start
     assert (await work(msgspec.structs.replace(delivery, was_out=True), look=False)).result is None
     assert len(ran) == 3
+
+
+async def test_what_may_run_once_waits_while_nobody_knows_its_past_and_a_copy_does_not(
+    hand: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = hand.app
+
+    @app.task(name="once", acks_late=False)
+    def once() -> None: ...
+
+    @app.task(name="often")
+    def often() -> None: ...
+
+    async def away(ids: Any) -> Any:
+        raise BrokerUnavailableError("the store is away")
+
+    monkeypatch.setattr(app.results, "aget", away)
+    executor = app.executor("hand@test", results=app.results, fused=False)
+
+    async def begun(task: str, **fields: Any) -> Any:
+        message = app._message(task, (), {}, {"task_id": "t1"}, None)
+        delivery = Delivery(tag=1, id="t1", queue="celery", headers=message.headers, body=message.body, **fields)
+        await executor.look_back([Delivery(tag=2, id="t2", queue="celery", headers=b"{}", body=b""), delivery])
+        return executor.begin(delivery)
+
+    put_off = await begun("once")
+    assert type(put_off) is Later
+    assert put_off.message.not_before is not None
+    assert type(await begun("once", is_copy=True)) is Attempt
+    assert type(await begun("once", deliveries=2)) is Attempt, "it fails when it is to run"
+    assert type(await begun("often")) is Attempt

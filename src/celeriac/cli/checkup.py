@@ -159,12 +159,11 @@ def _keys(patient: Patient) -> Iterator[Finding]:
     settings = patient.app.settings
     if settings.security_key_file is None:
         return
-    from celeriac.codec import KeyFile, read_keys
+    from celeriac.codec import KeyFile
 
     path = Path(settings.security_key_file)
-    KeyFile(path)  # raises where one of them is of no use
-    keys = read_keys(path)
-    active = sum(key.status == "active" for key in keys)
+    keys = KeyFile(path).ring.by_kid.values()  # raises where one of them is of no use
+    active = sum(usable.key.status == "active" for usable in keys)
     is_encrypting = "on" if settings.security_encryption else "off"
     found = (
         f"{path}: {len(keys)} keys, {active} active; signing {settings.security_signing!r}, encryption {is_encrypting}"

@@ -186,7 +186,13 @@ class Executor:
         if headers.expires is not None and epoch_from_iso(headers.expires) <= self._clock.time():
             return self._revoked(attempt, "expired", expired=True)
         # It may lie there twice, and may not run twice: it waits until somebody can tell.
-        if self._is_blind and not plan.rerun_when_lost and delivery.deliveries == 1 and not attempt.ignore_result:
+        if (
+            self._is_blind
+            and not plan.rerun_when_lost
+            and delivery.deliveries == 1
+            and not delivery.is_copy  # each copy runs
+            and not attempt.ignore_result
+        ):
             now = self._clock.time()
             message = self._submitter.again(attempt, not_before=now + _BLIND_S, retries=attempt.retries)
             return Later(delivery=delivery, message=message)

@@ -42,6 +42,11 @@ _epochs = itertools.count(1)
 """One series for all runners of a process; `next` on it is atomic."""
 
 
+def _holding(slot: Slot, clock: Clock) -> Callable[[], bool]:
+    """Tells whether the lease of a process still lasts."""
+    return lambda: clock.monotonic() < slot.lease_until
+
+
 class Runner:
     """Takes jobs from the desk in its own thread until it is told to leave."""
 
@@ -73,6 +78,7 @@ class Runner:
         self._entry = entry
         self._desk = desk
         self._slot = slot
+        self._is_ours = _holding(slot, clock)
         self._executor = executor
         self._clock = clock
         self._limits = limits
@@ -147,9 +153,6 @@ class Runner:
             now = ended
             totals[attempt.name] = totals.get(attempt.name, 0) + 1
             finished(lease)
-
-    def _is_ours(self) -> bool:
-        return self._clock.monotonic() < self._slot.lease_until
 
     def _run_limited(self, attempt: Attempt, epoch: int, now: float) -> Outcome:
         assert attempt.soft_limit_s is not None
@@ -262,6 +265,7 @@ class AsyncRunner:
         self._free = deque(range(first_entry, first_entry + slots))
         self._slots = slots
         self._slot = slot
+        self._is_ours = _holding(slot, clock)
         self._executor = executor
         self._clock = clock
         self._vet = vet
@@ -309,9 +313,6 @@ class AsyncRunner:
         # Bookkeeping is done here and not in a `finally` of the coroutine, which never begins when the task is
         # cancelled before its first step.
         task.add_done_callback(lambda task: self._ended(task, entry))
-
-    def _is_ours(self) -> bool:
-        return self._clock.monotonic() < self._slot.lease_until
 
     async def _run(self, job: Job, entry: int) -> None:
         attempt, lease, _, stamp, _ = job
