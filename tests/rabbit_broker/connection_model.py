@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from celeriac.clock import SYSTEM_CLOCK
 from celeriac.errors import LeaseLostError
 from celeriac.interfaces import Broker, Consumer
 from celeriac.model import Bury, Delivery, Done, Later, Outcome, Outgoing, Release, Settled, new_incarnation
+from celeriac.probe import Probe
 
 QUEUES = ("a", "b")
 OUTCOMES = ("done", "done with successor", "later", "later delayed", "release", "spent", "bury")
@@ -52,19 +54,24 @@ class ConnectionHistory:
     Args:
         broker: Closed by the caller.
         cut_all: Has the server close every connection.
+        probe: The broker's: tells which messages went back as copies.
         luck: Decides what happens.
     """
 
-    def __init__(self, broker: Broker, cut_all: Callable[[], object], luck: random.Random) -> None:
+    def __init__(self, broker: Broker, cut_all: Callable[[], object], probe: Probe, luck: random.Random) -> None:
         self.loop = asyncio.new_event_loop()
-        self.broker, self.cut_all, self.luck = broker, cut_all, luck
+        self.broker, self.cut_all, self.probe, self.luck = broker, cut_all, probe, luck
         self.live: dict[str, Task] = {}
         self.dead: dict[str, Task] = {}
         self.workers: list[Worker] = []
         self.count = 0
-        self.acknowledged: set[tuple[str, bytes]] = set()
-        self.ghosts: set[tuple[str, bytes]] = set()
-        """What was acknowledged, and then the connection was cut: whether the server has heard of it, nobody knows."""
+        self.acknowledged: Counter[bytes] = Counter()
+        """By body, which no two messages share: since the connections were cut last."""
+        self.moves = 0
+        """How many of those that the probe tells of had begun by then."""
+        self.ghosts: Counter[bytes] = Counter()
+        """What was acknowledged, and then the connection was cut: whether the server has heard of it, nobody knows. So
+        it is with what went back as a copy, which is acknowledged then: the original may be there as well."""
         self.told: list[str] = []
         """What has happened, for the reader of a failure."""
 
@@ -114,7 +121,7 @@ class ConnectionHistory:
         waits = 0
         while self.live:
             got = self.claim_for(drain, 100, wait_s=ON_ITS_WAY_S)
-            assert got or self.ghosts, f"{sorted(self.live)} are lost"
+            assert got or self.ghosts.total(), f"{sorted(self.live)} are lost"
             waits = 0 if got else waits + 1
             assert waits < 5, f"{sorted(self.live)} are lost"
             # one that came back often is handed out alone: nothing else comes before it is settled
@@ -182,6 +189,8 @@ class ConnectionHistory:
             task = self.live.get(delivery.id)
             if self.is_ghost(delivery, task):
                 assert delivery.was_out, f"{delivery.id} comes again, and does not say so"
+                self.ghosts[delivery.body] -= 1
+                self.acknowledged[delivery.body] += 1
                 assert list(self.wait_for(worker.consumer.settle([Done(delivery=delivery)]))) == [Settled.OK]
                 continue
             assert task is not None, f"{delivery} was handed out, which has ended"
@@ -202,10 +211,12 @@ class ConnectionHistory:
         return ours
 
     def is_ghost(self, delivery: Delivery, task: Task | None) -> bool:
-        """Whether it has ended, and the server did not hear of it."""
-        if (delivery.id, delivery.body) not in self.ghosts:
+        """Whether it has ended, or is held, and the server did not hear of it."""
+        if self.ghosts[delivery.body] <= 0:
             return False
-        return task is None or task.message.body != delivery.body or task.deliveries + 1 != delivery.deliveries
+        if task is None or task.holder is not None or task.message.body != delivery.body:
+            return True
+        return task.deliveries + 1 != delivery.deliveries
 
     def settle(self) -> None:
         worker = self.luck.choice(self.holding)
@@ -243,7 +254,7 @@ class ConnectionHistory:
         task = self.live[task_id]
         task.holder = None
         if not isinstance(outcome, Release) or outcome.spent:
-            self.acknowledged.add((task_id, task.message.body))
+            self.acknowledged[task.message.body] += 1
         if isinstance(outcome, Release):
             task.deliveries += outcome.spent
             return
@@ -279,8 +290,6 @@ class ConnectionHistory:
 
     def cut(self) -> None:
         """The server closes every connection; all that was held is up for others again, and knows of it."""
-        self.ghosts |= self.acknowledged
-        self.acknowledged.clear()
         self.cut_all()
         for worker in list(self.living):
             try:
@@ -289,6 +298,11 @@ class ConnectionHistory:
                     self.wait_for(asyncio.sleep(0.005))
             except LeaseLostError:
                 self.lose(worker, was_out=True)
+        moving = self.probe.events("moving")
+        self.acknowledged.update(parcel.body for parcel in moving[self.moves :])
+        self.moves = len(moving)
+        self.ghosts += self.acknowledged
+        self.acknowledged.clear()
 
     def handle_dead(self) -> None:
         task_id = self.luck.choice(sorted(self.dead))

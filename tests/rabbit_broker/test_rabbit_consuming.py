@@ -461,6 +461,29 @@ async def test_history_f16_rabbitmq_what_goes_back_as_a_copy_is_there_once(
     assert sorted(found) == sorted(ids_of(messages))
 
 
+async def test_what_the_server_took_back_is_not_copied_as_well(desk: Desk, proxied: tuple[TcpProxy, str]) -> None:
+    """It went back before, so it would go back as a copy now; the connection was lost on the way."""
+    proxy, url = proxied
+    await desk.publish(*(message() for _ in range(3)))
+    first = await desk.open()
+    await take_all(first, 3)
+    await first.close()
+    second = await desk.open(url=url)
+    waiting = asyncio.ensure_future(wait_for(second))
+    await desk.until(lambda: len(second._early) == 3, "nothing was held back")
+    await asyncio.to_thread(proxy.cut)
+    with pytest.raises(LeaseLostError):
+        await waiting
+    await second._rest()
+    await second._finish_moves()
+
+    async def is_there() -> bool:
+        return await desk.count("q") >= 3
+
+    await desk.until(is_there, "the server did not take them back")
+    assert len(await desk.drain("q")) == 3
+
+
 async def test_history_f5_rabbitmq_who_has_stood_still_asks_what_it_still_holds(desk: Desk, rabbit_url: str) -> None:
     """The history of a worker that was stopped for three leases: in its socket lay a task that was others' by then, in
     front of the news that the server had given its connection up.

@@ -110,7 +110,8 @@ class AmqpBroker:
             stored what is published, which is then lost with the connection, or with its queue. `consumer_timeout`:
             the server's, in seconds, where it is not half an hour.
         delay_queue_type: Of the queues in which delayed messages wait: `quorum` or `classic`.
-        probe: Is told `published`, `claimed`, `settled` with a count, `waiting` with the incarnation.
+        probe: Is told `published`, `claimed` with a count, `waiting` with the incarnation, `moving` with the parcel
+            of each that goes back, or is put off, as a copy.
 
     Raises:
         ConfigError: The URL is wrong.

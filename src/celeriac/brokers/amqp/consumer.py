@@ -576,9 +576,13 @@ class AmqpConsumer:
 
     async def _postpone(self, lane: Lane, arrived: Arrived, message: Outgoing) -> None:
         """Put it on the ladder: from Celery's producers, or its time was longer than the ladder."""
+        if self._is_back(lane, arrived):
+            return
         kept = {name: value for name, value in _headers(arrived).items() if name in (SINCE, DELIVERIES)}
         try:
-            await self._send([self._parcel(message, kept, to=lane.copies)])
+            parcel = self._parcel(message, kept, to=lane.copies)
+            self._probe.signal("moving", parcel)
+            await self._send([parcel])
         except EncodeError as exc:  # and never can be: who is to refuse it does so now, and not after every try
             _log.debug("task %s cannot be put off: %s", message.id, exc)
             key = lane.base + arrived.delivery_tag
@@ -807,6 +811,8 @@ class AmqpConsumer:
         anew: list[Entry] = []
         back: list[Entry] = []
         for lane, arrived in entries:
+            if self._is_back(lane, arrived):
+                continue
             parcel = self._returned(lane, arrived)
             if parcel is None:
                 back.append((lane, arrived))
@@ -825,6 +831,13 @@ class AmqpConsumer:
                 self._move_s = self._loop.time() - began
                 _ack(anew)
 
+    def _is_back(self, lane: Lane, arrived: Arrived) -> bool:
+        """Whether the server has it in its queue again already, and with a copy would have it twice."""
+        if lane.channel.is_open:
+            return False
+        self._aside.pop(lane.base + arrived.delivery_tag, None)
+        return True
+
     def _returned(self, lane: Lane, arrived: Arrived) -> Parcel | None:
         """What to publish in order to give it back; None: the server may return it."""
         if _COUNT_BYTES not in arrived.properties or self._line.server.version >= (4, 3):
@@ -835,7 +848,9 @@ class AmqpConsumer:
             return None
         # a single one was ours, as a rule
         returns = int(_number(headers.get(RETURNS))) + (count_ if count_ > 1 else 0)
-        return self._again(lane, arrived, {RETURNS: returns})
+        parcel = self._again(lane, arrived, {RETURNS: returns})
+        self._probe.signal("moving", parcel)
+        return parcel
 
     def _again(self, lane: Lane, arrived: Arrived, headers: dict[str, Any], *, to: str | None = None) -> Parcel:
         """The message as it came, to be published with other headers."""
@@ -975,6 +990,8 @@ class AmqpConsumer:
 
     async def _bury(self, lane: Lane, arrived: Arrived, deliveries: int, returns: int) -> None:
         """The last resort, which the server has for messages that were never given back."""
+        if self._is_back(lane, arrived):
+            return
         reason = f"came back {returns} times from hosts that said nothing; it may be what ended them"
         try:
             await self._send([self._dead(lane, arrived, reason, None, deliveries + returns)])
