@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pamqp import commands
 from rabbit_desk import Desk, ids_of, message, take, take_all, wait_for
 
 from celeriac.brokers.amqp.consumer import HOLD_BACK_S
@@ -18,7 +19,7 @@ from celeriac.clock import SYSTEM_CLOCK, SystemClock
 from celeriac.errors import CodecError, LeaseLostError
 from celeriac.model import Binding, Bury, Done, ExchangePlan, Later, Outgoing, QueuePlan, Release, Settled
 from celeriac.model.tables import headers_of
-from celeriac.storage.amqp import Channel
+from celeriac.storage.amqp import Channel, ChannelClosed
 from celeriac.testing import TcpProxy
 from servers.rabbit_server import RabbitServer
 
@@ -540,6 +541,31 @@ async def test_a_queue_deleted_under_the_consumer_is_made_again(
 
 
 # -- suspects --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_queue_that_is_missed_first_by_us_costs_no_lease(desk: Desk) -> None:
+    """Over the first question to a queue that was deleted, its channel falls. What was in it is gone, what is held of
+    it is nobody else's, and what is held of others is still ours.
+    """
+    consumer = await desk.open("q", "r")
+    await desk.publish(*(message() for _ in range(3)), message("r"))
+    by_queue: dict[str, list[Any]] = {"q": [], "r": []}
+    for each in await take_all(consumer, 4):
+        by_queue[each.queue].append(each)
+    one, two, three = by_queue["q"]
+    (lane,) = (each for each in consumer._lanes if each.name == "q")
+    await desk.publish(message())
+    await desk.until(lambda: lane.tag is None, "it did not go to sleep")
+    await desk.sender.call(commands.Queue.Delete(queue="q"))
+    with pytest.raises(ChannelClosed):
+        await lane.channel.get("q")
+    await consumer.beat()
+    outcomes = [Done(delivery=one), Done(delivery=two, successors=(message("s"),)), Release(delivery=three)]
+    assert await consumer.settle(outcomes) == [OK, OK, OK]
+    assert await consumer.settle([Done(delivery=one)]) == [LOST]
+    assert await consumer.settle([Done(delivery=by_queue["r"][0])]) == [OK]
+    assert await desk.count("s") == 1
+    assert ids_of(await wait_for(consumer)) == [three.id], "given back to the queue that was made again"
 
 
 async def test_what_ended_hosts_runs_alone(desk: Desk) -> None:

@@ -102,6 +102,8 @@ _SUSPICIOUS: Final = 3
 _ALONE_S: Final = 60.0
 """How long a suspect keeps a process from claiming others: what kills a host does so sooner."""
 _NOT_FOUND: Final = 404
+_NO_QUEUE: Final = "NOT_FOUND - no queue"
+"""Not one whose node is down, which is 404 as well."""
 _REDECLARE_S: Final = (0.05, 5.0)
 
 
@@ -407,7 +409,7 @@ class AmqpConsumer:
 
     async def _is_there(self, lane: Lane) -> bool:
         """Whether a queue can be asked for messages. That it was deleted, the server tells only who consumes it; and
-        over the question for a message to one that is not there our channel would fall, and the lease with it.
+        over the question for a message to one that is not there our channel would fall.
         """
         now = self._loop.time()
         if lane.broken is None and lane.tag is None and now - lane.seen_at > PATIENCE_S:
@@ -717,9 +719,19 @@ class AmqpConsumer:
         self._errand(self._revive(lane))
 
     def _lane_lost(self, lane: Lane, exc: Exception) -> None:
-        """The server has closed its channel."""
-        entries = (*self._held.values(), *self._settling.values())
-        if not self._line.is_open or any(of is lane for of, _ in entries):
+        """The server has closed its channel, and has everything back that came over it; or has it no more, where the
+        queue was deleted: what is held of it is nobody else's then, and is settled as if it was committed.
+        """
+        lane.buffer.clear()
+        self._aside = {tag: entry for tag, entry in self._aside.items() if entry[0] is not lane}
+        if self._line.is_open and isinstance(exc, ChannelClosed) and exc.text.startswith(_NO_QUEUE):
+            gone = {tag for tag, (of, _) in self._held.items() if of is lane and tag not in self._parking.parked}
+            self._committed.update((tag, self._held.pop(tag)) for tag in gone)
+            lane.held -= len(gone)
+            is_ours = False
+        else:
+            is_ours = any(of is lane for of, _ in (*self._held.values(), *self._settling.values()))
+        if not self._line.is_open or is_ours:
             self._on_lost(exc)
         elif not (self._is_closed or lane.is_retired):
             self._timeout.learn(str(exc))
