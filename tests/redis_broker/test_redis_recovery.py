@@ -25,7 +25,18 @@ from celeriac.errors import (
     StorageError,
 )
 from celeriac.interfaces.deadline import GIVE_UP_AT
-from celeriac.model import Cancellation, Done, Outgoing, Settled, Unique, new_incarnation
+from celeriac.model import (
+    Admission,
+    Cancellation,
+    Delivery,
+    Done,
+    Later,
+    Outgoing,
+    Release,
+    Settled,
+    Unique,
+    new_incarnation,
+)
 from celeriac.storage.redis import Deployment, load
 from celeriac.storage.redis.line import Line
 
@@ -92,6 +103,55 @@ async def test_what_a_lost_reply_has_adopted_is_had_by_the_next_try(
     assert await heir.adopt(dead.incarnation, ids) == []
     assert await heir.settle([Done(delivery=each) for each in adopted]) == [Settled.OK, Settled.OK]
     assert broker.depth(["q"])["q"].held == 1
+
+
+async def test_what_the_server_has_forgotten_the_end_of_comes_again(start_redis, open_broker, consume) -> None:
+    """It was killed, and read its last snapshot: there the consumer holds what it has settled since."""
+    own_server = start_redis()
+    broker = open_broker(own_server.url)
+    consumer = await consume(broker)
+    slow = message(limit=Admission(key="one", concurrency=1))
+    sent = [message() for _ in range(4)]
+    broker.publish([slow, *sent])
+    limited, done, later, back, kept = await consumer.claim(limit=5, wait_s=0)
+    own_server.cli().save()
+    again = Outgoing(id=later.id, task="work", queue="q", headers=later.headers, body=later.body)
+    outcomes = [
+        Done(delivery=limited),
+        Done(delivery=done),
+        Later(delivery=later, message=again),
+        Release(delivery=back),
+    ]
+    assert set(await consumer.settle(outcomes)) == {Settled.OK}
+    await asyncio.to_thread(own_server.restart, how="kill")
+    assert broker.depth(["q"])["q"].held == 5
+
+    async def claim() -> list[Delivery]:
+        try:
+            return list(await consumer.claim(limit=10, wait_s=0))
+        except BrokerUnavailableError:
+            return []
+
+    found = [each for _ in range(3) for each in await claim()]
+    assert sorted((each.id, each.deliveries) for each in found) == sorted(
+        (each.id, 2) for each in (limited, done, later, back)
+    )
+    assert set(await consumer.settle([Done(delivery=each) for each in (kept, *found)])) == {Settled.OK}
+    assert broker.depth(["q"])["q"].held == 0
+
+
+async def test_a_server_that_forgets_nothing_is_given_nothing_back(redis_server, open_broker, consume) -> None:
+    broker = open_broker(redis_server.url)
+    consumer = await consume(broker)
+    broker.publish([message() for _ in range(6)])
+    held = list(await consumer.claim(limit=2, wait_s=0))
+    for _ in range(2):
+        redis_server.cut_clients()
+        with pytest.raises(BrokerUnavailableError):
+            await consumer.claim(limit=2, wait_s=0)
+        held += await consumer.claim(limit=2, wait_s=0)
+    assert len({each.id for each in held}) == len(held) == 6
+    assert set(await consumer.settle([Done(delivery=each) for each in held])) == {Settled.OK}
 
 
 async def test_an_adoption_that_a_later_try_overtook_moves_nothing(redis_server, open_broker, consume) -> None:

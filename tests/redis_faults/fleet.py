@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import signal
 import sys
 import threading
 import time
@@ -112,12 +111,6 @@ class Fleet:
         if ready:
             program.wait_until(lambda: re.search(r"\bready\b", worker.log), "the worker to be ready")
         return worker
-
-    def replace(self, worker: Worker) -> Worker:
-        """End it in good order, and start another one."""
-        worker.program.signal(signal.SIGTERM)
-        worker.program.wait(30.0)
-        return self.start()
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL to a worker's whole group; what it ran may run again."""
@@ -243,13 +236,9 @@ class Fleet:
         self.wait(lambda: probe in self.ended(), "workers to consume again", within_s - (time.monotonic() - began))
         return time.monotonic() - began
 
-    def wait_run(self, timeout_s: float = 25.0) -> None:
-        """Wait until everything that was acknowledged has run."""
-        self.wait(lambda: not self.history.acknowledged - self.ended(), "all acknowledged tasks to run", timeout_s)
-
     def wait_all(self, timeout_s: float = 25.0, *, app: Celeriac | None = None) -> None:
         """Wait until everything that was acknowledged has run, and the queues are empty."""
-        self.wait_run(timeout_s)
+        self.wait(lambda: not self.history.acknowledged - self.ended(), "all acknowledged tasks to run", timeout_s)
         app = app or self.app()
 
         def is_empty() -> bool:
@@ -279,7 +268,10 @@ class Fleet:
             assert "the claim loop failed" not in worker.log, worker.log[-60000:]
             assert "a part of the supervisor failed" not in worker.log, worker.log[-60000:]
             assert "the broker refuses the outcome" not in worker.log, worker.log[-60000:]
-        return check(self.history, self.runs(), killed=self.killed, cut_off=self.cut_off, **facts)
+        try:
+            return check(self.history, self.runs(), killed=self.killed, cut_off=self.cut_off, **facts)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.logs()}") from exc
 
     @contextmanager
     def cut(self, *, before_s: float = 0.5, after_s: float = BACK_S) -> Iterator[None]:

@@ -4,6 +4,11 @@
 claim script behind it. The server runs the second the moment the first returns, so a message is leased, and on its way,
 without another round trip; and because a script leases it, a reply that is lost loses nothing: the next claim asks for
 what the lost one took.
+
+**A server may forget.** A replica that took over, or a server that read its last snapshot, may not know of settlements
+that were answered: it has us hold what has long ended, for as long as this lease lives. So after each new connection
+the server's holds are compared with what was handed out here and not settled, and what only the server knows of goes
+back, as a delivery that was spent.
 """
 
 from __future__ import annotations
@@ -44,6 +49,7 @@ _SETTLE_WORKFLOW: Final = _script("settle_workflow")
 """The same with what follows. Apart, so that tasks that nothing follows do not pay for those that something does."""
 _IMPORT: Final = _script("import")
 _PASS_ON: Final = _script("pass_on")
+_HELD: Final = _script("held")
 _KEPT: Final = 2
 _ELSEWHERE: Final = 3
 
@@ -72,11 +78,14 @@ class _Lane:
         queues: list[str],
         *,
         track: Callable[[Line], Awaitable[bool]] | None,
+        on_reconnect: Callable[[], None],
     ) -> None:
         self.space = space
         self.queues = queues
         self._track = track
-        self.line = Line(deployment, space.prefix, on_connect=self._connected if track is not None else None)
+        self._on_reconnect = on_reconnect
+        self._was_connected = False
+        self.line = Line(deployment, space.prefix, on_connect=self._connected)
         self.asked_for: int | None = None
         """The one of them that the newest claim asks for."""
         self.lost: list[int] = []
@@ -99,9 +108,12 @@ class _Lane:
         return self.is_drained and not self.lost and (self._track is None or self.is_tracked)
 
     async def _connected(self, line: Line) -> None:
-        assert self._track is not None
-        self.is_stale = False
-        self.is_tracked = await self._track(line)
+        if self._was_connected:
+            self._on_reconnect()
+        self._was_connected = True
+        if self._track is not None:
+            self.is_stale = False
+            self.is_tracked = await self._track(line)
 
 
 class RedisConsumer:
@@ -133,12 +145,26 @@ class RedisConsumer:
         self._forward = forward
         self._probe = probe
         self._loop = asyncio.get_running_loop()
+        self._out: dict[TaskId, int] = {}
+        """Tags of what was handed out here and is not settled."""
+        self._unsure: dict[str, Space] = {}
+        """Spaces whose server may have become another, by prefix."""
+        self._unreturned: list[Delivery] = []
+        """Taken for a claim that was called off, and not given back yet."""
         self._lanes = [
-            _Lane(deployment, space, mine, track=self._track if foreign else None)
+            _Lane(
+                deployment,
+                space,
+                mine,
+                track=self._track if foreign else None,
+                on_reconnect=partial(self._doubt, space),
+            )
             for space, mine in layout.spaces(sorted(queues) if layout.order == "sorted" else queues)
         ]
-        self._desks = {lane.space.prefix: (lane.space, Line(deployment, lane.space.prefix)) for lane in self._lanes}
+        self._desks: dict[str, tuple[Space, Line]] = {}
         """Where everything is said that does not wait, by space."""
+        for lane in self._lanes:
+            self._desk(lane.space)
         self._entered = set(self._desks)
         """Spaces in which this incarnation has a lease."""
         self._news = Line(deployment, layout.root, on_connect=self._subscribe)
@@ -184,6 +210,7 @@ class RedisConsumer:
         waiting = asyncio.ensure_future(heard.wait())
         await asyncio.wait((waiting, self._listener), return_when=asyncio.FIRST_COMPLETED, timeout=5.0)
         waiting.cancel()
+        self._unsure.clear()  # nothing is held yet
 
     @property
     def incarnation(self) -> Incarnation:
@@ -199,6 +226,8 @@ class RedisConsumer:
         self._is_interrupted = False
         async with self._claiming:
             try:
+                if self._unsure or self._unreturned:
+                    await self._take_stock()
                 found = await self._claim(limit, wait_s)
             except BrokerError:
                 self._check_open()  # closed meanwhile: that is all there is to say
@@ -251,12 +280,50 @@ class RedisConsumer:
             raise
 
     async def _return_untold(self) -> None:
-        untold, self._untold = self._untold, []
-        if untold and not self._is_closed:
+        self._unreturned += self._untold
+        self._untold = []
+        if self._unreturned and not self._is_closed:
             try:
-                await self._settle([("R", each) for each in untold])
+                await self._settle([("R", each) for each in self._unreturned])
             except BrokerError as exc:
-                _log.warning("cannot give back %d messages, they wait for the end of the lease: %s", len(untold), exc)
+                _log.warning("cannot give back %d messages yet: %s", len(self._unreturned), exc)
+            else:
+                self._unreturned = []
+
+    def _doubt(self, space: Space) -> None:
+        """Have the next claim take stock."""
+        self._unsure[space.prefix] = space
+
+    async def _take_stock(self) -> None:
+        """Give back what the server has us hold and we know nothing of.
+
+        No claim is under way meanwhile. Whatever else takes or settles messages of ours is said over the same
+        connection as the question, one thing after another, so the server's answer and `_out` are of one moment.
+        """
+        await self._return_untold()
+        for prefix, space in list(self._unsure.items()):
+            line, args = self._desk(space), (*space.head(), self._incarnation)
+            try:
+                reply = await line.run(_HELD, (prefix,), args, "look at what is held in")
+            except ReplyLostError:  # this connection is as old as the one that was lost
+                reply = await line.run(_HELD, (prefix,), args, "look at what is held in")
+            lost = {tag for lane in self._lanes for tag in lane.lost} | {
+                tag for tags in self._unheard.values() for tag in tags
+            }  # of claims whose replies were lost; they are asked for again
+            unknown: list[tuple[str, Any]] = []
+            for queue, raw_id, raw_tag in zip(reply[::3], reply[1::3], reply[2::3], strict=True):
+                task_id, tag = text(raw_id), int(raw_tag)
+                if tag not in lost and self._out.get(task_id) != tag:
+                    unknown.append(("S", _special(tag, raw_id, text(queue), 1, b"")))
+            if unknown:
+                _log.warning(
+                    "the server has forgotten how %d tasks ended (it was restarted or replaced, and not all was saved "
+                    "or replicated): they run again: %s",
+                    len(unknown),
+                    ", ".join(each.id for _, each in unknown[:10]),
+                )
+                await self._settle(unknown)
+            del self._unsure[prefix]
 
     async def _look(self, limit: int) -> list[Delivery]:
         found, self._untold = self._untold[:limit], self._untold[limit:]
@@ -466,6 +533,7 @@ class RedisConsumer:
             # The caller gets none of it, be it what this claim took or what an earlier one had lost.
             lane.lost += sorted({int(part[1]) for part in reply[3:]})
             raise
+        self._out.update({each.id: each.tag for each in found})  # type: ignore[misc]
         return found
 
     async def _import(
@@ -563,6 +631,7 @@ class RedisConsumer:
             raise
         if answer == _ELSEWHERE:
             return None
+        self._out.pop(delivery.id, None)
         if answer == _KEPT:
             kept = Delivery(
                 tag=tag,
@@ -574,6 +643,7 @@ class RedisConsumer:
                 deliveries=1,
                 enqueued_at=now,
             )
+            self._out[following.id] = tag
             # When the settlement is done with: the task's runner will want the interpreter for itself.
             self._loop.call_soon(take, kept, stamp)
         return Settled.OK if answer else Settled.LEASE_LOST
@@ -612,6 +682,11 @@ class RedisConsumer:
             for index, answer in zip(order, reply, strict=True):
                 if answer == 49:  # "1"
                     answers[index] = Settled.OK
+        out = self._out
+        for kind, what in records:
+            delivery = what if kind in "RS" else what.delivery
+            if out.get(delivery.id) == delivery.tag:
+                del out[delivery.id]
         return answers
 
     async def _settle_in(self, space: Space, groups: list[tuple[str, list[tuple[str, Any]]]]) -> bytes:
@@ -716,6 +791,7 @@ class RedisConsumer:
             lost.append(tag)
             raise
         self._unheard.pop(incarnation, None)
+        self._out.update({each.id: each.tag for each in adopted})  # type: ignore[misc]
         return adopted
 
     async def _adopt(self, incarnation: Incarnation, ids: Collection[TaskId], tag: int, lost: str) -> list[Delivery]:
@@ -901,8 +977,12 @@ class RedisConsumer:
 
     def _desk(self, space: Space) -> Line:
         found = self._desks.get(space.prefix)
-        if found is None:  # a queue of a cluster that this consumer does not serve, and has adopted from
-            found = self._desks[space.prefix] = (space, Line(self._deployment, space.prefix))
+        if found is None:  # when it opens; later, a queue of a cluster that it does not serve, and has adopted from
+
+            async def connected(_: Line) -> None:
+                self._doubt(space)
+
+            found = self._desks[space.prefix] = (space, Line(self._deployment, space.prefix, on_connect=connected))
         return found[1]
 
     def _check_open(self) -> None:
