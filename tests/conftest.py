@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import pytest
 
@@ -26,13 +27,25 @@ DOES_NOT_APPLY = ("the engine's traits say", "the platform has no")
 """Reasons of skips that no installation could mend."""
 
 
+_kept: WeakSet[memory.MemorySpace] = WeakSet()
+"""Spaces that have survived a collection: a module of tests has an application in memory."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Thousands of tests have been read, which no collection need look through again: a second of each, otherwise."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_memory_of_others() -> None:
     """What adapters in memory share lives as long as they do, and adapters in a cycle live until they are collected:
     by a test that uses the same name, in an order in which nobody has run them before.
     """
-    if memory._spaces:
+    if any(space not in _kept for space in memory._spaces.values()):
         gc.collect()
+        _kept.update(memory._spaces.values())
 
 
 @pytest.fixture

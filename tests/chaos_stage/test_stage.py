@@ -54,7 +54,7 @@ def test_a_worker_ends_itself_at_a_point(tmp_path: Path, point: str) -> None:
         begun = stage.wait_own(doom.fault)
         assert begun.what == f"kill-{point}"
         assert len(begun.value["pids"]) == 4, "supervisor, fork server, two processes"
-        assert not member.is_running
+        stage.fleet.wait(lambda: not member.is_running, "its end")
         stage.fleet.start_worker()
 
     outcome = run_trial(SqliteEngine(), made_of(run), tmp_path / "trial", seed=3, keep=True)

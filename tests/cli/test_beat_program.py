@@ -348,6 +348,7 @@ def test_status_counts_workers_and_beats_apart(
     start("-A", "clockwork", "beat", "--enable-remote-control")
     start("-A", "clockwork", "beat", "--enable-remote-control", "-n", "second@here")
     eventually("two answers", lambda: len(clockwork.control.ping(timeout=0.5)) == 2)
+    eventually("both to be known as beats", lambda: len(clockwork.schedules.beats()) == 2)
     run = celeriac("-A", "clockwork", "status", "-t", "0.5")
     assert (run.code, run.out) == (69, "2 beats online.\n"), run
     assert "no worker replied" in run.err

@@ -202,8 +202,9 @@ def test_flower(celery: CelerySide, fleet: Fleet) -> None:
     }  # fmt: skip
     fleet.wait_for("r:start")
     assert "w1@test" in page("/worker/w1@test")
-    active = workers()["active"]
-    assert [task["id"] for task in active] == [sent["REVOKED"].id]
+    wait_until(
+        lambda: [task["id"] for task in workers()["active"]] == [sent["REVOKED"].id], "the others to have ended", 30.0
+    )
     flower_post(celery, flower.url, f"/api/task/revoke/{sent['REVOKED'].id}?terminate=true&signal=SIGKILL")
     wanted = {**{result.id: state for state, result in sent.items()}, sent["RETRY"].id: "SUCCESS"}
 

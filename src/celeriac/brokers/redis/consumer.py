@@ -782,14 +782,10 @@ class RedisConsumer:
         self._tag += 1
         tag = self._tag
         lost = self._unheard.setdefault(incarnation, [])
-        try:
-            adopted = await self._adopt(incarnation, ids, tag, "".join(f",{one}" for one in lost))
-        except LeaseLostError:
-            raise
-        except (BrokerError, asyncio.CancelledError):
-            # Its reply may be lost, and what it moved would be held for as long as this lease lives.
-            lost.append(tag)
-            raise
+        earlier = "".join(f",{one}" for one in lost)
+        # Until all is read: its reply may be lost, and what it moved would be held for as long as this lease lives.
+        lost.append(tag)
+        adopted = await self._adopt(incarnation, ids, tag, earlier)
         self._unheard.pop(incarnation, None)
         self._out.update({each.id: each.tag for each in adopted})  # type: ignore[misc]
         return adopted
