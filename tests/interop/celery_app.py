@@ -123,12 +123,15 @@ def relay(self, times, countdown=0):
 
 @app.task(name="interop.stubborn", bind=True, max_retries=1)
 def stubborn(self, kind):
-    """Never succeed; with its own exception, or with Celery's."""
-    raise self.retry(countdown=0, exc=ShopError("never", 7) if kind == "ShopError" else None)
+    """Never succeed; with its own exception, or with Celery's.
+
+    Not at once: Celery sends the retry first and stores RETRY then, over whatever has been stored by then but SUCCESS.
+    """
+    raise self.retry(countdown=1, exc=ShopError("never", 7) if kind == "ShopError" else None)
 
 
 @app.task(
-    name="interop.self_willed", bind=True, autoretry_for=(ShopError,), retry_kwargs={"max_retries": 2, "countdown": 0}
+    name="interop.self_willed", bind=True, autoretry_for=(ShopError,), retry_kwargs={"max_retries": 2, "countdown": 1}
 )
 def self_willed(self, succeed_at):
     """Be retried by what its options say."""

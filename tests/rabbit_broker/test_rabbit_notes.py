@@ -108,9 +108,33 @@ async def test_what_is_no_note_is_passed_over(desk: Desk) -> None:
     await desk.until(lambda: consumer.cancel_stamp, "it reads on")
 
 
+async def test_a_reader_that_the_server_has_forgotten_begins_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "_GREET_S", 0.1)
+    monkeypatch.setattr(notes, "_UNHEARD_S", 5.0)
+    consumer = await desk.open()
+    await desk.note_lost(t=b"once")
+    await desk.until(lambda: consumer._notes.lost("t", 0.0), "the note")
+    channel = consumer._reader._channel
+    assert channel is not None
+    await desk.until(lambda: consumer._reader._greetings > 3, "it makes sure")
+    assert consumer._reader._channel is channel, "and has no reason to begin anew"
+    (tag,) = [tag for tag, _ in channel._intake.takers.values()]
+    await channel.cancel(tag)  # nothing comes any more, and nobody says why
+    await desk.cancel("a")
+    await desk.until(lambda: consumer.cancel_stamp, "orders are heard again")
+    assert consumer._notes.lost("t", 0.0) == (b"once",), "what was read again counts once"
+
+
 async def test_a_stream_that_was_deleted_is_made_again(
-    desk: Desk, rabbit_server: RabbitServer, rabbit_vhost: str, caplog: pytest.LogCaptureFixture
+    desk: Desk,
+    rabbit_server: RabbitServer,
+    rabbit_vhost: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And read again, though who publishes makes it again before the server has told anybody of its end."""
+    monkeypatch.setattr(notes, "_GREET_S", 5.0)
+    monkeypatch.setattr(notes, "_UNHEARD_S", 5.0)
     caplog.set_level("DEBUG")  # why it took long, if it did
     consumer = await desk.open()
     await desk.note_lost(t=b"once")

@@ -8,6 +8,9 @@ A stream is read by everybody, from its beginning, and reading takes nothing awa
 there is before it is handed out anything: it publishes a greeting, and what it reads up to that is older. From then on
 a note is here within milliseconds.
 
+A stream that is deleted, and made again by who publishes next, may have forgotten its readers and told none of them
+(3.10). So each greets itself now and then, and begins anew when it does not hear that.
+
 Why not a table: AMQP has none. Why not a fanout: who starts a minute later must know of it, too.
 """
 
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from pamqp import commands
 
+from celeriac.clock import ENTROPY
 from celeriac.errors import BrokerUnavailableError
 from celeriac.model import Cancellation
 from celeriac.storage.amqp import ChannelClosed, Publication
@@ -48,6 +52,10 @@ _AT_ONCE: Final = 500
 """Ids in one note."""
 _AHEAD: Final = 1000
 _A_MOMENT_S: Final = 0.5
+_GREET_S: Final = 120.0
+"""How often a reader makes sure that it still hears. A hundred of them read as many greetings of each other."""
+_UNHEARD_S: Final = 30.0
+"""A greeting that is not back by then does not come any more; the server may be busy."""
 _PROPERTIES: Final = b"\x90\x00\x10application/json\x02"
 """Content type, and persistent."""
 
@@ -176,8 +184,10 @@ class NotesReader:
         self._on_cancelled = on_cancelled
         self._channel: Channel | None = None
         self._heard = asyncio.Event()
+        self._greetings = 0
         self._unacked: list[int] = []
         self._reopening: asyncio.Task[None] | None = None
+        self._greeting: asyncio.Task[None] | None = None
         self._is_stale = False
 
     async def open(self, timeout_s: float) -> None:
@@ -195,6 +205,8 @@ class NotesReader:
                 STREAM,
                 exc,
             )
+        else:
+            self._greeting = asyncio.get_running_loop().create_task(self._greet_on(), name="amqp-greetings")
 
     async def _open(self, timeout_s: float) -> None:
         self._channel = channel = await self._line.open_channel()
@@ -208,7 +220,6 @@ class NotesReader:
             self._channel = channel = await self._line.open_channel()  # it exists with other limits: they are used
         channel.on_lost.append(self._lost)
         self._unacked.clear()
-        self._heard.clear()
         await channel.consume(
             STREAM,
             self._take,
@@ -219,7 +230,7 @@ class NotesReader:
         await self._read_up_to_now(timeout_s)
 
     async def _read_up_to_now(self, timeout_s: float) -> None:
-        greeting = asyncio.ensure_future(self._publish([publication(Note(at=self._now(), hello=self._name))]))
+        greeting = asyncio.ensure_future(self._greet())
         heard = asyncio.ensure_future(self._heard.wait())
         left_s = timeout_s
         try:
@@ -240,6 +251,33 @@ class NotesReader:
                 "not all notes on revoked tasks could be read, because the server takes no messages or is slow"
             )
 
+    async def _greet(self) -> None:
+        """Publish something that nobody else does, for which `_heard` is set when it comes back."""
+        self._greetings += 1
+        self._heard.clear()
+        await self._publish([publication(Note(at=self._now(), hello=self._hello))])
+
+    @property
+    def _hello(self) -> str:
+        return f"{self._name}:{self._greetings}"
+
+    async def _greet_on(self) -> None:
+        while self._line.is_open:
+            await self._pause(_GREET_S * ENTROPY.uniform(0.5, 1.5))
+            if self._reopening is not None and not self._reopening.done():
+                continue
+            try:
+                await self._greet()
+                mine = self._greetings
+                async with asyncio.timeout(_UNHEARD_S):
+                    await self._heard.wait()
+            except TimeoutError:
+                if mine == self._greetings and not self._is_blocked() and self._line.is_open:
+                    _log.warning("the stream %r was made anew and has forgotten this reader; reading it again", STREAM)
+                    self._reopen()
+            except Exception as exc:
+                _log.debug("whether notes are still heard is not known: %s", exc)
+
     def _take(self, arrived: Arrived) -> None:
         if not self._unacked:
             asyncio.get_running_loop().call_soon(self._ack)
@@ -250,7 +288,7 @@ class NotesReader:
             _log.debug("a note that is none: %s", exc)  # of a later release, or somebody else's
             return
         if note.hello is not None:
-            if note.hello == self._name:
+            if note.hello == self._hello:
                 self._heard.set()
             return
         stamp = self._notes.stamp
@@ -293,6 +331,7 @@ class NotesReader:
 
     async def close(self) -> None:
         """Read no more; the line is closed by whoever owns it."""
-        if self._reopening is not None:
-            self._reopening.cancel()
-            await asyncio.gather(self._reopening, return_exceptions=True)
+        tasks = [each for each in (self._greeting, self._reopening) if each is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
