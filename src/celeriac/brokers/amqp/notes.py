@@ -266,9 +266,9 @@ class NotesReader:
             await self._pause(_GREET_S * ENTROPY.uniform(0.5, 1.5))
             if self._reopening is not None and not self._reopening.done():
                 continue
+            mine = self._greetings + 1
             try:
                 await self._greet()
-                mine = self._greetings
                 async with asyncio.timeout(_UNHEARD_S):
                     await self._heard.wait()
             except TimeoutError:
