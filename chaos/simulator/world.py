@@ -266,9 +266,9 @@ class World:
         self.clock = CLOCK
         self.events: list[Event] = []
         self.troubles: list[str] = []
+        """What nobody expected: exceptions that left a process's code."""
         self.closing: list[Callable[[], object]] = []
         """What lets go of the host's descriptors, at the end."""
-        """What nobody expected: exceptions that left a process's code."""
         self._pids = itertools.count(100)
         self._tokens = itertools.count(1)
         self.loop = SimLoop(self.luck("turns"), self._on_fault)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from chaos.simulator.loop import SERVER_CLOCK
 from chaos.simulator.network import Bomb
 from chaos.simulator.oracle import examine
 from chaos.simulator.seeds import make_world, run_seed
@@ -101,3 +102,24 @@ def test_a_task_that_may_run_once_and_lies_there_twice_waits_until_the_store_ans
 def test_a_task_does_not_start_where_its_process_was_stopped_while_it_looked_for_a_result() -> None:
     """Seed 427991: handed out again, so that its result was looked for behind the look at the lease."""
     assert not run_seed(427_991)[1]
+
+
+def test_a_broker_that_takes_processes_in_and_throws_them_out_again_is_given_pauses() -> None:
+    """RabbitMQ with a broken queue: 65 connections a second of each process."""
+
+    def script(world: World) -> None:
+        world.start_worker()
+        sender = world.sender()
+
+        def throw_out() -> None:
+            for holder in list(world.queues.holders.values()):
+                world.queues.end(holder, (), SERVER_CLOCK.time())
+            if world.elapsed_s < 4.0:
+                world.at(0.01, throw_out)
+
+        world.at(0.5, throw_out)
+        world.at(3.0, lambda: sender.send("a", "awork", (0.1,)), sender.proc)
+
+    world = play(FUSED, script)
+    assert world.network.calls["open"] < 50, "it was 900 in these four seconds"
+    assert [event.what for event in world.events if event.f == "result"] == ["SUCCESS"]

@@ -145,7 +145,7 @@ class Fetcher:
         wait_s: float,
         look: Callable[[Sequence[Delivery]], Awaitable[None]],
         accept: Callable[[Lease, Sequence[Delivery], int], bool],
-        on_lost: Callable[[Lease], Awaitable[None]],
+        on_lost: Callable[[Lease, LeaseLostError], Awaitable[None]],
     ) -> None:
         self._capacity = capacity
         self._slot = slot
@@ -203,8 +203,8 @@ class Fetcher:
                         await self._room.wait()
                         timer.cancel()
                 self._backoff.reset()
-            except LeaseLostError:
-                await self._on_lost(lease)
+            except LeaseLostError as exc:
+                await self._on_lost(lease, exc)
             except Exception as exc:
                 delay_s = self._backoff.next()
                 if isinstance(exc, BrokerError):  # its message says all; a stack says nothing to who runs the broker

@@ -18,7 +18,7 @@ from celeriac.errors import LeaseLostError
 from celeriac.interfaces import Fenced, Keeper
 from celeriac.model import Bury, Done, Release, Settled, new_incarnation
 from celeriac.probe import Probe
-from celeriac.worker.backoff import Backoff
+from celeriac.worker.backoff import MOST_S, Backoff
 from celeriac.worker.desk import Desk, Job
 from celeriac.worker.events import Dispatcher, TaskEvents, casualty_event
 from celeriac.worker.fetcher import MOST, WAIT_S, Capacity, Fetcher
@@ -147,6 +147,9 @@ class Station:
         )
         self._left_to_run = options.max_tasks_per_child
         self._lease: Lease | None = None
+        self._opened = -math.inf
+        self._hasty = Backoff()
+        """Before the next lease, where one does not last: the broker takes us in and throws us out."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settler = Settler(
             runtime.links.results,
@@ -390,6 +393,10 @@ class Station:
 
     async def _open(self) -> bool:
         """Take a new incarnation; False when told to stop before the broker was reached."""
+        if self._clock.monotonic() - self._opened < MOST_S:
+            await self._pause(self._hasty.next())
+        else:
+            self._hasty.reset()
         backoff = Backoff()
         while not self._stop.is_set():
             before = self._clock.monotonic()
@@ -407,6 +414,7 @@ class Station:
         else:
             return False
         lease = self._lease = Lease(consumer)
+        self._opened = self._clock.monotonic()
         if isinstance(consumer, Keeper) and self._runtime.links.fused:
             # With results elsewhere, whether what follows has run before is asked for at a claim (`look_back`).
             consumer.keep_for(lambda delivery, stamp: self._kept(lease, delivery, stamp), when=self._may_keep)
@@ -441,8 +449,8 @@ class Station:
                 before = self._clock.monotonic()
                 try:
                     await lease.consumer.beat()
-                except LeaseLostError:
-                    await self._renew(lease)
+                except LeaseLostError as exc:
+                    await self._renew(lease, exc)
                 except Exception as exc:
                     _log.warning("cannot renew the lease: %s", exc)
                     await self._clock.sleep(min(backoff.next(), self.options.lease_s / 10.0))
@@ -469,8 +477,8 @@ class Station:
                     return True
                 try:
                     await lease.consumer.beat()
-                except LeaseLostError:
-                    await self._renew(lease)
+                except LeaseLostError as exc:
+                    await self._renew(lease, exc)
                 except Exception as exc:
                     delay_s = backoff.next()
                     _log.warning("nothing is started, the lease is over and cannot be renewed (%s)", exc)
@@ -483,12 +491,12 @@ class Station:
         """Outcomes were refused: of an incarnation that is lost, or because they had been settled before."""
         try:
             await lease.consumer.beat()
-        except LeaseLostError:
-            await self._renew(lease)
+        except LeaseLostError as exc:
+            await self._renew(lease, exc)
         except Exception as exc:
             _log.debug("whether the lease is lost shows later: %s", exc)
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self, lease: Lease, why: LeaseLostError) -> None:
         """The incarnation was reaped, or its connection is gone: forget all that is held under it, and take a new one.
 
         What was committed goes on: it is nobody else's.
@@ -515,8 +523,9 @@ class Station:
             lease.done.clear()
         self._capacity.gave_back(len(jobs))
         _log.warning(
-            "the lease was lost: %d tasks that had not started are forgotten, %d async tasks cancelled; "
+            "the lease was lost (%s): %d tasks that had not started are forgotten, %d async tasks cancelled; "
             "what %d others return will be %s%s",
+            why,
             len(jobs),
             cancelled,
             len(running),
@@ -866,7 +875,7 @@ class Station:
                 except Exception as exc:
                     self._put_back(waiting)
                     if isinstance(exc, LeaseLostError):
-                        await self._renew(lease)
+                        await self._renew(lease, exc)
                         break
                     delay_s = backoff.next()
                     _log.warning("cannot ask what is cancelled (%s); nothing is started before", exc)
