@@ -286,6 +286,12 @@ TALES = [
         told(sent("a", priority=9), sent("b", 1.2, priority=1), ran("b", 7.0), ran("a", 8.0)),
         told(sent("a", priority=9), sent("b", 1.2, priority=1), ran("b", 4.0), ran("a", 8.0)),
     ),
+    Tale(
+        "O2",
+        "the lower one first, though both had been claimed",
+        told(sent("a", priority=9), sent("b", 1.2, priority=1), ran("b", 7.0), ran("a", 7.2)),
+        told(sent("a", priority=9), sent("b", 1.2, priority=1), ran("b", 7.0), ran("a", 7.05)),
+    ),
     Tale("E1", "early", done("a", due=1.2), done("a", due=1.1)),
     Tale(
         "E1",
