@@ -18,7 +18,7 @@ from chaos.producer import Load, Orders
 from servers import Program, ProgramError, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[1]
 _READY = re.compile(r"\bready\b")
@@ -202,20 +202,21 @@ class Fleet:
         """Those that run."""
         return [one for one in self.members if one.name.startswith("worker") and one.is_running]
 
-    def wait_fresh(self, member: Member, old: Collection[int], timeout_s: float = 30.0) -> int:
+    def wait_fresh(self, member: Member, old: Sequence[int], timeout_s: float = 30.0) -> int:
         """Wait until a worker has a process that runs tasks beside the `old`, of which one has died; its number.
 
-        Where the worker was about to replace one by another, that other is the one.
+        Where the worker was about to replace one by another, that other is the one. `old` is by age, as the children of
+        a process are; their numbers are not, since those begin again.
         """
-        before = sorted(set(old))  # by age
+        before = list(dict.fromkeys(old))
         replacing = before[-1:] if len(before) > member.processes else []
 
-        def fresh() -> set[int]:
-            now = set(member.children)
-            return now - set(before) or now.intersection(replacing)
+        def fresh() -> list[int]:
+            now = member.children
+            return [pid for pid in now if pid not in before] or [pid for pid in now if pid in replacing]
 
-        found: set[int] = self.wait(fresh, f"another process of {member.name}", timeout_s)
-        return max(found)
+        found: list[int] = self.wait(fresh, f"another process of {member.name}", timeout_s)
+        return found[-1]
 
     def has_begun(self, member: Member) -> bool:
         """Whether it has written anything into the history."""
