@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from celeriac.errors import LeaseLostError
     from celeriac.model import Delivery, Outcome
     from celeriac.worker.lease import Lease
     from chaos.history import Recorder
@@ -96,11 +97,11 @@ class Insides:
             passes("claimed")
             return accept(station, lease, deliveries, stamp)
 
-        async def renewing(station: Station, lease: Lease) -> None:
+        async def renewing(station: Station, lease: Lease, why: LeaseLostError) -> None:
             if not lease.lost:
                 lease.halted = True  # before it is written: from here on, who looks starts nothing
                 note("fenced", id=str(lease.consumer.incarnation))
-            await renew(station, lease)
+            await renew(station, lease, why)
 
         async def settling(settler: Settler, consumer: Any, outcomes: Sequence[Outcome], /) -> Any:
             if all(isinstance(one, Release) for one in outcomes):
