@@ -202,18 +202,22 @@ class Fleet:
         """Those that run."""
         return [one for one in self.members if one.name.startswith("worker") and one.is_running]
 
-    def wait_fresh(self, member: Member, old: Sequence[int], timeout_s: float = 30.0) -> int:
-        """Wait until a worker has a process that runs tasks beside the `old`, of which one has died; its number.
+    def wait_fresh(self, member: Member, before: Sequence[int], gone: int, timeout_s: float = 30.0) -> int:
+        """Wait until a worker has a process that runs tasks for one that has died or leaves; its number.
 
-        Where the worker was about to replace one by another, that other is the one. `old` is by age, as the children of
-        a process are; their numbers are not, since those begin again.
+        Args:
+            member: The worker.
+            before: Its processes before that, by age, as the children of a process are. Where it was about to replace
+                one by another, that other is the one.
+            gone: The one that has died; it may be younger than those before.
+            timeout_s: Then it is an error.
         """
-        before = list(dict.fromkeys(old))
+        others = [pid for pid in before if pid != gone]
         replacing = before[-1:] if len(before) > member.processes else []
 
         def fresh() -> list[int]:
-            now = member.children
-            return [pid for pid in now if pid not in before] or [pid for pid in now if pid in replacing]
+            now = [pid for pid in member.children if pid != gone]
+            return [pid for pid in now if pid not in others] or [pid for pid in now if pid in replacing]
 
         found: list[int] = self.wait(fresh, f"another process of {member.name}", timeout_s)
         return found[-1]

@@ -66,12 +66,12 @@ class Nemesis:
             member.program.kill()
         return number
 
-    def kill_child(self, member: Member) -> str:
-        """SIGKILL to one of the processes that run tasks; the fault's number."""
+    def kill_child(self, member: Member) -> tuple[str, int]:
+        """SIGKILL to one of the processes that run tasks; the fault's number, and that of the process."""
         pid = self.luck.choice(member.children)
         with self.fault("kill-child", Blame(pids=(pid,))) as number:
             os.kill(pid, signal.SIGKILL)
-        return number
+        return number, pid
 
     @contextmanager
     def leaving(self, member: Member, number: int = signal.SIGTERM, *, kind: str = "leave") -> Iterator[str]:

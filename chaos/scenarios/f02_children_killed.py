@@ -38,17 +38,17 @@ def run(stage: Stage) -> None:
         before = {member.name: member.children for member in fleet.workers}
         if not task:
             member = stage.luck.choice(fleet.workers)
-            number = nemesis.kill_child(member)
+            number, gone = nemesis.kill_child(member)
         else:
             number = nemesis.reserve()
             facts = {"ends": "failure"} if task == "hungry" else {}
             stage.producer.send(task, number, *arguments, facts=facts, priority=9)
             begun = stage.wait_own(number)
             member = fleet.member_of(begun.p)
-            before[member.name].append(int(begun.p.rpartition(":")[2]))  # it may be younger than that
+            gone = int(begun.p.rpartition(":")[2])
         if task == "hungry":
             continue  # its process lives, or leaves because it has grown
-        fresh = fleet.wait_fresh(member, before[member.name])
+        fresh = fleet.wait_fresh(member, before[member.name], gone)
         if task != "greedy":  # that one leaves in good order, which takes as long as what it runs
             stage.wait_back(number, where=f"{member.name}:{fresh}")
 
