@@ -143,7 +143,8 @@ def test_celery_control(celery: CelerySide, worker: Fleet) -> None:
 
 def test_celery_revoke_without_asking_for_a_reply(celery: CelerySide, worker: Fleet) -> None:
     shell = celery.shell()
-    waiting = worker.send("work", "never", countdown=1)
+    assert shell("app.control.inspect(timeout=5).ping() is not None"), "it has begun, which may take seconds"
+    waiting = worker.send("work", "never", countdown=3)
     shell.run("app.control.revoke(task_id)", task_id=waiting.id)
     assert type(waiting.get(timeout=10.0, propagate=False)).__name__ == "TaskRevokedError"
     assert shell("[list(r) for r in app.control.ping(timeout=2, destination=['w1@test'])]") == [["w1@test"]]
