@@ -273,7 +273,10 @@ async def test_what_counts_is_refused(answers: RpcResultStore) -> None:
     assert (answers.members("j"), answers.load("group", ["g"])) == (None, {})
 
 
-def test_a_server_that_restarts(start_rabbit: Callable[..., RabbitServer], open_rpc: Open) -> None:
+def test_a_server_that_restarts(
+    start_rabbit: Callable[..., RabbitServer], open_rpc: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")  # why it did not come, if it did not
     with start_rabbit() as server:
         asks, answers = open_rpc(server.url), open_rpc(server.url, persistent=True)
         asks.listen()
@@ -281,7 +284,8 @@ def test_a_server_that_restarts(start_rabbit: Callable[..., RabbitServer], open_
         asks.wait(["a"], timeout_s=SOON_S)
         server.restart(how="kill")
         wait_until(lambda: _sent(answers, result("b", asks)))
-        assert set(asks.wait(["b"], timeout_s=SOON_S)) == {"b"}
+        came = set(asks.wait(["b"], timeout_s=SOON_S))
+        assert came == {"b"}, (asks.is_listening, server.queues(), asks.address, server.log[-6000:])
 
 
 def _sent(store: RpcResultStore, one: StoredResult) -> bool:

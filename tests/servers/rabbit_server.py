@@ -213,14 +213,15 @@ class RabbitServer:
             self._end()  # what is left of its group
 
     def kill(self) -> None:
-        """End it with SIGKILL, as soon as the names of its quorum queues are on disk.
+        """End it with SIGKILL, as soon as what it knows of its queues is on disk.
 
-        It writes them about a second after a queue was made. One whose name is lost comes back empty, without a
-        leader, and takes no message any more, which no client can mend (docs/how-to/rabbitmq.md says what can).
+        It writes that about a second after a queue was made. A quorum queue whose name is lost comes back empty,
+        without a leader, and takes no message any more, which no client can mend (docs/how-to/rabbitmq.md says what
+        can).
         """
         self._must_own()
         if self.is_running:
-            self.evaluate("[ok = dets:sync(Table) || Table <- dets:all()]")
+            self.evaluate("ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]")
             self._end()
 
     def _end(self) -> None:
