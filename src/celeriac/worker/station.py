@@ -393,7 +393,9 @@ class Station:
 
     async def _open(self) -> bool:
         """Take a new incarnation; False when told to stop before the broker was reached."""
-        if self._clock.monotonic() - self._opened < MOST_S:
+        now = self._clock.monotonic()
+        if now - self._opened < MOST_S:
+            self.slot.progress = now
             await self._pause(self._hasty.next())
         else:
             self._hasty.reset()
